@@ -1,0 +1,555 @@
+"""The nouns that the stages exchange, in the order of the flow.
+
+Values only: frozen, comparable, printable, without behaviour beyond views of themselves.  Sizes are `int` bytes,
+durations `float` seconds, instants Unix seconds, ratios lie in [0, 1].  What a stage handles by the million is a
+table of columns (`History`, `CandidateTable`); `WarmupItem` is the row that people see and pass in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+
+from preheat._columns import TextColumn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIB = 2**20
+DEFAULT_PRIORITY = 5
+PHASES = ("critical", "standard", "background")
+
+
+class WarmupStrategy(StrEnum):
+    """The five strategies that ship; what each does is a row of the strategy table."""
+
+    AGGRESSIVE = "aggressive"
+    BALANCED = "balanced"
+    CONSERVATIVE = "conservative"
+    ADAPTIVE = "adaptive"
+    PRIORITY_BASED = "priority_based"
+
+
+class MemoryPressureLevel(IntEnum):
+    """How short memory is; levels compare by severity."""
+
+    LOW = 0
+    MODERATE = 1
+    HIGH = 2
+    CRITICAL = 3
+
+
+class ItemRef(NamedTuple):
+    """The identity of an item.  It outlives the process, so both parts are text."""
+
+    cache: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.cache}:{self.key}"
+
+
+# ---------------------------------------------------------------------------------------------- record and history
+
+
+class AccessBatch(NamedTuple):
+    """The accesses of one cache since the last drain, in order, as columns.
+
+    `keys` holds each distinct key once; `row` (n,) says for each access which of them was asked for, `hit` (n,)
+    whether it was resident.  The columns below it have one entry per *key*: the size and the load time (-1 where
+    this batch saw no load of it), the version and the recipe (empty likewise).
+    """
+
+    cache: str
+    at: float
+    keys: Sequence[str]
+    row: NDArray[np.int64]
+    hit: NDArray[np.bool_]
+    size_bytes: NDArray[np.int64]
+    load_seconds: NDArray[np.float64]
+    versions: Sequence[str]
+    recipes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """What was asked for so far, one row per item.
+
+    Attributes:
+        at: Instant of the newest access.
+        since: Instant of the oldest access that the counts can speak of.
+        half_lives: Half-lives of the counts, in seconds: h of them, ascending.
+        caches: Names that `cache` indexes.
+        cache: (n,) int16.
+        keys: (n,) the items' keys.
+        counts: (n, h) float32, decayed number of accesses as of `last_at`.
+        last_at: (n,) instant of the last access.
+        gaps: (n, g) float32, the newest gaps between accesses in seconds, newest first, NaN where there is none.
+        size_bytes: (n,) int64, of the last value loaded; 0 if never seen.
+        load_seconds: (n,) float32, smoothed own time of a load, without that of the loads inside it; NaN if never seen.
+        versions: (n,) version of the last value loaded, as its cache names it.
+        recipes: (n,) what the cache's loader needs to make the value again.
+        hits: (number of caches,) int64, accesses that found their item resident.
+        misses: (number of caches,) int64, accesses that did not.
+    """
+
+    at: float
+    since: float
+    half_lives: tuple[float, ...]
+    caches: tuple[str, ...]
+    cache: NDArray[np.int16]
+    keys: TextColumn
+    counts: NDArray[np.float32]
+    last_at: NDArray[np.float64]
+    gaps: NDArray[np.float32]
+    size_bytes: NDArray[np.int64]
+    load_seconds: NDArray[np.float32]
+    versions: TextColumn
+    recipes: TextColumn
+    hits: NDArray[np.int64]
+    misses: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows_of(self, cache: str) -> NDArray[np.int64]:
+        """Row numbers of the items of `cache`; none if it is not known."""
+        if cache not in self.caches:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(self.cache == self.caches.index(cache))
+
+
+# ------------------------------------------------------------------------------------------------------- memory
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReading:
+    """Memory as seen at one instant, under the limit that binds first.
+
+    `used_bytes` is what that limit counts; `reclaimable_bytes` the part of it that the kernel can drop without
+    harm (inactive file pages).  `stall` is the share of the last ten seconds in which some task waited for memory.
+    """
+
+    at: float
+    limit_bytes: int
+    used_bytes: int
+    reclaimable_bytes: int
+    process_bytes: int
+    stall: float
+    source: str
+
+    @property
+    def available_bytes(self) -> int:
+        """What can still be allocated: limit - (used - reclaimable), never negative."""
+        return max(0, self.limit_bytes - max(0, self.used_bytes - self.reclaimable_bytes))
+
+    @property
+    def headroom_ratio(self) -> float:
+        """Available over limit."""
+        return self.available_bytes / self.limit_bytes if self.limit_bytes else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """The bytes that a plan may fill, and why."""
+
+    granted_bytes: int
+    reserve_bytes: int
+    pressure: MemoryPressureLevel
+    reading: MemoryReading | None
+    reason: str
+
+
+# --------------------------------------------------------------------------------------------------------- plan
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupItem:
+    """One item that could be warmed: the row that people see.
+
+    Attributes:
+        ref: Which item of which cache.
+        priority: The operator's word, 1 to 10; 8 and above is loaded in the critical phase.
+        size_bytes: What the value is expected to occupy, container slot included.
+        usage_frequency: Accesses per second expected.
+        warmup_cost: Seconds that a miss would cost.
+        dependencies: What has to be resident before it can be loaded without a miss of its own.
+        recipe: What the loader needs to make the value; empty where the key says it all.
+    """
+
+    ref: ItemRef
+    priority: int = DEFAULT_PRIORITY
+    size_bytes: int = 0
+    usage_frequency: float = 0.0
+    warmup_cost: float = 0.0
+    dependencies: tuple[ItemRef, ...] = ()
+    recipe: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidateTable(Sequence[WarmupItem]):
+    """Items that could be warmed, as columns; as a sequence, rows.
+
+    Attributes:
+        caches: Names that `cache` indexes.
+        cache: (n,) int16.
+        keys, recipes: (n,) text.
+        priority: (n,) int8.
+        size_bytes: (n,) int64.
+        usage_frequency: (n,) float64, accesses per second expected.
+        warmup_cost: (n,) float64, seconds that a miss would cost.
+        needs: Dependencies of some rows; a row that has none is absent.
+    """
+
+    caches: tuple[str, ...]
+    cache: NDArray[np.int16]
+    keys: TextColumn
+    recipes: TextColumn
+    priority: NDArray[np.int8]
+    size_bytes: NDArray[np.int64]
+    usage_frequency: NDArray[np.float64]
+    warmup_cost: NDArray[np.float64]
+    needs: Mapping[int, tuple[ItemRef, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, items: Iterable[WarmupItem]) -> CandidateTable:
+        """The table whose rows are `items`."""
+        rows = list(items)
+        caches = tuple(dict.fromkeys(item.ref.cache for item in rows))
+        index = {name: i for i, name in enumerate(caches)}
+        return cls(
+            caches=caches,
+            cache=np.array([index[i.ref.cache] for i in rows], np.int16),
+            keys=TextColumn.of(i.ref.key for i in rows),
+            recipes=TextColumn.of(i.recipe for i in rows),
+            priority=np.array([i.priority for i in rows], np.int8),
+            size_bytes=np.array([i.size_bytes for i in rows], np.int64),
+            usage_frequency=np.array([i.usage_frequency for i in rows], np.float64),
+            warmup_cost=np.array([i.warmup_cost for i in rows], np.float64),
+            needs={n: i.dependencies for n, i in enumerate(rows) if i.dependencies},
+        )
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[CandidateTable]) -> CandidateTable:
+        """The rows of `tables`, one table after another."""
+        caches = tuple(dict.fromkeys(name for t in tables for name in t.caches))
+        index = {name: i for i, name in enumerate(caches)}
+        starts = np.cumsum([0] + [len(t) for t in tables])
+        columns: dict[str, Any] = {
+            name: np.concatenate([np.empty(0, kind), *(getattr(t, name) for t in tables)])
+            for name, kind in _NUMERIC.items()
+        }
+        renumbered = [
+            np.array([index[c] for c in t.caches] or [0], np.int16)[t.cache] for t in tables if len(t)
+        ]
+        return cls(
+            caches=caches,
+            cache=np.concatenate([np.empty(0, np.int16), *renumbered]),
+            keys=TextColumn.concatenate([t.keys for t in tables]),
+            recipes=TextColumn.concatenate([t.recipes for t in tables]),
+            needs={
+                int(start) + row: refs
+                for start, t in zip(starts, tables, strict=False)
+                for row, refs in t.needs.items()
+            },
+            **columns,
+        )
+
+    def take(self, rows: NDArray[np.integer]) -> CandidateTable:
+        """The table of the rows at `rows`, in that order."""
+        wanted = {row: self.needs[row] for row in self.needs} if self.needs else {}
+        return CandidateTable(
+            caches=self.caches,
+            cache=self.cache[rows],
+            keys=self.keys.take(rows),
+            recipes=self.recipes.take(rows),
+            needs={n: wanted[row] for n, row in enumerate(rows.tolist()) if row in wanted} if wanted else {},
+            **{name: getattr(self, name)[rows] for name in _NUMERIC},
+        )
+
+    def ref(self, row: int) -> ItemRef:
+        """The identity of the item at `row`."""
+        return ItemRef(self.caches[self.cache[row]], self.keys[row])
+
+    def refs(self) -> Iterator[ItemRef]:
+        """The identities of all items, in order."""
+        names = self.caches
+        return (ItemRef(names[c], key) for c, key in zip(self.cache.tolist(), self.keys, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, row: int) -> WarmupItem: ...
+    @overload
+    def __getitem__(self, row: slice) -> CandidateTable: ...
+    def __getitem__(self, row: int | slice) -> WarmupItem | CandidateTable:
+        if isinstance(row, slice):
+            return self.take(np.arange(len(self))[row])
+        if row < 0:
+            row += len(self)
+        return WarmupItem(
+            ref=self.ref(row),
+            priority=int(self.priority[row]),
+            size_bytes=int(self.size_bytes[row]),
+            usage_frequency=float(self.usage_frequency[row]),
+            warmup_cost=float(self.warmup_cost[row]),
+            dependencies=self.needs.get(row, ()),
+            recipe=self.recipes[row],
+        )
+
+    def __repr__(self) -> str:
+        return f"CandidateTable({len(self)} items of {', '.join(self.caches) or 'no cache'})"
+
+
+_NUMERIC: dict[str, type] = {
+    "priority": np.int8,
+    "size_bytes": np.int64,
+    "usage_frequency": np.float64,
+    "warmup_cost": np.float64,
+}
+
+
+class Reason(Enum):
+    """Why a candidate is not in a plan; the value is the sentence that people read."""
+
+    LOW_PRIORITY = "its priority is below what the strategy asks for"
+    RARELY_USED = "it is less likely to be asked for than the strategy demands"
+    WORTHLESS = "nothing would be saved: it is not expected to be asked for, or a miss costs nothing"
+    OVER_BUDGET = "other items save more per byte and fill the budget"
+    OVER_CAPACITY = "other items save more per byte and fill its cache"
+    BEYOND_KNEE = "past the knee of the value curve: more memory buys little here"
+    NEEDS_LEFT_OUT = "something it needs is left out or held out"
+    RESIDENT = "it is in its cache already"
+    UNKNOWN_CACHE = "its cache is not registered"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupPhase:
+    """One phase of a plan: its items in loading order, every dependency before its dependants."""
+
+    name: str
+    items: CandidateTable
+
+    @property
+    def size_bytes(self) -> int:
+        """Expected bytes of the phase."""
+        return int(self.items.size_bytes.sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WarmupPlan:
+    """What will be loaded, in which order, what won't, and why.
+
+    `chosen`, `held_out` and the keys of `left_out` are disjoint row sets of `candidates` and cover it.
+
+    Attributes:
+        strategy: Name of the strategy.
+        budget: The bytes it may fill.
+        candidates: Everything that was considered.
+        value: (n,) seconds of waiting that warming the row is expected to save.
+        chosen: For each of the three phases, the rows in loading order.
+        held_out: Rows that deserved a place and were kept back at random, to measure against.
+        left_out: (n,) int8; index into `reasons`, or -1 where the row is chosen or held out.
+        reasons: The reasons that `left_out` indexes.
+        seed: What the hold-out was drawn with.
+        why: One sentence about the strategy's choice.
+    """
+
+    strategy: str
+    budget: MemoryBudget
+    candidates: CandidateTable
+    value: NDArray[np.float64]
+    chosen: tuple[NDArray[np.int64], ...]
+    held_out: NDArray[np.int64]
+    left_out: NDArray[np.int8]
+    reasons: tuple[Reason, ...]
+    seed: int
+    why: str
+
+    @property
+    def phases(self) -> tuple[WarmupPhase, ...]:
+        """The three phases, empty ones included."""
+        return tuple(
+            WarmupPhase(name, self.candidates.take(rows))
+            for name, rows in zip(PHASES, self.chosen, strict=True)
+        )
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Rows of `candidates` in loading order, over all phases."""
+        return np.concatenate(self.chosen)
+
+    @property
+    def size_bytes(self) -> int:
+        """Expected bytes of everything chosen; never above the budget."""
+        return int(self.candidates.size_bytes[self.order].sum())
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.chosen)
+
+    def __repr__(self) -> str:
+        return (
+            f"WarmupPlan({self.strategy}, {len(self)} of {len(self.candidates)} items, "
+            f"{self.size_bytes} of {self.budget.granted_bytes} bytes)"
+        )
+
+
+# ---------------------------------------------------------------------------------------------- execute and measure
+
+
+class ItemStatus(StrEnum):
+    """How an item of a run ended; each item ends in exactly one."""
+
+    LOADED = "loaded"
+    RESIDENT = "resident"  # it was there already
+    UNAVAILABLE = "unavailable"  # its loader has no value for it any more
+    REJECTED = "rejected"  # it did not fit its cache or what is left of the budget
+    FAILED = "failed"
+    SKIPPED = "skipped"  # not started: the run stopped, or something it needs failed
+    ROLLED_BACK = "rolled_back"
+
+
+class ItemResult(NamedTuple):
+    """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED."""
+
+    status: ItemStatus
+    size_bytes: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """What a cache says of itself.  `capacity_bytes` is None where the cache has no limit in bytes."""
+
+    items: int
+    used_bytes: int
+    capacity_bytes: int | None
+    hits: int
+    misses: int
+    evictions: int
+    warmed_items: int = 0
+    warmed_bytes: int = 0
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits over accesses; 0 before the first access."""
+        accesses = self.hits + self.misses
+        return self.hits / accesses if accesses else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupProgress:
+    """A run as it stands: `done` of `total` items have ended, `loaded_bytes` of `budget_bytes` are filled."""
+
+    phase: str
+    done: int
+    total: int
+    loaded_bytes: int
+    budget_bytes: int
+    pressure: MemoryPressureLevel
+    elapsed_seconds: float
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def progress_percent(self) -> float:
+        """Items ended, in percent; 100 for an empty plan."""
+        return 100.0 * self.done / self.total if self.total else 100.0
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Time left at the pace so far; None before the first item has ended."""
+        return self.elapsed_seconds * (self.total - self.done) / self.done if self.done else None
+
+
+@dataclass(frozen=True, slots=True)
+class Uplift:
+    """What a warm-up won, against items held out at random.
+
+    Attributes:
+        points: Percentage points of hit rate gained over the traffic of the window.
+        low, high: Bounds of the 95 % interval of `points`.
+        saved_seconds: Waiting saved.
+        unused_bytes: Loaded by the run and not asked for in the window.
+        warmed_asked, warmed_hit: Comparable warmed items that were asked for, and whose first request was a hit.
+        held_out_asked, held_out_hit: The same of the items held out.
+        accesses: Requests in the window, over all caches.
+    """
+
+    points: float
+    low: float
+    high: float
+    saved_seconds: float
+    unused_bytes: int
+    warmed_asked: int
+    warmed_hit: int
+    held_out_asked: int
+    held_out_hit: int
+    accesses: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WarmupReport:
+    """A finished run.
+
+    Attributes:
+        plan: What was to be done.
+        status: (number of planned items,) index into `ItemStatus` by definition order, in the plan's order.
+        loaded_bytes: (number of planned items,) int64, as accounted by the caches at loading.
+        reasons: For items that did not end well, by their position in the plan's order.
+        stopped: None if the run went through; else the reason: "cancelled", "pressure", "deadline", "disabled".
+        before, peak, after: Memory readings; None where memory could not be read.
+        seconds: Duration of the run.
+        phase_seconds: Duration by phase.
+        attempts: Loads started, retries included.
+        uplift: What it won; None until traffic has been seen.
+    """
+
+    plan: WarmupPlan
+    status: NDArray[np.int8]
+    loaded_bytes: NDArray[np.int64]
+    reasons: Mapping[int, str]
+    stopped: str | None
+    before: MemoryReading | None
+    peak: MemoryReading | None
+    after: MemoryReading | None
+    seconds: float
+    phase_seconds: Mapping[str, float]
+    attempts: int
+    uplift: Uplift | None = None
+
+    def count(self, status: ItemStatus) -> int:
+        """How many items ended in `status`."""
+        return int((self.status == STATUS_CODE[status]).sum())
+
+    @property
+    def counts(self) -> dict[ItemStatus, int]:
+        """Items by status; they add up to the items planned."""
+        return {status: self.count(status) for status in ItemStatus}
+
+    @property
+    def accounted_bytes(self) -> int:
+        """Bytes loaded and still held when the run ended, as the caches account for them."""
+        return int(self.loaded_bytes.sum())
+
+    @property
+    def failures(self) -> dict[ItemRef, str]:
+        """The items that FAILED, each with its reason."""
+        order, failed = self.plan.order, STATUS_CODE[ItemStatus.FAILED]
+        return {
+            self.plan.candidates.ref(int(order[n])): self.reasons.get(n, "")
+            for n in np.flatnonzero(self.status == failed).tolist()
+        }
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {status}" for status, n in self.counts.items() if n)
+        return f"WarmupReport({self.plan.strategy}: {counts or 'nothing to do'}, stopped={self.stopped!r})"
+
+
+STATUS_CODE: dict[ItemStatus, int] = {status: code for code, status in enumerate(ItemStatus)}
+STATUSES: tuple[ItemStatus, ...] = tuple(ItemStatus)

@@ -1,0 +1,169 @@
+"""The seams: what an application may implement, each with a contract suite in `preheat.testing`.
+
+A cache that has the five members of `WarmableCache` can be warmed.  The others are optional abilities that the
+service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`) or parts that can be swapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from preheat._model import (
+    AccessBatch,
+    CacheStatistics,
+    CandidateTable,
+    History,
+    ItemResult,
+    MemoryPressureLevel,
+    MemoryReading,
+    WarmupItem,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "AccessBatch",
+    "AccessLog",
+    "CacheStatistics",
+    "CandidateSource",
+    "CandidateTable",
+    "Clock",
+    "History",
+    "HistoryStore",
+    "ItemResult",
+    "LoadsInBulk",
+    "MemoryMonitor",
+    "MemoryReading",
+    "Predictor",
+    "RecordsAccesses",
+    "UndoesWarmup",
+    "WarmableCache",
+]
+
+
+class Clock(Protocol):
+    """Returns the instant in Unix seconds."""
+
+    def __call__(self) -> float: ...
+
+
+@runtime_checkable
+class WarmableCache(Protocol):
+    """A cache that can be warmed.  Its methods are called from several threads."""
+
+    name: str
+
+    def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
+        """Items of this cache that could be warmed.
+
+        Args:
+            history: What was asked for so far, over all caches.
+            rates: (len(history),) accesses per second that the predictor expects of each row.
+
+        Returns:
+            Rows; a `CandidateTable` where there may be many.
+        """
+        ...
+
+    def warmup_item(self, item: WarmupItem) -> ItemResult | Awaitable[ItemResult]:
+        """Load `item` if it is absent and fits without evicting anything.
+
+        Quiet: neither this call nor the reads inside it count as traffic.  A second call is RESIDENT.  May be
+        a coroutine function.  What it raises is retried and then reported as FAILED.
+        """
+        ...
+
+    def estimate_item_size(self, item: WarmupItem) -> int:
+        """Bytes that `item` will occupy once loaded, container slot included."""
+        ...
+
+    def get_warmup_statistics(self) -> CacheStatistics:
+        """What the cache holds and how it has served, warm-up loads apart."""
+        ...
+
+
+@runtime_checkable
+class RecordsAccesses(Protocol):
+    """A cache that reports its traffic."""
+
+    def record_to(self, log: AccessLog) -> None:
+        """From now on report every access to `log`."""
+        ...
+
+
+@runtime_checkable
+class LoadsInBulk(Protocol):
+    """A cache whose loader is cheaper for many items at once."""
+
+    def warmup_items(self, items: Sequence[WarmupItem]) -> Sequence[ItemResult]:
+        """As `warmup_item` for each of `items`, results in their order; a failed one is a FAILED result."""
+        ...
+
+
+@runtime_checkable
+class UndoesWarmup(Protocol):
+    """A cache that can give back what a warm-up loaded."""
+
+    def undo_warmup(self, key: str) -> int:
+        """Drop `key` if a warm-up loaded it and traffic has neither used nor replaced it since.
+
+        Returns:
+            Accounted bytes released; 0 if it was kept or absent.
+        """
+        ...
+
+
+class AccessLog(Protocol):
+    """Takes accesses on the hot path.  Never blocks, never raises, bounded in memory."""
+
+    def hit(self, key: str) -> None:
+        """`key` was asked for and resident."""
+        ...
+
+    def miss(self, key: str, size_bytes: int, load_seconds: float, version: str, recipe: str) -> None:
+        """`key` was asked for and had to be loaded; `size_bytes` and `load_seconds` are -1 where the load failed."""
+        ...
+
+
+class Predictor(Protocol):
+    """Expects the future from history."""
+
+    def __call__(self, history: History, horizon_seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Accesses per second expected of each row over the horizon: (n,), finite, not negative.
+
+        Args:
+            history: What was asked for so far.
+            horizon_seconds: (n,) the time in which the row's cache would refill by itself.
+        """
+        ...
+
+
+class MemoryMonitor(Protocol):
+    """Reads memory.  Called often: at most tens of microseconds."""
+
+    def __call__(self) -> MemoryReading:
+        """The state of memory now."""
+        ...
+
+
+class HistoryStore(Protocol):
+    """Keeps history and reports across restarts, crash-safe: what is read is the last save or the one before."""
+
+    def load(self) -> History | None:
+        """The last history saved; None if there is none."""
+        ...
+
+    def save(self, history: History) -> None:
+        """Keep `history` in place of the last one.
+
+        Raises:
+            StoreError: It could not be kept; the last one still stands.
+        """
+        ...
+
+
+CandidateSource = Callable[[History], Sequence[WarmupItem]]
+PressureCallback = Callable[[MemoryPressureLevel, MemoryReading], None]

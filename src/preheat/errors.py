@@ -1,0 +1,66 @@
+"""Every exception that preheat raises on purpose.
+
+    PreheatError
+    ├── UsageError              something the caller wrote can't be used; the message says how to mend it
+    │   ├── InvalidSetting      a value of a setting or argument
+    │   ├── UnknownCache        a cache name that nothing was registered under
+    │   ├── UnknownStrategy     a strategy name that is in no table
+    │   ├── InvalidTarget       a `module:attribute` that can't be imported or isn't warmable
+    │   └── DependencyCycle     items that need each other; carries the cycle
+    ├── WarmupInProgress        a run is active in this process already
+    └── StoreError              the state directory can't be used
+        └── StoreCorrupt        what is in it is not what was written
+
+A failed item is no exception: it is a row of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PreheatError(Exception):
+    """The root of the tree above."""
+
+
+class UsageError(PreheatError):
+    """Something the caller wrote can't be used; the command line exits with 2."""
+
+
+class InvalidSetting(UsageError, ValueError):
+    """A setting or argument has a value that can't be used."""
+
+
+class UnknownCache(UsageError, LookupError):
+    """No cache is registered under this name."""
+
+
+class UnknownStrategy(UsageError, ValueError):
+    """No strategy has this name."""
+
+
+class InvalidTarget(UsageError):
+    """A `module:attribute` can't be imported, or what it names can't be warmed."""
+
+
+class DependencyCycle(UsageError):
+    """Items need each other, so no order exists.  `cycle` lists them, the first one again at the end."""
+
+    def __init__(self, cycle: Sequence[str]) -> None:
+        self.cycle = tuple(cycle)
+        super().__init__(
+            f"these items need each other, so none can be loaded first: {' -> '.join(self.cycle)}; "
+            "remove one of the dependencies"
+        )
+
+
+class WarmupInProgress(PreheatError):
+    """A warm-up is running in this process; wait for it or cancel it first."""
+
+
+class StoreError(PreheatError):
+    """The state directory can't be used; the message says why."""
+
+
+class StoreCorrupt(StoreError):
+    """What the state directory holds is not what was written."""
