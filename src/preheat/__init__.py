@@ -1,3 +1,47 @@
 """Memory-aware cache warm-up: record, predict, plan, load and measure, inside the memory that is really free."""
 
+from preheat._environment import validate_warmup_environment
+from preheat._model import (
+    MemoryPressureLevel,
+    WarmupItem,
+    WarmupPhase,
+    WarmupPlan,
+    WarmupProgress,
+    WarmupReport,
+    WarmupStrategy,
+)
+from preheat._plan.budget import calculate_memory_budget
+from preheat._plan.items import create_warmup_item, group_items_by_dependencies, prioritize_warmup_items
+from preheat._service import CacheWarmupService, execute_memory_aware_warmup, get_cache_warmup_service
+from preheat._size import estimate_item_memory_usage
+from preheat.caches import (
+    get_embedding_cache_warmup_candidates,
+    get_file_cache_warmup_candidates,
+    get_project_cache_warmup_candidates,
+    get_search_cache_warmup_candidates,
+)
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "CacheWarmupService",
+    "MemoryPressureLevel",
+    "WarmupItem",
+    "WarmupPhase",
+    "WarmupPlan",
+    "WarmupProgress",
+    "WarmupReport",
+    "WarmupStrategy",
+    "calculate_memory_budget",
+    "create_warmup_item",
+    "estimate_item_memory_usage",
+    "execute_memory_aware_warmup",
+    "get_cache_warmup_service",
+    "get_embedding_cache_warmup_candidates",
+    "get_file_cache_warmup_candidates",
+    "get_project_cache_warmup_candidates",
+    "get_search_cache_warmup_candidates",
+    "group_items_by_dependencies",
+    "prioritize_warmup_items",
+    "validate_warmup_environment",
+]

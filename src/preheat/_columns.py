@@ -7,6 +7,7 @@ saved, mapped and selected as arrays are; a row becomes a `str` when somebody lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -87,7 +88,7 @@ class TextColumn(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         data, ends = self.blob.tobytes(), self.offsets.tolist()
-        return (data[a:b].decode() for a, b in zip(ends, ends[1:], strict=False))
+        return (data[a:b].decode() for a, b in pairwise(ends))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TextColumn):

@@ -122,6 +122,12 @@ class History:
             return np.empty(0, np.int64)
         return np.flatnonzero(self.cache == self.caches.index(cache))
 
+    def decayed_counts(self, at: float) -> NDArray[np.float64]:
+        """The counts as of `at`: (n, h)."""
+        age = np.maximum(0.0, at - self.last_at)[:, None]
+        decay: NDArray[np.float64] = self.counts * np.exp2(-age / np.array(self.half_lives))
+        return decay
+
 
 # ------------------------------------------------------------------------------------------------------- memory
 
@@ -243,9 +249,7 @@ class CandidateTable(Sequence[WarmupItem]):
             name: np.concatenate([np.empty(0, kind), *(getattr(t, name) for t in tables)])
             for name, kind in _NUMERIC.items()
         }
-        renumbered = [
-            np.array([index[c] for c in t.caches] or [0], np.int16)[t.cache] for t in tables if len(t)
-        ]
+        renumbered = [np.array([index[c] for c in t.caches] or [0], np.int16)[t.cache] for t in tables if len(t)]
         return cls(
             caches=caches,
             cache=np.concatenate([np.empty(0, np.int16), *renumbered]),
@@ -324,8 +328,6 @@ class Reason(Enum):
     OVER_CAPACITY = "other items save more per byte and fill its cache"
     BEYOND_KNEE = "past the knee of the value curve: more memory buys little here"
     NEEDS_LEFT_OUT = "something it needs is left out or held out"
-    RESIDENT = "it is in its cache already"
-    UNKNOWN_CACHE = "its cache is not registered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +356,7 @@ class WarmupPlan:
         value: (n,) seconds of waiting that warming the row is expected to save.
         chosen: For each of the three phases, the rows in loading order.
         held_out: Rows that deserved a place and were kept back at random, to measure against.
+        comparable: The chosen rows that could have been held out: what `held_out` is compared with.
         left_out: (n,) int8; index into `reasons`, or -1 where the row is chosen or held out.
         reasons: The reasons that `left_out` indexes.
         seed: What the hold-out was drawn with.
@@ -366,6 +369,7 @@ class WarmupPlan:
     value: NDArray[np.float64]
     chosen: tuple[NDArray[np.int64], ...]
     held_out: NDArray[np.int64]
+    comparable: NDArray[np.int64]
     left_out: NDArray[np.int8]
     reasons: tuple[Reason, ...]
     seed: int
@@ -375,8 +379,7 @@ class WarmupPlan:
     def phases(self) -> tuple[WarmupPhase, ...]:
         """The three phases, empty ones included."""
         return tuple(
-            WarmupPhase(name, self.candidates.take(rows))
-            for name, rows in zip(PHASES, self.chosen, strict=True)
+            WarmupPhase(name, self.candidates.take(rows)) for name, rows in zip(PHASES, self.chosen, strict=True)
         )
 
     @property

@@ -14,7 +14,9 @@ from preheat._model import (
     CacheStatistics,
     CandidateTable,
     History,
+    ItemRef,
     ItemResult,
+    ItemStatus,
     MemoryPressureLevel,
     MemoryReading,
     WarmupItem,
@@ -33,7 +35,9 @@ __all__ = [
     "Clock",
     "History",
     "HistoryStore",
+    "ItemRef",
     "ItemResult",
+    "ItemStatus",
     "LoadsInBulk",
     "MemoryMonitor",
     "MemoryReading",
@@ -41,6 +45,7 @@ __all__ = [
     "RecordsAccesses",
     "UndoesWarmup",
     "WarmableCache",
+    "WarmupItem",
 ]
 
 

@@ -1,0 +1,182 @@
+"""Accesses folded into history.
+
+Counts decay: an access counts 1 when it happens and half as much after each half-life, for several half-lives at
+once, so that both "asked for a lot lately" and "asked for steadily" can be read from the same row.  Folding works
+on whole batches with array operations; its only Python loop maps a batch's distinct keys to rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from preheat._columns import TextColumn
+from preheat._model import AccessBatch, History, ItemRef
+
+HALF_LIVES = (600.0, 6 * 3600.0, 7 * 86400.0)
+GAPS = 4
+LOAD_SMOOTHING = 0.3  # weight of the newest load; a cold disk or a busy model should not decide alone
+GROWTH = 1.25  # rows kept beyond the limit before the least valuable are dropped, so that dropping is rare
+
+
+def empty_history(half_lives: tuple[float, ...] = HALF_LIVES) -> History:
+    """A history of nothing."""
+    none = TextColumn.of(())
+    return History(
+        at=0.0,
+        since=0.0,
+        half_lives=half_lives,
+        caches=(),
+        cache=np.empty(0, np.int16),
+        keys=none,
+        counts=np.empty((0, len(half_lives)), np.float32),
+        last_at=np.empty(0),
+        gaps=np.empty((0, GAPS), np.float32),
+        size_bytes=np.empty(0, np.int64),
+        load_seconds=np.empty(0, np.float32),
+        versions=none,
+        recipes=none,
+        hits=np.empty(0, np.int64),
+        misses=np.empty(0, np.int64),
+    )
+
+
+class HistoryBuilder:
+    """A history that grows by folding.  Not thread-safe: one folder owns it.
+
+    At most `max_items` items are remembered.  Which ones: those with the highest count by the longest half-life;
+    among equals, the ones asked for last.
+    """
+
+    def __init__(self, history: History | None = None, *, max_items: int = 1_000_000) -> None:
+        past = history or empty_history()
+        self._max_items = max_items
+        self._at, self._since, self._half_lives = past.at, past.since, past.half_lives
+        self._caches = list(past.caches)
+        self._hits, self._misses = past.hits.tolist(), past.misses.tolist()
+        self._texts = {name: list(getattr(past, name)) for name in _TEXTS}
+        self._columns = {name: np.array(getattr(past, name)) for name in _COLUMNS}
+        self._rows: dict[tuple[int, str], int] = {}
+        self._index()
+
+    def __len__(self) -> int:
+        return len(self._texts["keys"])
+
+    def fold(self, batch: AccessBatch) -> None:
+        """Add the accesses of `batch`, which is not older than the one folded before."""
+        if not len(batch.row):
+            return
+        code = self._code(batch.cache)
+        self._since = self._since or batch.at
+        self._at = max(self._at, batch.at)
+        hits = int(batch.hit.sum())
+        self._hits[code] += hits
+        self._misses[code] += len(batch.hit) - hits
+        rows = self._locate(code, batch)
+        self._count(rows, np.bincount(batch.row, minlength=len(batch.keys)), batch.at)
+        self._note_loads(rows, batch)
+        if len(self) > self._max_items * GROWTH:
+            self._shrink()
+
+    def forget(self, refs: Collection[ItemRef]) -> int:
+        """Drop `refs`; returns how many were known."""
+        codes = {name: code for code, name in enumerate(self._caches)}
+        gone = {self._rows.get((codes.get(ref.cache, -1), ref.key), -1) for ref in refs} - {-1}
+        if gone:
+            self._keep(np.setdiff1d(np.arange(len(self)), np.fromiter(gone, np.int64)))
+        return len(gone)
+
+    def history(self) -> History:
+        """The history as it stands; later folds don't change it."""
+        n = len(self)
+        texts: dict[str, Any] = {name: TextColumn.of(column) for name, column in self._texts.items()}
+        columns: dict[str, Any] = {name: column[:n].copy() for name, column in self._columns.items()}
+        return History(
+            at=self._at,
+            since=self._since,
+            half_lives=self._half_lives,
+            caches=tuple(self._caches),
+            hits=np.array(self._hits, np.int64),
+            misses=np.array(self._misses, np.int64),
+            **texts,
+            **columns,
+        )
+
+    def _code(self, cache: str) -> int:
+        if cache not in self._caches:
+            self._caches.append(cache)
+            self._hits.append(0)
+            self._misses.append(0)
+        return self._caches.index(cache)
+
+    def _locate(self, code: int, batch: AccessBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
+        known, found, new = self._rows, [], 0
+        n = len(self)
+        for key in batch.keys:
+            row = known.setdefault((code, key), n + new)
+            new += row == n + new
+            found.append(row)
+        rows = np.array(found, np.int64)
+        if new:
+            fresh = np.flatnonzero(rows >= n).tolist()
+            self._texts["keys"].extend(batch.keys[i] for i in fresh)
+            self._texts["versions"].extend("" for _ in fresh)
+            self._texts["recipes"].extend("" for _ in fresh)
+            self._reserve(n + new)
+            span = slice(n, n + new)
+            for name, blank in _BLANKS.items():
+                self._columns[name][span] = blank
+            self._columns["cache"][span] = code
+            self._columns["last_at"][span] = batch.at
+        return rows
+
+    def _count(self, rows: Any, times: Any, at: float) -> None:
+        columns = self._columns
+        gap = at - columns["last_at"][rows]
+        decay = np.exp2(-np.maximum(gap, 0.0)[:, None] / np.array(self._half_lives))
+        columns["counts"][rows] = columns["counts"][rows] * decay + times[:, None]
+        again = rows[gap > 0]
+        columns["gaps"][again, 1:] = columns["gaps"][again, :-1]
+        columns["gaps"][again, 0] = gap[gap > 0]
+        columns["last_at"][rows] = np.maximum(columns["last_at"][rows], at)
+
+    def _note_loads(self, rows: Any, batch: AccessBatch) -> None:
+        loaded = np.flatnonzero(batch.load_seconds >= 0)
+        at, seconds = rows[loaded], batch.load_seconds[loaded]
+        known = self._columns["load_seconds"][at]
+        smoothed = np.where(np.isnan(known), seconds, known + LOAD_SMOOTHING * (seconds - known))
+        self._columns["load_seconds"][at] = smoothed
+        self._columns["size_bytes"][at] = batch.size_bytes[loaded]
+        for i, row in zip(loaded.tolist(), at.tolist(), strict=True):
+            self._texts["versions"][row] = batch.versions[i]
+            self._texts["recipes"][row] = batch.recipes[i]
+
+    def _reserve(self, rows: int) -> None:
+        capacity = len(self._columns["cache"])
+        if rows > capacity:
+            for name, column in self._columns.items():
+                grown = np.empty((max(rows, 2 * capacity, 1024), *column.shape[1:]), column.dtype)
+                grown[: len(column)] = column
+                self._columns[name] = grown
+
+    def _shrink(self) -> None:
+        history = self.history()
+        kept_by = history.decayed_counts(self._at)[:, -1]
+        best = np.lexsort((-history.last_at, -kept_by))[: self._max_items]
+        self._keep(np.sort(best))
+
+    def _keep(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        self._texts = {name: [texts[r] for r in rows.tolist()] for name, texts in self._texts.items()}
+        self._columns = {name: column[rows] for name, column in self._columns.items()}
+        self._index()
+
+    def _index(self) -> None:
+        codes = self._columns["cache"].tolist()
+        self._rows = {(c, key): row for row, (c, key) in enumerate(zip(codes, self._texts["keys"], strict=True))}
+
+
+_TEXTS = ("keys", "versions", "recipes")
+_COLUMNS = ("cache", "counts", "last_at", "gaps", "size_bytes", "load_seconds")
+_BLANKS = {"counts": 0.0, "gaps": np.nan, "size_bytes": 0, "load_seconds": np.nan}

@@ -1,0 +1,150 @@
+"""What is known and kept: the history as it grows, and the last run while traffic shows what it won.
+
+Joins the recorder, the history builder and the store.  A state folder that can't be used costs the record and
+nothing else: the ledger goes on in memory, and `fault` says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+from preheat._history import HistoryBuilder
+from preheat._measure import TrafficWindow, with_uplift
+from preheat._model import AccessBatch, History, WarmupReport
+from preheat._record import AccessRecorder
+from preheat._store import SqliteStore
+from preheat._summary import report_summary
+from preheat.abc import AccessLog, Clock
+from preheat.errors import StoreError
+
+logger = logging.getLogger("preheat")
+
+DRAIN_SECONDS = 0.25
+
+
+class Ledger:
+    """History and reports, folded in a background thread and saved at most every `flush_seconds`."""
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, max_items: int, flush_seconds: float, clock: Clock = time.time
+    ) -> None:
+        self.fault: str | None = None
+        self._clock, self._flush_seconds = clock, flush_seconds
+        self._busy = threading.Lock()
+        self._recorder = AccessRecorder(self._fold, clock=clock)
+        self._store = self._open(folder)
+        self._builder = HistoryBuilder(self._load(), max_items=max_items)
+        self._saved_at, self._dirty = clock(), False
+        self._report: WarmupReport | None = None
+        self._started_at = 0.0
+        self._window: TrafficWindow | None = None
+
+    def log(self, cache: str) -> AccessLog:
+        """Where accesses of `cache` are reported to; the folding thread runs from the first call on."""
+        self._recorder.start(DRAIN_SECONDS, self._flush_if_due)
+        return self._recorder.log(cache)
+
+    def history(self) -> History:
+        """Everything recorded so far."""
+        self._recorder.drain()
+        with self._busy:
+            return self._builder.history()
+
+    def begin_measuring(self, report: WarmupReport) -> None:
+        """From now on see what the run of `report` won; keep both."""
+        self._recorder.drain()
+        with self._busy:
+            self._report, self._started_at = report, self._clock()
+            self._window = TrafficWindow(report.plan)
+            self._dirty = True
+        self.flush()
+
+    def last_report(self) -> dict[str, Any] | None:
+        """The last run with what it won so far; failing one in this process, the last one kept."""
+        self._recorder.drain()
+        with self._busy:
+            report = self._measured()
+        if report is not None:
+            return report_summary(report)
+        kept = self.reports(1)
+        return kept[0] if kept else None
+
+    def reports(self, newest: int) -> list[dict[str, Any]]:
+        """Runs kept, newest first."""
+        try:
+            return self._store.reports(newest) if self._store is not None else []
+        except StoreError as error:
+            self._note(error)
+            return []
+
+    def flush(self) -> None:
+        """Save what is new.  A save that fails is noted, and tried again at the next flush."""
+        with self._busy:
+            if not self._dirty or self._store is None:
+                return
+            history, report, started_at = self._builder.history(), self._measured(), self._started_at
+            self._dirty, self._saved_at = False, self._clock()
+        try:
+            self._store.save(history)
+            if report is not None:
+                self._store.save_report(started_at, report_summary(report))
+            self.fault = self._store.notice
+        except StoreError as error:
+            self._note(error)
+            self._dirty = True
+
+    def close(self) -> None:
+        """Fold and save the rest, and give up the state folder."""
+        self._recorder.stop()
+        self._recorder.drain()
+        self.flush()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    @property
+    def overflows(self) -> int:
+        """Drains that found a log full, so that accesses may have been dropped."""
+        return self._recorder.overflows
+
+    def _fold(self, batch: AccessBatch) -> None:
+        with self._busy:
+            self._builder.fold(batch)
+            if self._window is not None:
+                self._window.observe(batch)
+            self._dirty = True
+
+    def _flush_if_due(self) -> None:
+        if self._clock() - self._saved_at >= self._flush_seconds:
+            self.flush()
+
+    def _measured(self) -> WarmupReport | None:
+        if self._report is None or self._window is None:
+            return None
+        return with_uplift(self._report, self._window)
+
+    def _open(self, folder: str | os.PathLike[str]) -> SqliteStore | None:
+        try:
+            store = SqliteStore(folder)
+        except StoreError as error:
+            self._note(error)
+            return None
+        if not store.owner:
+            self._note(StoreError(f"another process owns {folder}; its history is read, nothing is written"))
+        return store
+
+    def _load(self) -> History | None:
+        try:
+            return self._store.load() if self._store is not None else None
+        except StoreError as error:
+            self._note(error)
+            return None
+
+    def _note(self, error: StoreError) -> None:
+        if self.fault != str(error):
+            logger.warning("%s", error)
+        self.fault = str(error)

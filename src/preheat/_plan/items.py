@@ -1,0 +1,114 @@
+"""Rows at the door: items that people make, rank and group by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from preheat._model import DEFAULT_PRIORITY, CandidateTable, ItemRef, WarmupItem
+from preheat._plan import request_probability
+from preheat._plan.ordering import closures, dependency_levels, name_cycle, resolve_needs
+from preheat.errors import DependencyCycle, InvalidSetting
+
+PRIORITY_HORIZON_SECONDS = 3600.0
+
+
+def create_warmup_item(
+    cache: str,
+    key: str,
+    *,
+    priority: int = DEFAULT_PRIORITY,
+    size_bytes: int = 0,
+    usage_frequency: float = 0.0,
+    warmup_cost: float = 0.0,
+    dependencies: Iterable[tuple[str, str]] = (),
+    recipe: str = "",
+) -> WarmupItem:
+    """An item, checked.
+
+    Args:
+        cache: Name of its cache.
+        key: Its key there.
+        priority: 1 to 10; 8 and above is critical and loaded first.
+        size_bytes: What the value will occupy; see `estimate_item_memory_usage`.
+        usage_frequency: Accesses per second expected.
+        warmup_cost: Seconds that a miss would cost.
+        dependencies: (cache, key) of what has to be resident first.
+        recipe: What the loader needs, where the key doesn't say it.
+
+    Raises:
+        InvalidSetting: A value can't be used; names it and what was expected.
+    """
+    where = f"item {cache}:{key}"
+    if not isinstance(priority, int) or isinstance(priority, bool) or not 1 <= priority <= 10:
+        raise InvalidSetting(f"{where}: priority is {priority!r}; it has to be a whole number from 1 to 10")
+    if not isinstance(size_bytes, int) or not 0 <= size_bytes < 2**63:
+        raise InvalidSetting(f"{where}: size_bytes is {size_bytes!r}; it has to be a whole number, 0 or more")
+    for name, number in {"usage_frequency": usage_frequency, "warmup_cost": warmup_cost}.items():
+        if not (isinstance(number, int | float) and 0 <= number < math.inf):
+            raise InvalidSetting(f"{where}: {name} is {number!r}; it has to be a number, 0 or more")
+    for name, text in {"cache": cache, "key": key, "recipe": recipe}.items():
+        _check_text(where, name, text)
+    refs = tuple(ItemRef(*dependency) for dependency in dependencies)
+    return WarmupItem(
+        ItemRef(cache, key), priority, size_bytes, float(usage_frequency), float(warmup_cost), refs, recipe
+    )
+
+
+def _check_text(where: str, name: str, text: object) -> None:
+    try:
+        assert isinstance(text, str)  # noqa: S101 - the same sentence serves both faults
+        text.encode()
+    except (AssertionError, UnicodeEncodeError):
+        raise InvalidSetting(f"{where}: {name} is {text!r}; it has to be text that UTF-8 can hold") from None
+
+
+def prioritize_warmup_items(
+    items: Sequence[WarmupItem], *, horizon_seconds: float = PRIORITY_HORIZON_SECONDS
+) -> list[WarmupItem]:
+    """`items` in the order in which they are best loaded.
+
+    Higher priority first; among equals, more seconds saved per byte first, what an item needs being priced with
+    it.  Frequency is decayed, so recent use counts more.  A dependency always comes before its dependants.
+
+    Raises:
+        DependencyCycle: No order exists.
+    """
+    table = CandidateTable.of(items)
+    needs, levels = _dependencies(table)
+    reached = closures(needs, levels)
+    value = request_probability(table, dict.fromkeys(table.caches, horizon_seconds)) * table.warmup_cost
+    size = np.maximum(table.size_bytes, 1)
+    worth = {
+        row: float(value[[row, *reached.get(row, ())]].sum() / size[[row, *reached.get(row, ())]].sum())
+        for row in range(len(table))
+    }
+    ranked = sorted(worth, key=lambda row: (-int(table.priority[row]), -worth[row], row))
+    placed = dict.fromkeys(n for row in ranked for n in (*reached.get(row, ()), row))
+    return [items[row] for row in placed]
+
+
+def group_items_by_dependencies(items: Sequence[WarmupItem]) -> list[list[WarmupItem]]:
+    """Split `items` into groups, each loadable once the groups before it are.
+
+    Order within a group is the order of `items`.  A dependency that is not itself among `items` is taken to be
+    resident already.
+
+    Raises:
+        DependencyCycle: No order exists; carries the cycle.
+    """
+    _, levels = _dependencies(CandidateTable.of(items))
+    groups: list[list[WarmupItem]] = [[] for _ in range(1 + max(levels.values(), default=0))] if items else []
+    for row, item in enumerate(items):
+        groups[levels.get(row, 0)].append(item)
+    return groups
+
+
+def _dependencies(table: CandidateTable) -> tuple[dict[int, tuple[int, ...]], dict[int, int]]:
+    needs = resolve_needs(table)
+    try:
+        return needs, dependency_levels(needs)
+    except DependencyCycle as cycle:
+        raise name_cycle(cycle, table) from None

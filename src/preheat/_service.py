@@ -1,0 +1,317 @@
+"""The service: it knows the order of the stages and holds the parts; it decides nothing itself.
+
+    record -> history -> predict -> plan -> execute -> measure
+
+What is imported inside functions is needed only once a run starts; `import preheat` stays nearly as light as numpy.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from preheat._memory import SystemMemory, release_free_memory
+from preheat._model import (
+    CandidateTable,
+    History,
+    MemoryBudget,
+    MemoryPressureLevel,
+    WarmupPlan,
+    WarmupProgress,
+    WarmupReport,
+    WarmupStrategy,
+)
+from preheat._plan import create_plan
+from preheat._plan.budget import grant_budget, limit_from_mb
+from preheat._plan.strategy import STRATEGIES, StrategyProfile, find_strategy, recommend_strategy
+from preheat._predict import decayed_frequency, refill_seconds
+from preheat._pressure import pressure_level
+from preheat._settings import Settings, resolve_settings
+from preheat._summary import progress_summary
+from preheat.abc import CandidateSource, MemoryMonitor, Predictor, RecordsAccesses, WarmableCache
+from preheat.errors import InvalidSetting, UnknownCache, WarmupInProgress
+
+if TYPE_CHECKING:
+    from preheat._ledger import Ledger
+    from preheat._run import Run
+
+
+class CacheWarmupService:
+    """Records what its caches are asked for, and plans and runs their warm-up.
+
+    Args:
+        settings: By default what `CACHE_WARMUP_*` in the environment says.
+        memory: Reads memory; by default the tightest limit on this process.
+        predictor: Expects the future from history.
+        changes: Settings by name, over those of the environment.
+
+    Raises:
+        InvalidSetting: A setting can't be used.
+        UnknownStrategy: The configured strategy does not exist.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        memory: MemoryMonitor | None = None,
+        predictor: Predictor = decayed_frequency,
+        **changes: Any,
+    ) -> None:
+        self.settings = settings or resolve_settings(os.environ, **changes)
+        self._memory = memory or SystemMemory()
+        self._predictor = predictor
+        self._strategies = dict(STRATEGIES)
+        find_strategy(self.settings.strategy, self._strategies)
+        self._caches: dict[str, WarmableCache] = {}
+        self._sources: list[CandidateSource] = []
+        self._ledger: Ledger | None = None
+        self._opening = threading.Lock()
+        self._run: Run | None = None
+
+    # -------------------------------------------------------------------------------------- registration
+
+    def register(self, cache: WarmableCache) -> None:
+        """Warm `cache` from now on, and record its traffic if it reports any.
+
+        Raises:
+            InvalidSetting: It lacks a member of `WarmableCache`, or another cache has its name.
+        """
+        if not isinstance(cache, WarmableCache):
+            raise InvalidSetting(f"{cache!r} can't be warmed; it has to have the members of preheat.abc.WarmableCache")
+        if self._caches.setdefault(cache.name, cache) is not cache:
+            raise InvalidSetting(f"another cache is registered as {cache.name!r}; give this one a name of its own")
+        if isinstance(cache, RecordsAccesses):
+            cache.record_to(self.ledger.log(cache.name))
+
+    def unregister(self, name: str) -> None:
+        """Warm the cache called `name` no longer.  What it records still goes into history.
+
+        Raises:
+            UnknownCache: No cache is registered under `name`.
+        """
+        self._demand_known([name])
+        del self._caches[name]
+
+    def register_strategy(self, name: str, *, share: float, why: str = "", **rules: Any) -> None:
+        """Add a strategy, or replace one.  `rules` are the fields of the strategy table.
+
+        Raises:
+            InvalidSetting: A rule is not known or its value can't be used.
+        """
+        try:
+            profile = StrategyProfile(name=name, share=share, why=why or "registered by the application", **rules)
+        except TypeError as error:
+            raise InvalidSetting(f"strategy {name!r}: {error}") from None
+        self._strategies[name] = profile
+
+    def register_candidate_source(self, source: CandidateSource) -> None:
+        """Consider what `source(history)` names too; its rows come before those that the caches name."""
+        self._sources.append(source)
+
+    # ----------------------------------------------------------------------------------------- warming
+
+    async def create_warmup_plan(
+        self, strategy: WarmupStrategy | str | None = None, memory_budget_mb: float | None = None
+    ) -> WarmupPlan:
+        """What `strategy` would load now; by default the configured one.
+
+        `memory_budget_mb` (MiB) only ever lowers the budget that the free memory gives.
+
+        Raises:
+            UnknownStrategy, InvalidSetting: An argument can't be used.
+            UnknownCache: A candidate source named a cache that is not registered.
+            DependencyCycle: Candidates need each other.
+        """
+        import asyncio
+
+        profile = find_strategy(strategy or self.settings.strategy, self._strategies)
+        limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
+        return await asyncio.to_thread(self._plan, profile, limit)
+
+    async def execute_warmup_plan(
+        self, plan: WarmupPlan, on_progress: Callable[[WarmupProgress], None] | None = None
+    ) -> WarmupReport:
+        """Load what `plan` says, inside its budget, and report.  Failed items are rows of the report.
+
+        `on_progress` is called at most ten times a second, and once at the end.
+
+        Raises:
+            WarmupInProgress: A run is active in this service.
+            UnknownCache: The plan names a cache that is not registered.
+        """
+        import asyncio
+
+        from preheat._run import Run, report_without_running
+
+        self._demand_known(plan.candidates.caches)
+        if not self.settings.enabled:
+            return report_without_running(plan, "disabled")
+        if self._run is not None:
+            raise WarmupInProgress("a warm-up is running; wait for it, or end it with cancel_warmup()")
+        self._run = Run(
+            plan,
+            dict(self._caches),
+            memory=self._memory,
+            pressure_rule=pressure_level,
+            release_memory=release_free_memory,
+            concurrency_limit=self.settings.concurrency_limit,
+            batch_size=self.settings.batch_size,
+            phase_delay_seconds=self.settings.phase_delay_ms / 1000,
+            on_progress=on_progress,
+        )
+        try:
+            report = await self._run.perform()
+        finally:
+            self._run = None
+        await asyncio.to_thread(self.ledger.begin_measuring, report)
+        return report
+
+    async def cancel_warmup(self) -> bool:
+        """Ask the active run to end; what is in flight is awaited.  False if there is none."""
+        run = self._run
+        if run is not None:
+            run.cancel()
+        return run is not None
+
+    async def get_warmup_status(self) -> dict[str, Any]:
+        """Whether a run is active, its progress, and the last run with what it won: plain data.
+
+        `progress` is None while no run is active, `last` until one has ended; `fault` says why history is not kept,
+        if it isn't.
+        """
+        import asyncio
+
+        run = self._run
+        return {
+            "active": run is not None,
+            "progress": progress_summary(run.progress()) if run is not None else None,
+            "last": await asyncio.to_thread(self.ledger.last_report),
+            "fault": self.ledger.fault,
+        }
+
+    def get_recommended_strategy(self) -> WarmupStrategy:
+        """The strategy that suits the memory as it is and what the last run won."""
+        last = self.ledger.last_report()
+        uplift = last["uplift"] if last else None
+        return recommend_strategy(pressure_level(self._memory()), uplift["points"] if uplift else None)
+
+    # --------------------------------------------------------------------------------------- life time
+
+    @property
+    def ledger(self) -> Ledger:
+        """The history and the reports; opens the state folder at the first use."""
+        from preheat._ledger import Ledger
+
+        with self._opening:
+            if self._ledger is None:
+                self._ledger = Ledger(
+                    self.settings.state_dir,
+                    max_items=self.settings.max_history_items,
+                    flush_seconds=self.settings.flush_seconds,
+                )
+            return self._ledger
+
+    async def close(self) -> None:
+        """Fold and save what was recorded, and give up the state folder.  The caches go on, unrecorded."""
+        import asyncio
+
+        if self._ledger is not None:
+            await asyncio.to_thread(self._ledger.close)
+
+    async def __aenter__(self) -> CacheWarmupService:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --------------------------------------------------------------------------------------- the stages
+
+    def _plan(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
+        history = self.ledger.history()
+        statistics = {name: cache.get_warmup_statistics() for name, cache in self._caches.items()}
+        horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
+        return create_plan(
+            self._candidates(history, horizon),
+            self._budget(profile, limit_bytes),
+            profile,
+            horizon_seconds=horizon,
+            free_bytes={
+                name: None if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
+                for name, s in statistics.items()
+            },
+            holdout_ratio=self.settings.holdout_ratio,
+            seed=secrets.randbits(63) if self.settings.seed is None else self.settings.seed,
+        )
+
+    def _candidates(self, history: History, horizon: Mapping[str, float]) -> CandidateTable:
+        if not self.settings.enabled:
+            return CandidateTable.of(())
+        by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
+        rates = self._predictor(history, by_cache[history.cache])
+        named = [source(history) for source in self._sources]
+        named += [cache.get_warmup_candidates(history, rates) for cache in self._caches.values()]
+        tables = [rows if isinstance(rows, CandidateTable) else CandidateTable.of(rows) for rows in named]
+        table = CandidateTable.concatenate(tables)
+        self._demand_known(table.caches)
+        return table
+
+    def _budget(self, profile: StrategyProfile, limit_bytes: int | None) -> MemoryBudget:
+        if not self.settings.enabled:
+            reason = "warm-up is switched off by CACHE_WARMUP_ENABLED"
+            return MemoryBudget(0, 0, MemoryPressureLevel.LOW, None, reason)
+        reading = self._memory()
+        return grant_budget(reading, profile, pressure_level(reading), limit_bytes)
+
+    def _demand_known(self, names: Any) -> None:
+        for name in names:
+            if name not in self._caches:
+                near = get_close_matches(name, self._caches, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                known = ", ".join(self._caches) or "none yet; call register(cache) first"
+                raise UnknownCache(f"no cache is registered as {name!r}; {hint}registered: {known}")
+
+
+_shared: CacheWarmupService | None = None
+
+
+async def get_cache_warmup_service() -> CacheWarmupService:
+    """The service of this process, made at the first call and configured by the environment.
+
+    Raises:
+        InvalidSetting, UnknownStrategy: The environment can't be used.
+    """
+    global _shared
+    if _shared is None:
+        _shared = CacheWarmupService()
+    return _shared
+
+
+async def execute_memory_aware_warmup(
+    strategy: WarmupStrategy | str | None = None,
+    memory_budget_mb: float | None = None,
+    on_progress: Callable[[WarmupProgress], None] | None = None,
+) -> WarmupReport:
+    """Plan and run a warm-up of the caches registered with the service of this process.
+
+    Args:
+        strategy: By default the configured one.
+        memory_budget_mb: MiB; only ever lowers the budget that the free memory gives.
+        on_progress: Called at most ten times a second, and once at the end.
+
+    Raises:
+        UsageError: An argument or setting can't be used.
+        WarmupInProgress: A run is active.
+    """
+    service = await get_cache_warmup_service()
+    plan = await service.create_warmup_plan(strategy, memory_budget_mb)
+    return await service.execute_warmup_plan(plan, on_progress)

@@ -1,0 +1,138 @@
+"""The settings, and the only parser of `CACHE_WARMUP_*` and `[tool.preheat]`.
+
+A pure function of the mappings it is given: argument > environment > file > default, resolved once.  Settings stop
+at the service; no stage sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from preheat._model import MIB
+from preheat.errors import InvalidSetting
+
+PREFIX = "CACHE_WARMUP_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be set; the name in the environment is the field's in capitals behind `CACHE_WARMUP_`.
+
+    Attributes:
+        enabled: Whether plans are made and runs started at all.
+        strategy: Name of the strategy used where none is given.
+        memory_budget_mb: Upper bound of every budget, in MiB; it only ever lowers one.
+        batch_size: Items handed to a cache's loader at once.
+        concurrency_limit: Batches loading at the same time.
+        phase_delay_ms: Pause between two phases, in milliseconds.
+        state_dir: Folder of the history and the reports.
+        holdout_ratio: Share of the deserving items kept back at random, to measure the gain against.
+        max_history_items: Items remembered; beyond it the least valuable are forgotten.
+        flush_seconds: Seconds between two saves of the history: what a crash can lose.
+        seed: Seed of the hold-out; none draws a new one for each plan.
+    """
+
+    enabled: bool = True
+    strategy: str = "balanced"
+    memory_budget_mb: float | None = None
+    batch_size: int = 32
+    concurrency_limit: int = 4
+    phase_delay_ms: int = 0
+    state_dir: str = ".preheat"
+    holdout_ratio: float = 0.05
+    max_history_items: int = 1_000_000
+    flush_seconds: float = 5.0
+    seed: int | None = None
+
+    @property
+    def memory_budget_bytes(self) -> int | None:
+        """`memory_budget_mb` in bytes."""
+        return None if self.memory_budget_mb is None else int(self.memory_budget_mb * MIB)
+
+
+def resolve_settings(environ: Mapping[str, str], file: Mapping[str, Any] | None = None, **arguments: Any) -> Settings:
+    """The settings that `arguments`, `environ` and the table `file` amount to, in that order of precedence.
+
+    An argument that is None counts as not given.
+
+    Raises:
+        InvalidSetting: A name is not known, or a value can't be used.
+    """
+    values: dict[str, Any] = {}
+    for name, raw in (file or {}).items():
+        values[_known(name, _NAMES, "")] = _parse(name, name, raw)
+    for variable, raw in environ.items():
+        if variable.startswith(PREFIX):
+            name = _known(variable, (PREFIX + n.upper() for n in _NAMES), PREFIX).lower()
+            values[name] = _parse(name, variable, raw)
+    for name, value in arguments.items():
+        if value is not None:
+            values[_known(name, _NAMES, "")] = _parse(name, name, value)
+    return Settings(**values)
+
+
+def _known(name: str, names: Iterable[str], prefix: str) -> str:
+    names = list(names)
+    if name not in names:
+        near = get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise InvalidSetting(f"{name} is not a setting; the nearest one is {near}")
+    return name.removeprefix(prefix)
+
+
+def _parse(name: str, shown: str, raw: Any) -> Any:
+    expected, parse = _PARSERS[name]
+    try:
+        value = parse(raw)
+    except (ValueError, TypeError, OverflowError):
+        value = None
+    if value is None:
+        raise InvalidSetting(f"{shown} is {raw!r}; it has to be {expected}")
+    return value
+
+
+def _boolean(raw: Any) -> bool | None:
+    if isinstance(raw, bool):
+        return raw
+    word = str(raw).strip().lower()
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
+def _number(low: float, high: float) -> Callable[[Any], float | None]:
+    def parse(raw: Any) -> float | None:
+        value = float(raw)
+        return value if low <= value <= high and not isinstance(raw, bool) else None
+
+    return parse
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int | None]:
+    def parse(raw: Any) -> int | None:
+        value = int(raw)
+        return value if low <= value <= high and value == float(raw) and not isinstance(raw, bool) else None
+
+    return parse
+
+
+def _text(raw: Any) -> str | None:
+    return raw.strip() or None if isinstance(raw, str) else None
+
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+_PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "enabled": ("true or false", _boolean),
+    "strategy": ("the name of a strategy", lambda raw: str(raw).strip().lower() or None),
+    "memory_budget_mb": ("a number of MiB, 0 or more", _number(0, 2**40)),
+    "batch_size": ("a whole number from 1 to 100000", _whole(1, 100_000)),
+    "concurrency_limit": ("a whole number from 1 to 1024", _whole(1, 1024)),
+    "phase_delay_ms": ("a whole number of milliseconds from 0 to 3600000", _whole(0, 3_600_000)),
+    "state_dir": ("the path of a folder", _text),
+    "holdout_ratio": ("a ratio from 0 to 0.5", _number(0, 0.5)),
+    "max_history_items": ("a whole number from 1 to 100000000", _whole(1, 100_000_000)),
+    "flush_seconds": ("a number of seconds from 0.05 to 3600", _number(0.05, 3600)),
+    "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
+}
+_NAMES = tuple(field.name for field in fields(Settings))

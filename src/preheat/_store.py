@@ -1,0 +1,284 @@
+"""History and reports on disk: one SQLite file in a folder of its own.
+
+A save is one transaction with a checksum, made durable before it counts; the save before it is kept, so a reader
+finds the last good one whatever happened.  One process owns the folder (a lock held for life); others may read.
+
+The database file is never opened other than by SQLite: closing such a descriptor would drop SQLite's own locks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import xxhash
+
+from preheat._columns import TextColumn
+from preheat._model import History
+from preheat.errors import StoreCorrupt, StoreError
+
+DATABASE = "history.db"
+LOCK = "owner.lock"
+SCHEMA_VERSION = 1
+KEPT_GENERATIONS = 2
+KEPT_REPORTS = 50
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS history (generation INTEGER PRIMARY KEY, digest BLOB NOT NULL, columns BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS report (id INTEGER PRIMARY KEY, started REAL NOT NULL, body TEXT NOT NULL);
+"""
+
+
+class SqliteStore:
+    """A state folder.
+
+    Opening creates it with mode 0700 and takes ownership if it is free; otherwise `owner` is False and saving
+    raises.  A damaged database is moved aside to `history.db.damaged`, never deleted, and `notice` says so.
+
+    Raises:
+        StoreError: The folder can't be made or used, or others may write to it.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.notice: str | None = None
+        self._busy = threading.Lock()
+        _claim_folder(self.folder)
+        self._lock = _lock(self.folder / LOCK)
+        self._connection = self._open()
+
+    @property
+    def owner(self) -> bool:
+        """Whether this process may write."""
+        return self._lock is not None
+
+    def load(self) -> History | None:
+        """The last history saved that is whole; None if there is none."""
+        with self._busy, _translated(self.folder):
+            rows = self._connection.execute("SELECT digest, columns FROM history ORDER BY generation DESC")
+            for digest, columns in rows:
+                try:
+                    return decode_history(columns, digest)
+                except StoreCorrupt as error:
+                    self.notice = f"a saved history was damaged and the one before it is used ({error})"
+        return None
+
+    def save(self, history: History) -> None:
+        """Keep `history` in place of the last one; when this returns it is on the disk.
+
+        Raises:
+            StoreError: It could not be kept, or another process owns the folder; the last one still stands.
+        """
+        columns = encode_history(history)
+        digest = xxhash.xxh3_128_digest(columns)
+        self._write(
+            ("INSERT INTO history (digest, columns) VALUES (?, ?)", (digest, columns)),
+            (
+                "DELETE FROM history WHERE generation <= (SELECT max(generation) FROM history) - ?",
+                (KEPT_GENERATIONS,),
+            ),
+        )
+
+    def save_report(self, key: float, report: dict[str, Any]) -> None:
+        """Keep `report`, a tree of plain data, under the instant at which its run started.
+
+        Raises:
+            StoreError: As `save`.
+        """
+        body = msgspec.json.encode(report).decode()
+        self._write(
+            ("DELETE FROM report WHERE started = ?", (key,)),
+            ("INSERT INTO report (started, body) VALUES (?, ?)", (key, body)),
+            ("DELETE FROM report WHERE id <= (SELECT max(id) FROM report) - ?", (KEPT_REPORTS,)),
+        )
+
+    def reports(self, newest: int = KEPT_REPORTS) -> list[dict[str, Any]]:
+        """The last reports kept, newest first."""
+        with self._busy, _translated(self.folder):
+            rows = self._connection.execute("SELECT body FROM report ORDER BY id DESC LIMIT ?", (newest,))
+            return [msgspec.json.decode(body, type=dict[str, Any]) for (body,) in rows]
+
+    def close(self) -> None:
+        """Give up ownership.  Closing again does nothing."""
+        with self._busy:
+            self._connection.close()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        if not self.owner:
+            raise StoreError(f"another process owns {self.folder}; this one only reads it")
+        with self._busy, _translated(self.folder), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for statement, values in statements:
+                self._connection.execute(statement, values)
+
+    def _open(self) -> sqlite3.Connection:
+        path = self.folder / DATABASE
+        try:
+            return _connect(path, writable=self.owner)
+        except sqlite3.DatabaseError as error:
+            if not self.owner or isinstance(error, sqlite3.OperationalError):
+                self._drop_lock()
+                raise StoreError(f"{path} can't be opened: {error}") from None
+        except StoreError:
+            self._drop_lock()
+            raise
+        path.replace(path.with_name(f"{DATABASE}.damaged"))
+        for rest in ("-wal", "-shm"):
+            path.with_name(f"{DATABASE}{rest}").unlink(missing_ok=True)
+        self.notice = f"{path} was damaged; it was moved to {path}.damaged and a new one begun"
+        return _connect(path, writable=True)
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"the history in {folder} can't be used: {error}") from error
+
+
+def _claim_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise StoreError(f"the state folder {folder} can't be used: {error.strerror}") from None
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StoreError(f"others may write to the state folder {folder}; run: chmod go-w {folder}")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise StoreError(f"the state folder {folder} belongs to somebody else (uid {status.st_uid}); choose another")
+
+
+def _lock(path: Path) -> int | None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None  # a folder that can't be written to can still be read
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    if not writable and not path.exists():
+        connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        connection.executescript(_SCHEMA)
+        return connection
+    mode = "rwc" if writable else "ro"
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, isolation_level=None
+    )
+    try:
+        _prepare(connection, path, writable=writable)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, *, writable: bool) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StoreError(f"{path} was written by a newer preheat (schema {version}); upgrade, or choose another folder")
+    if writable:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        path.chmod(0o600)
+
+
+# ------------------------------------------------------------------------------------------------ encoding
+
+_ARRAYS: dict[str, tuple[type, bool]] = {
+    "cache": (np.int16, False),
+    "counts": (np.float32, True),
+    "last_at": (np.float64, False),
+    "gaps": (np.float32, True),
+    "size_bytes": (np.int64, False),
+    "load_seconds": (np.float32, False),
+    "hits": (np.int64, False),
+    "misses": (np.int64, False),
+}
+_TEXTS = ("keys", "versions", "recipes")
+
+
+def encode_history(history: History) -> bytes:
+    """`history` as MessagePack: its scalars, and its columns as raw little-endian arrays."""
+    fields: dict[str, Any] = {
+        "at": history.at,
+        "since": history.since,
+        "half_lives": history.half_lives,
+        "caches": history.caches,
+    }
+    for name in _ARRAYS:
+        fields[name] = np.ascontiguousarray(getattr(history, name)).tobytes()
+    for name in _TEXTS:
+        column: TextColumn = getattr(history, name)
+        fields[name] = (column.blob.tobytes(), column.offsets.tobytes())
+    return msgspec.msgpack.encode(fields)
+
+
+def decode_history(encoded: bytes, digest: bytes) -> History:
+    """The history that `encode_history` made `encoded` from.
+
+    Raises:
+        StoreCorrupt: The digest doesn't match, or the columns don't fit each other.
+    """
+    if xxhash.xxh3_128_digest(encoded) != digest:
+        raise StoreCorrupt("its checksum doesn't match")
+    try:
+        return _columns_of(msgspec.msgpack.decode(encoded))
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise StoreCorrupt(f"its columns don't fit each other: {error}") from None
+
+
+def _columns_of(fields: dict[str, Any]) -> History:
+    n = len(fields["cache"]) // np.dtype(np.int16).itemsize
+    arrays: dict[str, Any] = {}
+    for name, (kind, wide) in _ARRAYS.items():
+        flat: Any = np.frombuffer(fields[name], kind)
+        arrays[name] = flat.reshape(n, -1 if n else 1) if wide else flat
+    texts: dict[str, Any] = {name: _text_column(*fields[name], rows=n) for name in _TEXTS}
+    caches, half_lives = tuple(map(str, fields["caches"])), tuple(map(float, fields["half_lives"]))
+    for name in ("last_at", "size_bytes", "load_seconds"):
+        _demand(len(arrays[name]) == n, f"{name} has another length than cache")
+    for name in ("hits", "misses"):
+        _demand(len(arrays[name]) == len(caches), f"{name} has another length than caches")
+    _demand(not n or arrays["counts"].shape[1] == len(half_lives), "counts has another width than half_lives")
+    _demand(not n or 0 <= arrays["cache"].min() <= arrays["cache"].max() < len(caches), "a cache number is unknown")
+    return History(
+        at=float(fields["at"]), since=float(fields["since"]), half_lives=half_lives, caches=caches, **arrays, **texts
+    )
+
+
+def _text_column(blob: bytes, offsets: bytes, *, rows: int) -> TextColumn:
+    column = TextColumn(np.frombuffer(blob, np.uint8), np.frombuffer(offsets, np.int64))
+    _demand(len(column.offsets) == rows + 1, "a text column has another length than cache")
+    _demand(int(column.offsets[0]) == 0 and int(column.offsets[-1]) == len(blob), "text offsets miss their text")
+    _demand(bool((column.lengths() >= 0).all()), "text offsets fall")
+    return column
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)

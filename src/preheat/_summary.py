@@ -1,0 +1,146 @@
+"""Plans, runs and reports as trees of plain data: the one form that JSON, status, command line and pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from preheat._model import PHASES, MemoryReading, WarmupPlan, WarmupProgress, WarmupReport
+
+PLAN_SCHEMA = "preheat-plan/1"
+REPORT_SCHEMA = "preheat-report/1"
+
+
+class Choice(NamedTuple):
+    """What a plan does with one candidate, and why."""
+
+    cache: str
+    key: str
+    label: str
+    phase: str | None
+    priority: int
+    size_bytes: int
+    value_seconds: float
+    seconds_per_mib: float
+    decision: str
+
+
+def explain_plan(plan: WarmupPlan) -> Iterator[Choice]:
+    """Every candidate of `plan`: the chosen in loading order, the held out, then the rest by falling value."""
+    for phase, rows in zip(PHASES, plan.chosen, strict=True):
+        yield from (_choice(plan, row, phase, "loaded") for row in rows.tolist())
+    held = "held out at random, to measure what the warm-up wins"
+    yield from (_choice(plan, row, None, held) for row in plan.held_out.tolist())
+    rest = np.flatnonzero(plan.left_out >= 0)
+    for row in rest[np.argsort(-plan.value[rest], kind="stable")].tolist():
+        yield _choice(plan, row, None, f"left out: {plan.reasons[plan.left_out[row]].value}")
+
+
+def _choice(plan: WarmupPlan, row: int, phase: str | None, decision: str) -> Choice:
+    item, value = plan.candidates[row], float(plan.value[row])
+    return Choice(
+        cache=item.ref.cache,
+        key=item.ref.key,
+        label=item.recipe or item.ref.key,
+        phase=phase,
+        priority=item.priority,
+        size_bytes=item.size_bytes,
+        value_seconds=value,
+        seconds_per_mib=value / max(item.size_bytes, 1) * 2**20,
+        decision=decision,
+    )
+
+
+def left_out_counts(plan: WarmupPlan) -> dict[str, int]:
+    """How many candidates were left out, by reason."""
+    counts = np.bincount(plan.left_out[plan.left_out >= 0], minlength=len(plan.reasons))
+    return {reason.value: int(n) for reason, n in zip(plan.reasons, counts, strict=True) if n}
+
+
+def plan_summary(plan: WarmupPlan) -> dict[str, Any]:
+    """`plan` without its single items."""
+    return {
+        "schema": PLAN_SCHEMA,
+        "strategy": str(plan.strategy),
+        "why": plan.why,
+        "budget_bytes": plan.budget.granted_bytes,
+        "budget_reason": plan.budget.reason,
+        "reserve_bytes": plan.budget.reserve_bytes,
+        "pressure": plan.budget.pressure.name,
+        "candidates": len(plan.candidates),
+        "planned_items": len(plan),
+        "planned_bytes": plan.size_bytes,
+        "held_out_items": len(plan.held_out),
+        "left_out_items": int((plan.left_out >= 0).sum()),
+        "left_out": left_out_counts(plan),
+        "value_seconds": float(plan.value[plan.order].sum()),
+        "seed": plan.seed,
+        "phases": [_phase(plan, n) for n in range(len(PHASES))],
+    }
+
+
+def _phase(plan: WarmupPlan, n: int) -> dict[str, Any]:
+    rows, table = plan.chosen[n], plan.candidates
+    by_cache = {
+        name: {"items": int(mine.sum()), "bytes": int(table.size_bytes[rows][mine].sum())}
+        for code, name in enumerate(table.caches)
+        if (mine := table.cache[rows] == code).any()
+    }
+    return {
+        "name": PHASES[n],
+        "items": len(rows),
+        "bytes": int(table.size_bytes[rows].sum()),
+        "caches": by_cache,
+    }
+
+
+def progress_summary(progress: WarmupProgress) -> dict[str, Any]:
+    """A run as it stands."""
+    return {
+        "progress_percent": progress.progress_percent,
+        "phase": progress.phase,
+        "done": progress.done,
+        "total": progress.total,
+        "loaded_bytes": progress.loaded_bytes,
+        "budget_bytes": progress.budget_bytes,
+        "pressure": progress.pressure.name,
+        "elapsed_seconds": progress.elapsed_seconds,
+        "remaining_seconds": progress.remaining_seconds,
+    }
+
+
+def report_summary(report: WarmupReport) -> dict[str, Any]:
+    """`report` without its single items, but with the failed ones by name."""
+    plan = plan_summary(report.plan)
+    for phase in plan["phases"]:
+        phase["seconds"] = report.phase_seconds.get(phase["name"], 0.0)
+    measured = report.after.process_bytes - report.before.process_bytes if report.after and report.before else None
+    return plan | {
+        "schema": REPORT_SCHEMA,
+        "stopped": report.stopped,
+        "seconds": report.seconds,
+        "attempts": report.attempts,
+        "counts": {str(status): n for status, n in report.counts.items()},
+        "accounted_bytes": report.accounted_bytes,
+        "measured_bytes": measured,
+        "memory": {name: _reading(getattr(report, name)) for name in ("before", "peak", "after")},
+        "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
+        "uplift": asdict(report.uplift) if report.uplift else None,
+    }
+
+
+def _reading(reading: MemoryReading | None) -> dict[str, Any] | None:
+    return asdict(reading) | {"available_bytes": reading.available_bytes} if reading else None
+
+
+__all__ = [
+    "Choice",
+    "explain_plan",
+    "left_out_counts",
+    "plan_summary",
+    "progress_summary",
+    "report_summary",
+]

@@ -1,0 +1,406 @@
+"""The cache that the four ready ones are made of: bounded in bytes, least recently used first out, single flight.
+
+Quiet: while a warm-up loads an item in this thread, reads of any of these caches count as no traffic, change no
+order and keep nothing that they had to load.  What a warm-up inserts goes to the cold end, each item behind the one
+before, so traffic evicts the least valuable first and never loses to it what it loaded itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from preheat._model import (
+    DEFAULT_PRIORITY,
+    CacheStatistics,
+    CandidateTable,
+    History,
+    ItemRef,
+    ItemResult,
+    ItemStatus,
+    WarmupItem,
+)
+from preheat._predict import decayed_frequency, refill_seconds
+from preheat._record import is_quiet, quietly
+from preheat._size import estimate_item_memory_usage
+from preheat.abc import AccessLog
+from preheat.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+V = TypeVar("V")
+
+_ABSENT: Any = object()
+_thread = threading.local()
+
+
+class Request(NamedTuple):
+    """What a read asks for: `recipe` is what history keeps to make the value again."""
+
+    key: str
+    recipe: str
+    version: str
+
+
+class _Entry(Generic[V]):
+    __slots__ = ("size_bytes", "value", "version", "warmed")
+
+    def __init__(self, value: V, size_bytes: int, version: str, warmed: bool) -> None:
+        self.value, self.size_bytes, self.version, self.warmed = value, size_bytes, version, warmed
+
+
+class _Flight(Generic[V]):
+    """One load under way: others that want the same key wait for it."""
+
+    __slots__ = ("done", "error", "invalidated", "value", "warming")
+
+    def __init__(self, *, warming: bool = False) -> None:
+        self.done = threading.Event()
+        self.warming = warming
+        self.value: V | None = None
+        self.error: BaseException | None = None
+        self.invalidated = False
+
+    def wait(self) -> V:
+        self.done.wait()
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]  # set before `done` where there was no error
+
+
+class LoadingCache(Generic[V]):
+    """The machinery; a ready cache adds what its keys, recipes and versions mean.  Thread-safe."""
+
+    def __init__(self, name: str, *, capacity_bytes: int, priority: int = DEFAULT_PRIORITY) -> None:
+        if not isinstance(capacity_bytes, int) or capacity_bytes <= 0:
+            raise InvalidSetting(f"cache {name!r}: capacity_bytes is {capacity_bytes!r}; it has to be a positive int")
+        if not 1 <= priority <= 10:
+            raise InvalidSetting(f"cache {name!r}: priority is {priority!r}; it has to be from 1 to 10")
+        self.name, self.capacity_bytes, self.priority = name, capacity_bytes, priority
+        self._entries: OrderedDict[str, _Entry[V]] = OrderedDict()
+        self._flights: dict[str, _Flight[V]] = {}
+        self._lock = threading.Lock()
+        self._log: AccessLog | None = None
+        self._used_bytes = self._hits = self._misses = self._evictions = 0
+
+    # -------------------------------------------------------------------------------- for the application
+
+    def invalidate(self, key: str) -> None:
+        """Forget `key`; a load of it under way, by traffic or by a warm-up, will not be kept."""
+        with self._lock:
+            self._discard(key)
+            if key in self._flights:
+                self._flights[key].invalidated = True
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            for key in [*self._entries, *self._flights]:
+                self._discard(key)
+                if key in self._flights:
+                    self._flights[key].invalidated = True
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def record_to(self, log: AccessLog) -> None:
+        """From now on report every access to `log`."""
+        self._log = log
+
+    # --------------------------------------------------------------------------------- for the warm-up
+
+    def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
+        """What history knows of this cache and is not resident; see `preheat.abc.WarmableCache`."""
+        return warmup_candidates(self, history, rates)
+
+    def warmup_item(self, item: WarmupItem) -> ItemResult:
+        """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
+        return self._warm_batch([item])[0]
+
+    def estimate_item_size(self, item: WarmupItem) -> int:
+        """The size that history saw; failing that, the mean of what is resident."""
+        if item.size_bytes > 0:
+            return item.size_bytes
+        with self._lock:
+            return self._used_bytes // len(self._entries) if self._entries else 0
+
+    def get_warmup_statistics(self) -> CacheStatistics:
+        """What the cache holds; `warmed_*` is what a warm-up loaded and traffic has not used yet."""
+        with self._lock:
+            warmed = [entry.size_bytes for entry in self._entries.values() if entry.warmed]
+            return CacheStatistics(
+                items=len(self._entries),
+                used_bytes=self._used_bytes,
+                capacity_bytes=self.capacity_bytes,
+                hits=self._hits,
+                misses=self._misses,
+                evictions=self._evictions,
+                warmed_items=len(warmed),
+                warmed_bytes=sum(warmed),
+            )
+
+    def undo_warmup(self, key: str) -> int:
+        """Drop `key` if a warm-up loaded it and nobody used it since; the bytes released."""
+        with self._lock:
+            entry = self._entries.get(key)
+            return self._discard(key) if entry is not None and entry.warmed else 0
+
+    # ------------------------------------------------------------------------------- for the ready caches
+
+    def _make(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
+        """Value and version of each item, made as a miss makes them; None where there is none any more."""
+        raise NotImplementedError
+
+    def _needs_of(self, key: str, recipe: str) -> Iterable[ItemRef]:
+        """What has to be resident before the item is loaded."""
+        return ()
+
+    def _has_needs(self) -> bool:
+        return False
+
+    def _size_of(self, key: str, value: V) -> int:
+        return estimate_item_memory_usage(value, key=key)
+
+    def _get(self, request: Request, make: Callable[[], V]) -> V:
+        """The value of `request`, made by `make` if it is absent."""
+        value = self._lookup(request)
+        if value is not _ABSENT:
+            found: V = value
+            return found
+        return self._load_missing([request], lambda _: [make()])[0]
+
+    def _lookup(self, request: Request) -> Any:
+        """The resident value, counted as a hit; `_ABSENT` if there is none of this version."""
+        key = request.key
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.version != request.version:
+                return _ABSENT
+            if is_quiet():
+                return entry.value
+            self._entries.move_to_end(key)
+            entry.warmed = False
+            self._hits += 1
+        if self._log is not None:
+            self._log.hit(key)
+        return entry.value
+
+    def _load_missing(self, requests: Sequence[Request], make: Callable[[list[int]], Sequence[V]]) -> list[V]:
+        """The values of `requests`, distinct and all absent; `make` gets the positions that are ours to load."""
+        if is_quiet():
+            return list(make(list(range(len(requests)))))
+        flights, mine = self._board(requests)
+        if mine:
+            self._fly(requests, flights, mine, make)
+        return [
+            flights[n].wait() if n in mine else self._ride_along(request, flights[n], partial(make, [n]))
+            for n, request in enumerate(requests)
+        ]
+
+    def _board(self, requests: Sequence[Request]) -> tuple[list[_Flight[V]], list[int]]:
+        flights, mine = [], []
+        with self._lock:
+            self._misses += len(requests)
+            for n, request in enumerate(requests):
+                flight = self._flights.get(request.key)
+                if flight is None:
+                    flight = self._flights[request.key] = _Flight()
+                    mine.append(n)
+                flights.append(flight)
+        return flights, mine
+
+    def _fly(
+        self,
+        requests: Sequence[Request],
+        flights: Sequence[_Flight[V]],
+        mine: list[int],
+        make: Callable[[list[int]], Sequence[V]],
+    ) -> None:
+        try:
+            values, own_seconds = _timed(lambda: make(mine))
+        except BaseException as error:
+            for n in mine:
+                self._end_flight(requests[n].key, flights[n], error=error)
+                self._report_miss(requests[n], -1, -1.0)
+            raise
+        for n, value in zip(mine, values, strict=True):
+            size_bytes = self._size_of(requests[n].key, value)
+            self._keep(requests[n], value, size_bytes, unless=flights[n])
+            self._end_flight(requests[n].key, flights[n], value=value)
+            self._report_miss(requests[n], size_bytes, own_seconds / len(mine))
+
+    def _ride_along(self, request: Request, flight: _Flight[V], make: Callable[[], Sequence[V]]) -> V:
+        """The value of somebody else's load; our own if that was a warm-up's and came to nothing."""
+        flight.done.wait()
+        if flight.warming and flight.error is not None:
+            with self._lock:
+                self._misses -= 1  # the load below counts it
+            return self._load_missing([request], lambda _: make())[0]
+        value = flight.wait()
+        self._report_miss(request, -1, -1.0)
+        with self._lock:
+            entry = self._entries.get(request.key)
+            if entry is not None:  # a warm-up may have loaded it: now it is traffic's
+                entry.warmed = False
+                self._entries.move_to_end(request.key)
+        if entry is None:
+            self._keep(request, value, self._size_of(request.key, value), unless=flight)
+        return value
+
+    def _report_miss(self, request: Request, size_bytes: int, seconds: float) -> None:
+        if self._log is not None:
+            self._log.miss(request.key, size_bytes, seconds, request.version, request.recipe)
+
+    def _end_flight(
+        self, key: str, flight: _Flight[V], value: V | None = None, error: BaseException | None = None
+    ) -> None:
+        flight.value, flight.error = value, error
+        with self._lock:
+            self._flights.pop(key, None)
+        flight.done.set()
+
+    def _keep(self, request: Request, value: V, size_bytes: int, unless: _Flight[V]) -> None:
+        """Insert what traffic loaded, evicting the least recently used."""
+        if size_bytes > self.capacity_bytes:
+            return
+        with self._lock:
+            if unless.invalidated:
+                return
+            self._discard(request.key)
+            while self._used_bytes + size_bytes > self.capacity_bytes:
+                self._used_bytes -= self._entries.popitem(last=False)[1].size_bytes
+                self._evictions += 1
+            self._entries[request.key] = _Entry(value, size_bytes, request.version, warmed=False)
+            self._used_bytes += size_bytes
+
+    def _discard(self, key: str) -> int:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return 0
+        self._used_bytes -= entry.size_bytes
+        return entry.size_bytes
+
+    # ---------------------------------------------------------------------------------- warming a batch
+
+    def _warm_batch(self, items: Sequence[WarmupItem]) -> list[ItemResult]:
+        flights = self._board_quietly(items)
+        mine = [n for n, flight in enumerate(flights) if flight is not None]
+        if not mine:
+            return [_RESIDENT for _ in items]
+        started = time.perf_counter()
+        try:
+            with quietly():
+                made = self._make([items[n] for n in mine])
+        except BaseException as error:
+            for n in mine:
+                self._end_flight(items[n].ref.key, _some(flights[n]), error=error)
+            raise
+        seconds = (time.perf_counter() - started) / len(mine)
+        results = [_RESIDENT for _ in items]
+        for n, value in zip(mine, made, strict=True):
+            results[n] = self._settle(items[n].ref.key, _some(flights[n]), value, seconds)
+        return results
+
+    def _board_quietly(self, items: Sequence[WarmupItem]) -> list[_Flight[V] | None]:
+        """A flight for each item that is neither resident nor being loaded already."""
+        flights: list[_Flight[V] | None] = []
+        with self._lock:
+            for item in items:
+                taken = item.ref.key in self._entries or item.ref.key in self._flights
+                flights.append(None if taken else self._flights.setdefault(item.ref.key, _Flight(warming=True)))
+        return flights
+
+    def _settle(self, key: str, flight: _Flight[V], made: tuple[V, str] | None, seconds: float) -> ItemResult:
+        if made is None:
+            self._end_flight(key, flight, error=LookupError(f"{self.name}: {key} is not there any more"))
+            return ItemResult(ItemStatus.UNAVAILABLE, 0, seconds, "its source is not there any more")
+        value, version = made
+        size_bytes = self._size_of(key, value)
+        with self._lock:
+            if flight.invalidated:
+                result = ItemResult(ItemStatus.REJECTED, 0, seconds, "it was invalidated while it was being loaded")
+            elif self._used_bytes + size_bytes > self.capacity_bytes:
+                result = ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
+            else:
+                self._entries[key] = _Entry(value, size_bytes, version, warmed=True)
+                self._entries.move_to_end(key, last=False)
+                self._used_bytes += size_bytes
+                result = ItemResult(ItemStatus.LOADED, size_bytes, seconds)
+        self._end_flight(key, flight, value=value)
+        return result
+
+
+_RESIDENT = ItemResult(ItemStatus.RESIDENT)
+
+
+def _some(flight: _Flight[V] | None) -> _Flight[V]:
+    assert flight is not None  # noqa: S101 - only called for flights that this batch boarded
+    return flight
+
+
+def _timed(make: Callable[[], Sequence[V]]) -> tuple[Sequence[V], float]:
+    """What `make` returns, and the seconds it took less those of the loads inside it.
+
+    A search that had to parse a file waited for the file's sake: that miss is on the file's account.
+    """
+    outer, _thread.inner_seconds = getattr(_thread, "inner_seconds", 0.0), 0.0
+    started = time.perf_counter()
+    try:
+        values = make()
+        return values, max(0.0, time.perf_counter() - started - _thread.inner_seconds)
+    finally:
+        _thread.inner_seconds = outer + time.perf_counter() - started
+
+
+def warmup_candidates(
+    cache: LoadingCache[Any],
+    history: History,
+    rates: NDArray[np.float64] | None = None,
+    where: Callable[[str, str], bool] | None = None,
+) -> CandidateTable:
+    """The items of `cache` that history knows and that are not resident, as a table.
+
+    Args:
+        cache: The cache.
+        history: What was asked for so far.
+        rates: (len(history),) accesses per second expected of each row; by default the decayed frequency's.
+        where: Keeps an item by its key and recipe; all of them if not given.
+    """
+    rows = history.rows_of(cache.name)
+    if rates is None:
+        horizon = refill_seconds(history, cache.name, cache.capacity_bytes)
+        rates = decayed_frequency(history, np.full(len(history), horizon))
+    if len(cache):
+        rows = rows[np.array([key not in cache for key in history.keys.take(rows)], np.bool_)]
+    if where is not None:
+        pairs = zip(history.keys.take(rows), history.recipes.take(rows), strict=True)
+        rows = rows[np.array([where(key, recipe) for key, recipe in pairs], np.bool_)]
+    keys, recipes = history.keys.take(rows), history.recipes.take(rows)
+    rows_with_needs = enumerate(zip(keys, recipes, strict=True)) if cache._has_needs() else ()
+    needs = ((n, tuple(cache._needs_of(key, recipe))) for n, (key, recipe) in rows_with_needs)
+    return CandidateTable(
+        caches=(cache.name,),
+        cache=np.zeros(len(rows), np.int16),
+        keys=keys,
+        recipes=recipes,
+        priority=np.full(len(rows), cache.priority, np.int8),
+        size_bytes=_known_or_mean(history.size_bytes[rows]),
+        usage_frequency=rates[rows],
+        warmup_cost=np.nan_to_num(history.load_seconds[rows].astype(np.float64), nan=0.0),
+        needs={n: refs for n, refs in needs if refs},
+    )
+
+
+def _known_or_mean(size_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
+    known = size_bytes > 0
+    return np.where(known, size_bytes, int(size_bytes[known].mean()) if known.any() else 0)

@@ -1,0 +1,108 @@
+"""Files -> whatever a parser makes of them, never older than the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
+from preheat.caches._loading import LoadingCache, Request, warmup_candidates
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+V = TypeVar("V")
+
+
+class FileCache(LoadingCache[V]):
+    """Parsed files by path.  Each read checks the file's time and size, so a changed file is parsed anew.
+
+    Args:
+        parse: Called as `parse(path, content)`; its result must not be changed by whoever reads it.
+        root: Folder that the paths are relative to; nothing outside it is read.
+        capacity_bytes: What the entries may occupy.
+        name: Name of the cache in history and reports.
+        priority: The operator's word for its items, 1 to 10.
+    """
+
+    def __init__(
+        self,
+        parse: Callable[[Path, bytes], V],
+        *,
+        root: Path,
+        capacity_bytes: int,
+        name: str = "file",
+        priority: int = DEFAULT_PRIORITY,
+    ) -> None:
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority)
+        self.root = root
+        self._parse = parse
+
+    def get(self, path: str) -> V:
+        """The parsed file at `path`, relative to the root, with forward slashes.
+
+        Raises:
+            OSError: The file can't be read, or `path` leads out of the root.
+        """
+        return self._get(Request(path, "", self._version_of(path)), lambda: self._read(path))
+
+    def ref(self, path: str) -> ItemRef:
+        """The identity of the file at `path`, as other items' dependencies name it."""
+        return ItemRef(self.name, path)
+
+    def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
+        """Files that history knows."""
+        return get_file_cache_warmup_candidates(self, history, rates)
+
+    def _make(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
+        return [self._make_one(item.ref.key) for item in items]
+
+    def _make_one(self, path: str) -> tuple[V, str] | None:
+        try:
+            version = self._version_of(path)  # before the content: a file changed in between is parsed anew
+            return self._read(path), version
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def _read(self, path: str) -> V:
+        full = self._inside(path)
+        return self._parse(full, full.read_bytes())
+
+    def _version_of(self, path: str) -> str:
+        status = self._inside(path).stat()
+        return f"{status.st_mtime_ns}-{status.st_size}"
+
+    def _inside(self, path: str) -> Path:
+        return inside(self.root, path)
+
+
+def inside(root: Path, path: str) -> Path:
+    """`path` under `root`.
+
+    Raises:
+        FileNotFoundError: It is absolute or leads out of `root`.
+    """
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\0" in path:
+        raise FileNotFoundError(f"{path!r} is not a path inside {root}")
+    return root / parts
+
+
+def get_file_cache_warmup_candidates(
+    cache: FileCache[Any],
+    history: History,
+    rates: NDArray[np.float64] | None = None,
+    *,
+    where: Callable[[str], bool] | None = None,
+) -> CandidateTable:
+    """Files that were read before.
+
+    Args:
+        cache: The cache.
+        history: What was asked for so far.
+        rates: (len(history),) accesses per second expected; by default the decayed frequency's.
+        where: Keeps a file by its path, say by language: `lambda path: path.endswith(".py")`.
+    """
+    return warmup_candidates(cache, history, rates, None if where is None else lambda key, _: where(key))

@@ -1,0 +1,133 @@
+"""Projects (folders) -> facts about them, never older than their files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import xxhash
+
+from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
+from preheat.abc import Clock
+from preheat.caches._loading import LoadingCache, Request, warmup_candidates
+from preheat.caches.file import inside
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+V = TypeVar("V")
+
+
+class ProjectCache(LoadingCache[V]):
+    """Facts about the folders below a root, by name; "." is the root itself.
+
+    What a project is worth knowing by is the state of its files: path, time and size of each, hidden folders and
+    byte code apart.  It is looked at again at most each `recheck_seconds`; until then facts may be that old.
+
+    Args:
+        analyse: Called with the project's folder; its result must not be changed by whoever reads it.
+        root: The folder that the projects are in.
+        capacity_bytes: What the entries may occupy.
+        name: Name of the cache in history and reports.
+        priority: The operator's word for its items, 1 to 10.
+        recheck_seconds: How long the state of a folder is believed.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        analyse: Callable[[Path], V],
+        *,
+        root: Path,
+        capacity_bytes: int,
+        name: str = "project",
+        priority: int = DEFAULT_PRIORITY,
+        recheck_seconds: float = 1.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority)
+        self.root = root
+        self._analyse, self._recheck_seconds, self._clock = analyse, recheck_seconds, clock
+        self._states: dict[str, tuple[float, str]] = {}
+
+    def get(self, project: str) -> V:
+        """The facts of `project`.
+
+        Raises:
+            OSError: There is no such folder, or the name leads out of the root.
+        """
+        return self._get(Request(project, "", self._version_of(project)), lambda: self._facts(project))
+
+    def ref(self, project: str) -> ItemRef:
+        """The identity of `project`, as other items' dependencies name it."""
+        return ItemRef(self.name, project)
+
+    def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
+        """Projects that history knows."""
+        return get_project_cache_warmup_candidates(self, history, rates)
+
+    def _make(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
+        return [self._make_one(item.ref.key) for item in items]
+
+    def _make_one(self, project: str) -> tuple[V, str] | None:
+        try:
+            version = self._version_of(project)
+            return self._facts(project), version
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _facts(self, project: str) -> V:
+        return self._analyse(inside(self.root, project))
+
+    def _version_of(self, project: str) -> str:
+        now = self._clock()
+        seen, state = self._states.get(project, (-float("inf"), ""))
+        if now - seen >= self._recheck_seconds:
+            state = folder_state(inside(self.root, project))
+            self._states[project] = (now, state)
+        return state
+
+
+def folder_state(folder: Path) -> str:
+    """A digest of path, modification time and size of every file below `folder`.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: It is no folder.
+    """
+    digest = xxhash.xxh3_64()
+    for path, status in sorted(_walk(os.fspath(folder))):
+        digest.update(f"{path}\0{status.st_mtime_ns}\0{status.st_size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__pycache__":
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path)
+            else:
+                yield entry.path, entry.stat(follow_symlinks=False)
+
+
+def get_project_cache_warmup_candidates(
+    cache: ProjectCache[Any],
+    history: History,
+    rates: NDArray[np.float64] | None = None,
+    *,
+    where: Callable[[str], bool] | None = None,
+) -> CandidateTable:
+    """Projects that were looked at before.
+
+    Args:
+        cache: The cache.
+        history: What was asked for so far.
+        rates: (len(history),) accesses per second expected; by default the decayed frequency's.
+        where: Keeps a project by its name.
+    """
+    return warmup_candidates(cache, history, rates, None if where is None else lambda key, _: where(key))

@@ -1,0 +1,116 @@
+"""Query and parameters -> results, tied to the version of the index that gave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
+from preheat.caches._loading import LoadingCache, Request, warmup_candidates
+from preheat.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+V = TypeVar("V")
+
+
+class SearchCache(LoadingCache[V]):
+    """Results by query and parameters.
+
+    White space in a query is folded and the order of parameters does not matter; `search` is called with the
+    canonical form, so equal keys always have equal results.
+
+    Args:
+        search: Called as `search(query, **parameters)`; its result must not be changed by whoever reads it.
+        version: Version of the index, or a function that tells it; results of another version are never served.
+        capacity_bytes: What the entries may occupy.
+        name: Name of the cache in history and reports.
+        priority: The operator's word for its items, 1 to 10.
+        needs: Called like `search`: what has to be resident before a result is made.
+    """
+
+    def __init__(
+        self,
+        search: Callable[..., V],
+        *,
+        version: str | Callable[[], str],
+        capacity_bytes: int,
+        name: str = "search",
+        priority: int = DEFAULT_PRIORITY,
+        needs: Callable[..., Iterable[ItemRef]] | None = None,
+    ) -> None:
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority)
+        self._search, self._version, self._needs = search, version, needs
+
+    def get(self, query: str, **parameters: Any) -> V:
+        """The results of `query`.
+
+        Raises:
+            InvalidSetting: A parameter is not text, a number, a truth value or None.
+        """
+        key = _canonical_key(query, parameters)
+        return self._get(Request(key, "", self._version_now()), lambda: self._run(key))
+
+    def ref(self, query: str, **parameters: Any) -> ItemRef:
+        """The identity of the results of `query`, as other items' dependencies name it."""
+        return ItemRef(self.name, _canonical_key(query, parameters))
+
+    def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
+        """Queries that history knows."""
+        return get_search_cache_warmup_candidates(self, history, rates)
+
+    def _make(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
+        version = self._version_now()
+        return [(self._run(item.ref.key), version) for item in items]
+
+    def _run(self, key: str) -> V:
+        query, parameters = _read_key(key)
+        return self._search(query, **parameters)
+
+    def _needs_of(self, key: str, recipe: str) -> Iterable[ItemRef]:
+        if self._needs is None:
+            return ()
+        query, parameters = _read_key(key)
+        return self._needs(query, **parameters)
+
+    def _has_needs(self) -> bool:
+        return self._needs is not None
+
+    def _version_now(self) -> str:
+        return self._version if isinstance(self._version, str) else self._version()
+
+
+def _canonical_key(query: str, parameters: Mapping[str, Any]) -> str:
+    for name, value in parameters.items():
+        if not isinstance(value, str | int | float | bool | None):
+            raise InvalidSetting(f"search parameter {name} is {value!r}; it has to be text, a number, a bool or None")
+    folded = [" ".join(query.split()), dict(sorted(parameters.items()))]
+    return json.dumps(folded, ensure_ascii=False, separators=(",", ":"))
+
+
+def _read_key(key: str) -> tuple[str, dict[str, Any]]:
+    query, parameters = json.loads(key)
+    return query, parameters
+
+
+def get_search_cache_warmup_candidates(
+    cache: SearchCache[Any],
+    history: History,
+    rates: NDArray[np.float64] | None = None,
+    *,
+    where: Callable[..., bool] | None = None,
+) -> CandidateTable:
+    """Queries that were asked before, each with what its results need.
+
+    Args:
+        cache: The cache; popularity outlives the index, so queries answered by an older one are candidates too.
+        history: What was asked for so far.
+        rates: (len(history),) accesses per second expected; by default the decayed frequency's.
+        where: Called as `where(query, **parameters)`; keeps a query.
+    """
+    return warmup_candidates(
+        cache, history, rates, None if where is None else lambda key, _: where(_read_key(key)[0], **_read_key(key)[1])
+    )
