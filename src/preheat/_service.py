@@ -116,6 +116,11 @@ class CacheWarmupService:
         """Consider what `source(history)` names too; its rows come before those that the caches name."""
         self._sources.append(source)
 
+    @property
+    def caches(self) -> dict[str, WarmableCache]:
+        """The registered caches by name: a copy."""
+        return dict(self._caches)
+
     # ----------------------------------------------------------------------------------------- warming
 
     async def create_warmup_plan(
@@ -158,7 +163,7 @@ class CacheWarmupService:
             raise WarmupInProgress("a warm-up is running; wait for it, or end it with cancel_warmup()")
         self._run = Run(
             plan,
-            dict(self._caches),
+            self.caches,
             memory=self._memory,
             pressure_rule=pressure_level,
             release_memory=release_free_memory,

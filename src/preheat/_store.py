@@ -41,19 +41,19 @@ CREATE TABLE IF NOT EXISTS report (id INTEGER PRIMARY KEY, started REAL NOT NULL
 class SqliteStore:
     """A state folder.
 
-    Opening creates it with mode 0700 and takes ownership if it is free; otherwise `owner` is False and saving
-    raises.  A damaged database is moved aside to `history.db.damaged`, never deleted, and `notice` says so.
+    Opening creates it with mode 0700 and takes ownership if it is free, unless `read_only`; without ownership
+    saving raises.  A damaged database is moved aside to `history.db.damaged`, never deleted, and `notice` says so.
 
     Raises:
         StoreError: The folder can't be made or used, or others may write to it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.folder = Path(folder)
         self.notice: str | None = None
         self._busy = threading.Lock()
         _claim_folder(self.folder)
-        self._lock = _lock(self.folder / LOCK)
+        self._lock = None if read_only else _lock(self.folder / LOCK)
         self._connection = self._open()
 
     @property

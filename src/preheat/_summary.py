@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from preheat._model import PHASES, MemoryReading, WarmupPlan, WarmupProgress, WarmupReport
+from preheat._model import PHASES, History, MemoryReading, WarmupPlan, WarmupProgress, WarmupReport
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PLAN_SCHEMA = "preheat-plan/1"
 REPORT_SCHEMA = "preheat-report/1"
@@ -31,7 +34,7 @@ class Choice(NamedTuple):
 def explain_plan(plan: WarmupPlan) -> Iterator[Choice]:
     """Every candidate of `plan`: the chosen in loading order, the held out, then the rest by falling value."""
     for phase, rows in zip(PHASES, plan.chosen, strict=True):
-        yield from (_choice(plan, row, phase, "loaded") for row in rows.tolist())
+        yield from (_choice(plan, row, phase, "planned") for row in rows.tolist())
     held = "held out at random, to measure what the warm-up wins"
     yield from (_choice(plan, row, None, held) for row in plan.held_out.tolist())
     rest = np.flatnonzero(plan.left_out >= 0)
@@ -132,6 +135,34 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
     }
 
 
+def history_summary(history: History, top: int) -> dict[str, Any]:
+    """`history` by cache: items, bytes, hits and misses, and the `top` items asked for most of late."""
+    counts = history.decayed_counts(history.at)[:, -1]
+    return {
+        "at": history.at,
+        "since": history.since,
+        "caches": [_cache_history(history, code, counts, top) for code in range(len(history.caches))],
+    }
+
+
+def _cache_history(history: History, code: int, counts: NDArray[np.float64], top: int) -> dict[str, Any]:
+    rows = np.flatnonzero(history.cache == code)
+    hits, misses = int(history.hits[code]), int(history.misses[code])
+    best = rows[np.argsort(-counts[rows], kind="stable")[:top]]
+    return {
+        "name": history.caches[code],
+        "items": len(rows),
+        "bytes": int(history.size_bytes[rows].sum()),
+        "hits": hits,
+        "misses": misses,
+        "hit_ratio": hits / (hits + misses) if hits + misses else 0.0,
+        "top": [
+            {"key": history.keys[row], "label": history.recipes[row] or history.keys[row], "count": float(counts[row])}
+            for row in best.tolist()
+        ],
+    }
+
+
 def _reading(reading: MemoryReading | None) -> dict[str, Any] | None:
     return asdict(reading) | {"available_bytes": reading.available_bytes} if reading else None
 
@@ -139,6 +170,7 @@ def _reading(reading: MemoryReading | None) -> dict[str, Any] | None:
 __all__ = [
     "Choice",
     "explain_plan",
+    "history_summary",
     "left_out_counts",
     "plan_summary",
     "progress_summary",

@@ -107,7 +107,7 @@ def find_strategy(name: str, table: Mapping[str, StrategyProfile] = STRATEGIES) 
     wanted = str(name).strip().lower().replace("-", "_")
     if wanted in table:
         return table[wanted]
-    near = get_close_matches(wanted, table, n=1)
+    near = get_close_matches(wanted, [str(known) for known in table], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnknownStrategy(f"there is no strategy {name!r}; {hint}there are: {', '.join(table)}")
 

@@ -26,6 +26,7 @@ from preheat._model import (
     ItemStatus,
     WarmupItem,
 )
+from preheat._plan.candidates import candidates_from_history
 from preheat._predict import decayed_frequency, refill_seconds
 from preheat._record import is_quiet, quietly
 from preheat._size import estimate_item_memory_usage
@@ -161,12 +162,9 @@ class LoadingCache(Generic[V]):
         """Value and version of each item, made as a miss makes them; None where there is none any more."""
         raise NotImplementedError
 
-    def _needs_of(self, key: str, recipe: str) -> Iterable[ItemRef]:
-        """What has to be resident before the item is loaded."""
-        return ()
-
-    def _has_needs(self) -> bool:
-        return False
+    def _find_needs(self) -> Callable[[str, str], Iterable[ItemRef]] | None:
+        """What tells, for a key and its recipe, what has to be resident before; None if nothing ever has."""
+        return None
 
     def _size_of(self, key: str, value: V) -> int:
         return estimate_item_memory_usage(value, key=key)
@@ -385,22 +383,6 @@ def warmup_candidates(
     if where is not None:
         pairs = zip(history.keys.take(rows), history.recipes.take(rows), strict=True)
         rows = rows[np.array([where(key, recipe) for key, recipe in pairs], np.bool_)]
-    keys, recipes = history.keys.take(rows), history.recipes.take(rows)
-    rows_with_needs = enumerate(zip(keys, recipes, strict=True)) if cache._has_needs() else ()
-    needs = ((n, tuple(cache._needs_of(key, recipe))) for n, (key, recipe) in rows_with_needs)
-    return CandidateTable(
-        caches=(cache.name,),
-        cache=np.zeros(len(rows), np.int16),
-        keys=keys,
-        recipes=recipes,
-        priority=np.full(len(rows), cache.priority, np.int8),
-        size_bytes=_known_or_mean(history.size_bytes[rows]),
-        usage_frequency=rates[rows],
-        warmup_cost=np.nan_to_num(history.load_seconds[rows].astype(np.float64), nan=0.0),
-        needs={n: refs for n, refs in needs if refs},
+    return candidates_from_history(
+        history, rows, rates, cache=cache.name, priority=cache.priority, needs=cache._find_needs()
     )
-
-
-def _known_or_mean(size_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
-    known = size_bytes > 0
-    return np.where(known, size_bytes, int(size_bytes[known].mean()) if known.any() else 0)

@@ -100,13 +100,11 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
             text = self._text_of(item.recipe.removeprefix(_SOURCE))
         return text if text is not None and _digest(text) == item.ref.key else None
 
-    def _needs_of(self, key: str, recipe: str) -> Iterable[ItemRef]:
-        if self._needs is None or not recipe.startswith(_SOURCE):
-            return ()
-        return self._needs(recipe.removeprefix(_SOURCE))
-
-    def _has_needs(self) -> bool:
-        return self._needs is not None
+    def _find_needs(self) -> Callable[[str, str], Iterable[ItemRef]] | None:
+        needs = self._needs
+        if needs is None:
+            return None
+        return lambda _, recipe: needs(recipe.removeprefix(_SOURCE)) if recipe.startswith(_SOURCE) else ()
 
     def _request(self, text: str, source: str) -> Request:
         recipe = _SOURCE + source if source else _TEXT + text if len(text) <= MAX_TEXT else ""

@@ -70,14 +70,16 @@ class SearchCache(LoadingCache[V]):
         query, parameters = _read_key(key)
         return self._search(query, **parameters)
 
-    def _needs_of(self, key: str, recipe: str) -> Iterable[ItemRef]:
-        if self._needs is None:
-            return ()
-        query, parameters = _read_key(key)
-        return self._needs(query, **parameters)
+    def _find_needs(self) -> Callable[[str, str], Iterable[ItemRef]] | None:
+        needs = self._needs
+        if needs is None:
+            return None
 
-    def _has_needs(self) -> bool:
-        return self._needs is not None
+        def of_key(key: str, _recipe: str) -> Iterable[ItemRef]:
+            query, parameters = _read_key(key)
+            return needs(query, **parameters)
+
+        return of_key
 
     def _version_now(self) -> str:
         return self._version if isinstance(self._version, str) else self._version()

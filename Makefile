@@ -1,0 +1,52 @@
+# Two commands for everybody:  make demo   make test
+# The long figures:            make faults make bench
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CORPUS ?=
+QUERIES ?=
+DEMO_ARGS := $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(QUERIES),--queries "$(QUERIES)") $(ARGS)
+
+PURE := src/preheat/_columns.py,src/preheat/_model.py,src/preheat/abc.py,src/preheat/errors.py,\
+src/preheat/_settings.py,src/preheat/_history.py,src/preheat/_predict/*,src/preheat/_plan/*,\
+src/preheat/_pressure.py,src/preheat/_execution.py,src/preheat/_measure.py,src/preheat/_summary.py
+
+.PHONY: help demo test lint faults bench clean
+
+help:
+	@sed -n '1,2p' Makefile
+
+$(VENV)/.ready: pyproject.toml examples/codesearch/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "preheat needs Python 3.11 or newer; $(PYTHON) is missing or older. Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "setting up $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
+	  'setuptools>=77' wheel -r examples/codesearch/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/.ready
+	@PYTHONPATH=examples $(BIN)/python -m codesearch demo $(DEMO_ARGS)
+
+test: $(VENV)/.ready
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest --quiet
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under=95 --include='$(subst $() ,,$(PURE))'
+
+
+faults: $(VENV)/.ready
+	@PREHEAT_FAULT_RUNS=1000 $(BIN)/python -m pytest tests/faults --quiet
+
+bench: $(VENV)/.ready
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	@rm -rf $(VENV) .demo .coverage .coverage.* build dist src/*.egg-info

@@ -1,0 +1,82 @@
+"""What the command line is pointed at: `module:attribute`, and the configuration beside it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from preheat._service import CacheWarmupService
+from preheat.abc import WarmableCache
+from preheat.errors import InvalidSetting, InvalidTarget
+
+
+def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """`preheat.toml`, or the table [tool.preheat] of `pyproject.toml`, in `folder`; empty if there is neither.
+
+    Raises:
+        InvalidSetting: The file is not TOML, or the table is no table.
+    """
+    for name, path in (("preheat.toml", ()), ("pyproject.toml", ("tool", "preheat"))):
+        file = Path(folder) / name
+        if not file.is_file():
+            continue
+        try:
+            table: Any = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidSetting(f"{file} is not TOML: {error}") from None
+        for part in path:
+            table = table.get(part, {}) if isinstance(table, dict) else table
+        if not isinstance(table, dict):
+            raise InvalidSetting(f"{file}: [tool.preheat] has to be a table")
+        if table:
+            return table
+    return {}
+
+
+async def load_service(target: str) -> CacheWarmupService:
+    """The service that `target` names or, where it names caches, a new one that warms them.
+
+    Raises:
+        InvalidTarget: It can't be imported, or is nothing that can be warmed.
+    """
+    found = _import(target)
+    if callable(found) and not isinstance(found, WarmableCache | CacheWarmupService):
+        found = found()
+        if inspect.isawaitable(found):
+            found = await found
+    if isinstance(found, CacheWarmupService):
+        return found
+    caches = [found] if isinstance(found, WarmableCache) else found
+    if isinstance(caches, dict):
+        caches = caches.values()
+    if not isinstance(caches, Iterable) or isinstance(caches, str | bytes):
+        raise InvalidTarget(f"{target} is a {type(found).__name__}; it has to be a CacheWarmupService or caches")
+    service = CacheWarmupService()
+    for cache in caches:
+        service.register(cache)
+    return service
+
+
+def _import(target: str) -> Any:
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise InvalidTarget(f"{target!r} has to be module:attribute, as in shop.caches:caches")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise InvalidTarget(f"{module_name} can't be imported: {error} (looked in {os.getcwd()} too)") from None
+    except Exception as error:  # whatever an application does on import is not ours to show a traceback of
+        raise InvalidTarget(f"{module_name} failed to import: {type(error).__name__}: {error}") from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise InvalidTarget(f"{module_name} has no {attribute!r}")
+        found = getattr(found, part)
+    return found

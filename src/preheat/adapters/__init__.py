@@ -1,0 +1,1 @@
+"""Caches that people already have, made warmable: one file per library, imported when used."""

@@ -1,0 +1,402 @@
+"""The command line: `preheat plan | run | status | history | check`.
+
+Exit codes: 0 all went well; 1 preheat could not do it; 2 a mistake in what was asked, said in one sentence; 3 some
+items could not be loaded; 4 stopped by memory pressure; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from preheat import __version__
+from preheat.errors import PreheatError, UnknownCache, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from preheat import CacheWarmupService, WarmupPlan, WarmupProgress, WarmupReport
+
+FAILED, USAGE, PARTIAL, PRESSURE, INTERRUPTED = 1, 2, 3, 4, 130
+MIB = 2**20
+
+_target = click.argument("target", required=False)
+_strategy = click.option("--strategy", metavar="NAME", help="Strategy; by default the configured one.")
+_budget = click.option("--budget-mb", type=float, metavar="MIB", help="Upper bound of the budget, in MiB.")
+_only = click.option("--cache", "only", multiple=True, metavar="NAME", help="Only this cache; may be repeated.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_state = click.option("--state-dir", metavar="DIR", help="Folder of the history and the reports.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="preheat")
+def cli() -> None:
+    """Warm caches inside the memory that is really free.
+
+    TARGET names what to warm, as module:attribute: a CacheWarmupService, a cache, a list of caches, or a function
+    that returns one of these. Without it, the `target` of [tool.preheat] in pyproject.toml is taken.
+    """
+
+
+@cli.command(epilog="Example: preheat plan shop.caches:caches --strategy conservative --explain")
+@_target
+@_strategy
+@_budget
+@_only
+@_state
+@click.option("--explain", is_flag=True, help="Say for each item what becomes of it, and why.")
+@_json
+def plan(
+    target: str | None,
+    strategy: str | None,
+    budget_mb: float | None,
+    only: tuple[str, ...],
+    state_dir: str | None,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Show what would be loaded, in which order, and why; load nothing."""
+    from preheat._summary import explain_plan, plan_summary
+
+    made = _on_service(target, state_dir, only, lambda service: service.create_warmup_plan(strategy, budget_mb))
+    if as_json:
+        items = {"items": [choice._asdict() for choice in explain_plan(made)]} if explain else {}
+        _print_json(plan_summary(made) | items)
+        return
+    _print_plan(made)
+    if explain:
+        _print_choices(made)
+
+
+@cli.command(epilog="Example: preheat run shop.caches:caches --budget-mb 256")
+@_target
+@_strategy
+@_budget
+@_only
+@_state
+@_json
+def run(
+    target: str | None,
+    strategy: str | None,
+    budget_mb: float | None,
+    only: tuple[str, ...],
+    state_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Plan and warm, in this process: what lives in its memory goes when it ends, shared caches stay warm."""
+
+    async def warm(service: CacheWarmupService) -> WarmupReport:
+        made = await service.create_warmup_plan(strategy, budget_mb)
+        with _progress_bar(quiet=as_json) as show:
+            return await service.execute_warmup_plan(made, show)
+
+    report = _on_service(target, state_dir, only, warm)
+    _print_report(report, as_json=as_json)
+    sys.exit(exit_code(report))
+
+
+def exit_code(report: WarmupReport) -> int:
+    """The exit code that says how a run ended."""
+    from preheat._model import ItemStatus
+
+    if report.stopped == "pressure":
+        return PRESSURE
+    return PARTIAL if report.count(ItemStatus.FAILED) or report.stopped == "cancelled" else 0
+
+
+@cli.command(epilog="Example: preheat status --state-dir /var/lib/shop/preheat")
+@_state
+@_json
+def status(state_dir: str | None, as_json: bool) -> None:
+    """Show the last run that was kept, and what it has won since."""
+    with _store(state_dir) as store:
+        reports = store.reports(1)
+    if as_json:
+        _print_json({"last": reports[0] if reports else None})
+    elif reports:
+        _print_summary(reports[0])
+    else:
+        click.echo(f"no run has been kept in {store.folder} yet; `preheat run` makes one")
+
+
+@cli.command(epilog="Example: preheat history --top 20")
+@_state
+@click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Items to show per cache.")
+@_json
+def history(state_dir: str | None, top: int, as_json: bool) -> None:
+    """Show what is known: hit rate, items and bytes per cache, and the items asked for most."""
+    from preheat._summary import history_summary
+
+    with _store(state_dir) as store:
+        known = store.load()
+    summary = history_summary(known, top) if known is not None else {"caches": []}
+    if as_json:
+        _print_json(summary)
+    elif known is None:
+        click.echo(f"nothing has been recorded in {store.folder} yet")
+    else:
+        _print_history(summary)
+
+
+@cli.command(epilog="Example: CACHE_WARMUP_STATE_DIR=/var/lib/shop/preheat preheat check")
+@_state
+@_json
+def check(state_dir: str | None, as_json: bool) -> None:
+    """Say whether a warm-up can work here; if not, what is wrong and how to mend it."""
+    from preheat import validate_warmup_environment
+    from preheat._memory import SystemMemory, describe_memory
+
+    _configure(state_dir)
+    findings, memory = validate_warmup_environment(), describe_memory(SystemMemory())
+    if as_json:
+        _print_json({"findings": [finding._asdict() for finding in findings], "memory": memory})
+    else:
+        marks = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
+        for finding in findings:
+            click.echo(f"{marks[finding.severity]} {finding.subject}: {finding.text}")
+            if finding.mend:
+                click.echo(f"        to mend it: {finding.mend}")
+        for label, text in memory.items():
+            click.echo(f"        {label}: {text}")
+    sys.exit(FAILED if any(finding.severity == "error" for finding in findings) else 0)
+
+
+def main() -> None:
+    """The entry point: a mistake of the user is one sentence and exit code 2, never a traceback."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except PreheatError as error:
+        click.echo(f"preheat: {error}", err=True)
+        sys.exit(USAGE if isinstance(error, UsageError) else FAILED)
+
+
+# --------------------------------------------------------------------------------------------------- what is warmed
+
+
+def _configure(state_dir: str | None) -> dict[str, Any]:
+    """Bring the settings of the file and of the command line into the environment, where every service reads them."""
+    from preheat._settings import PREFIX, resolve_settings
+    from preheat._target import read_configuration
+
+    configuration = read_configuration(os.getcwd())
+    target = configuration.pop("target", None)
+    resolve_settings({}, configuration)
+    for name, value in configuration.items():
+        os.environ.setdefault(f"{PREFIX}{name.upper()}", str(value))
+    if state_dir is not None:
+        os.environ[f"{PREFIX}STATE_DIR"] = state_dir
+    resolve_settings(os.environ)
+    return {"target": target}
+
+
+def _on_service(target: str | None, state_dir: str | None, only: tuple[str, ...], act: Any) -> Any:
+    import asyncio
+
+    from preheat._target import load_service
+
+    configured = _configure(state_dir)
+    name = target or configured["target"]
+    if not name:
+        raise UsageError("nothing says what to warm; name it as module:attribute, or set `target` under [tool.preheat]")
+
+    async def work() -> Any:
+        async with await load_service(str(name)) as service:
+            _keep_only(service, only)
+            return await act(service)
+
+    return asyncio.run(work())
+
+
+def _keep_only(service: CacheWarmupService, only: Iterable[str]) -> None:
+    wanted = set(only)
+    for name in wanted - set(service.caches):
+        raise UnknownCache(f"no cache is registered as {name!r}; registered: {', '.join(service.caches) or 'none'}")
+    for name in [name for name in service.caches if wanted and name not in wanted]:
+        service.unregister(name)
+
+
+def _store(state_dir: str | None) -> Any:
+    from contextlib import closing
+
+    from preheat._settings import resolve_settings
+    from preheat._store import SqliteStore
+
+    _configure(state_dir)
+    folder = resolve_settings(os.environ).state_dir
+    if not os.path.isdir(folder):
+        raise UsageError(f"there is no state folder {folder}; name it with --state-dir or CACHE_WARMUP_STATE_DIR")
+    return closing(SqliteStore(folder, read_only=True))
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def _print_json(tree: Any) -> None:
+    import json
+
+    click.echo(json.dumps(tree, ensure_ascii=True, indent=2))
+
+
+def _mib(size_bytes: float) -> str:
+    mib = size_bytes / MIB
+    return f"{mib:.1f}" if abs(mib) >= 10 else f"{mib:.2f}"
+
+
+def _shown(text: str, width: int = 60) -> str:
+    """`text` fit for a terminal: one line, no control characters, not too long."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return plain if len(plain) <= width else plain[: width - 1] + "…"
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for name in columns:
+        right = name.rsplit(" ", 1)[-1] in {"items", "MiB", "seconds", "misses", "hits", "priority", "rate", "s/MiB"}
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False, markup=False, soft_wrap=False).print(table)
+
+
+def _print_plan(made: WarmupPlan) -> None:
+    from preheat._summary import plan_summary
+
+    summary = plan_summary(made)
+    click.echo(f"{made.strategy}: {made.why}")
+    click.echo(f"budget {_mib(summary['budget_bytes'])} MiB: {made.budget.reason}")
+    _print_phases(summary)
+    click.echo(
+        f"{summary['planned_items']} of {summary['candidates']} candidates, {_mib(summary['planned_bytes'])} MiB, "
+        f"{summary['value_seconds']:.2f} s of waiting expected to be saved; "
+        f"{summary['held_out_items']} held out to measure it"
+    )
+    for reason, count in summary["left_out"].items():
+        click.echo(f"left out: {count:6d}  {reason}")
+
+
+def _print_phases(summary: dict[str, Any]) -> None:
+    table = _table("phase", "cache", "items", "MiB")
+    for phase in summary["phases"]:
+        for cache, part in phase["caches"].items():
+            table.add_row(phase["name"], _shown(cache), str(part["items"]), _mib(part["bytes"]))
+    if table.row_count:
+        _print_table(table)
+
+
+def _print_choices(made: WarmupPlan) -> None:
+    from preheat._summary import explain_plan
+
+    for choice in explain_plan(made):
+        place = f"{choice.phase:10}" if choice.phase else " " * 10
+        click.echo(
+            f"{place} {_shown(choice.cache, 12):12} {choice.size_bytes:>9} B  priority {choice.priority:>2}  "
+            f"{choice.seconds_per_mib:>9.3g} s/MiB  {_shown(choice.label)}  ({choice.decision})"
+        )
+
+
+class _progress_bar:  # noqa: N801 - used as a function
+    """A bar on a terminal, nothing elsewhere; gives the callback that moves it."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet or not sys.stderr.isatty()
+        self._bar: Any = None
+
+    def __enter__(self) -> Any:
+        if self._quiet:
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.fields[phase]:10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[memory]} MiB  {task.fields[pressure]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("", total=None, phase="", memory="", pressure="")
+        self._bar.start()
+        return self._show
+
+    def _show(self, progress: WarmupProgress) -> None:
+        self._bar.update(
+            self._task,
+            completed=progress.done,
+            total=progress.total,
+            phase=progress.phase,
+            memory=f"{_mib(progress.loaded_bytes)}/{_mib(progress.budget_bytes)}",
+            pressure=progress.pressure.name,
+        )
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _print_report(report: WarmupReport, *, as_json: bool) -> None:
+    from preheat._summary import report_summary
+
+    summary = report_summary(report)
+    if as_json:
+        _print_json(summary)
+    else:
+        _print_summary(summary)
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    _print_phases(summary)
+    ended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary["counts"].items() if count)
+    stopped = f", stopped: {summary['stopped']}" if summary["stopped"] else ""
+    click.echo(f"{summary['strategy']}: {ended or 'nothing to do'} in {summary['seconds']:.2f} s{stopped}")
+    measured = summary["measured_bytes"]
+    click.echo(
+        f"memory: {_mib(summary['planned_bytes'])} MiB planned, {_mib(summary['accounted_bytes'])} accounted, "
+        f"{'not' if measured is None else _mib(measured)} measured, budget {_mib(summary['budget_bytes'])}"
+    )
+    for failure in summary["failures"]:
+        click.echo(f"failed: {_shown(failure['item'])}: {_shown(failure['reason'], 120)}")
+    uplift = summary["uplift"]
+    if uplift:
+        click.echo(
+            f"won: {uplift['points']:+.2f} points of hit rate (95 %: {uplift['low']:+.2f} to {uplift['high']:+.2f}), "
+            f"{uplift['saved_seconds']:.2f} s of waiting, over {uplift['accesses']} requests"
+        )
+
+
+def _print_history(summary: dict[str, Any]) -> None:
+    table = _table("cache", "items", "MiB", "hits", "misses", "hit rate")
+    for cache in summary["caches"]:
+        table.add_row(
+            _shown(cache["name"]),
+            str(cache["items"]),
+            _mib(cache["bytes"]),
+            str(cache["hits"]),
+            str(cache["misses"]),
+            f"{cache['hit_ratio']:.1%}",
+        )
+    _print_table(table)
+    for cache in summary["caches"]:
+        for item in cache["top"]:
+            click.echo(f"{_shown(cache['name'], 12):12} {item['count']:>10.1f} x  {_shown(item['label'])}")
+
+
+if __name__ == "__main__":
+    main()

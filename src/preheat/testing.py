@@ -1,0 +1,299 @@
+"""What authors of caches, predictors and stores test theirs with: fakes for the seams, and contract suites.
+
+A suite is a class of test methods; subclass it in a test module, say how to make the thing, and any test runner
+that collects classes runs it.  Nothing here needs a test framework.
+
+    class TestMyCache(WarmableCacheContract):
+        def make_cache(self):
+            return MyCache(capacity_bytes=100_000)
+
+        def make_item(self, n):
+            return create_warmup_item("mine", f"key {n}")
+
+        def read(self, cache, item):
+            return cache.get(item.ref.key)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from preheat._history import HistoryBuilder, empty_history
+from preheat._model import (
+    MIB,
+    CacheStatistics,
+    CandidateTable,
+    History,
+    ItemResult,
+    ItemStatus,
+    MemoryReading,
+    WarmupItem,
+)
+from preheat._record import AccessRecorder
+from preheat.abc import HistoryStore, LoadsInBulk, Predictor, RecordsAccesses, UndoesWarmup, WarmableCache
+
+__all__ = [
+    "FakeClock",
+    "HistoryStoreContract",
+    "PredictorContract",
+    "ScriptedMemory",
+    "WarmableCacheContract",
+    "record_history",
+]
+
+
+class FakeClock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, at: float = 1_000_000.0) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self.at += seconds
+
+
+class ScriptedMemory:
+    """A memory monitor that reads from a script: available bytes, one reading after another, the last for ever."""
+
+    def __init__(self, available_bytes: Iterable[int] = (), *, limit_bytes: int = 1024 * MIB) -> None:
+        self._script: Iterator[int] = iter(available_bytes)
+        self._limit_bytes = limit_bytes
+        self._available = limit_bytes
+
+    def __call__(self) -> MemoryReading:
+        self._available = next(self._script, self._available)
+        used = self._limit_bytes - self._available
+        return MemoryReading(0.0, self._limit_bytes, used, 0, used, 0.0, "script")
+
+
+def record_history(cache: WarmableCache, traffic: Callable[[], object], clock: FakeClock | None = None) -> History:
+    """The history of what `traffic` asked `cache` for, recorded as a service would."""
+    clock = clock or FakeClock()
+    builder = HistoryBuilder()
+    recorder = AccessRecorder(builder.fold, clock=clock)
+    if isinstance(cache, RecordsAccesses):
+        cache.record_to(recorder.log(cache.name))
+    traffic()
+    clock.advance(1.0)
+    recorder.drain()
+    return builder.history()
+
+
+class WarmableCacheContract:
+    """What the service relies on in a cache.
+
+    `make_item(n)` gives distinct items, 0 <= n < 8, that the cache can load and that fit it together.
+    """
+
+    ITEMS: ClassVar[int] = 8
+
+    def make_cache(self) -> Any:
+        """A new, empty cache."""
+        raise NotImplementedError
+
+    def make_item(self, n: int) -> WarmupItem:
+        """The `n`-th item."""
+        raise NotImplementedError
+
+    def read(self, cache: Any, item: WarmupItem) -> Any:
+        """Ask `cache` for `item` as an application would; the value."""
+        raise NotImplementedError
+
+    def same(self, value: Any, other: Any) -> bool:
+        """Whether two values are identical in content."""
+        return bool(np.array_equal(value, other)) if isinstance(value, np.ndarray) else bool(value == other)
+
+    # ------------------------------------------------------------------------------------------- the contract
+
+    def test_it_has_the_members_of_a_warmable_cache(self) -> None:
+        assert isinstance(self.make_cache(), WarmableCache)
+
+    def test_warming_an_absent_item_loads_it_and_accounts_for_its_bytes(self) -> None:
+        result = self._warm(self.make_cache(), self.make_item(0))
+        assert result.status is ItemStatus.LOADED
+        assert result.size_bytes > 0
+
+    def test_warming_an_item_again_finds_it_resident(self) -> None:
+        cache = self.make_cache()
+        self._warm(cache, self.make_item(0))
+        assert self._warm(cache, self.make_item(0)).status is ItemStatus.RESIDENT
+
+    def test_warming_an_item_that_traffic_loaded_finds_it_resident(self) -> None:
+        cache = self.make_cache()
+        self.read(cache, self.make_item(0))
+        assert self._warm(cache, self.make_item(0)).status is ItemStatus.RESIDENT
+
+    def test_a_warmed_entry_equals_what_a_miss_loads(self) -> None:
+        warmed, cold = self.make_cache(), self.make_cache()
+        for n in range(self.ITEMS):
+            self._warm(warmed, self.make_item(n))
+        for n in range(self.ITEMS):
+            assert self.same(self.read(warmed, self.make_item(n)), self.read(cold, self.make_item(n)))
+
+    def test_warming_is_no_traffic(self) -> None:
+        cache = self.make_cache()
+        before: CacheStatistics = cache.get_warmup_statistics()
+        for n in range(self.ITEMS):
+            self._warm(cache, self.make_item(n))
+            self._warm(cache, self.make_item(n))
+        after: CacheStatistics = cache.get_warmup_statistics()
+        assert (after.hits, after.misses) == (before.hits, before.misses)
+
+    def test_reading_a_warmed_item_is_a_hit(self) -> None:
+        cache = self.make_cache()
+        self._warm(cache, self.make_item(0))
+        self.read(cache, self.make_item(0))
+        statistics: CacheStatistics = cache.get_warmup_statistics()
+        assert (statistics.hits, statistics.misses) == (1, 0)
+
+    def test_statistics_count_what_was_warmed_and_not_used(self) -> None:
+        cache = self.make_cache()
+        sizes = [self._warm(cache, self.make_item(n)).size_bytes for n in range(self.ITEMS)]
+        self.read(cache, self.make_item(0))
+        statistics: CacheStatistics = cache.get_warmup_statistics()
+        assert statistics.items == self.ITEMS
+        assert statistics.warmed_items == self.ITEMS - 1
+        assert statistics.warmed_bytes == sum(sizes[1:])
+
+    def test_warming_in_bulk_gives_each_item_its_result(self) -> None:
+        cache = self.make_cache()
+        if isinstance(cache, LoadsInBulk):
+            self._warm(cache, self.make_item(0))
+            results = cache.warmup_items([self.make_item(n) for n in range(self.ITEMS)])
+            expected = [ItemStatus.RESIDENT] + [ItemStatus.LOADED] * (self.ITEMS - 1)
+            assert [result.status for result in results] == expected
+
+    def test_undoing_drops_what_was_not_used_and_keeps_what_was(self) -> None:
+        cache = self.make_cache()
+        if isinstance(cache, UndoesWarmup):
+            used, unused = self.make_item(0), self.make_item(1)
+            size_bytes = [self._warm(cache, item).size_bytes for item in (used, unused)][1]
+            self.read(cache, used)
+            assert cache.undo_warmup(used.ref.key) == 0
+            assert cache.undo_warmup(unused.ref.key) == size_bytes
+            assert cache.undo_warmup(unused.ref.key) == 0
+            assert self._warm(cache, used).status is ItemStatus.RESIDENT
+            assert self._warm(cache, unused).status is ItemStatus.LOADED
+
+    def test_candidates_are_what_history_knows_and_is_not_resident(self) -> None:
+        cache = self.make_cache()
+        items = [self.make_item(n) for n in range(self.ITEMS)]
+        history = record_history(cache, lambda: [self.read(cache, item) for item in items])
+        assert len(cache.get_warmup_candidates(history, np.ones(len(history)))) == 0
+        fresh = self.make_cache()
+        candidates = CandidateTable.of(fresh.get_warmup_candidates(history, np.ones(len(history))))
+        assert set(candidates.refs()) == {item.ref for item in items}
+        assert (candidates.size_bytes > 0).all()
+        assert (candidates.warmup_cost >= 0).all()
+
+    def test_a_candidate_can_be_warmed_and_then_serves_as_a_hit(self) -> None:
+        cache, fresh = self.make_cache(), self.make_cache()
+        item = self.make_item(0)
+        history = record_history(cache, lambda: self.read(cache, item))
+        (candidate,) = fresh.get_warmup_candidates(history, np.ones(len(history)))
+        assert self._warm(fresh, candidate).status is ItemStatus.LOADED
+        assert self.same(self.read(fresh, item), self.read(cache, item))
+        assert fresh.get_warmup_statistics().hits == 1
+
+    def test_the_size_of_an_item_is_known_or_zero(self) -> None:
+        assert self.make_cache().estimate_item_size(self.make_item(0)) >= 0
+
+    def _warm(self, cache: Any, item: WarmupItem) -> ItemResult:
+        result = cache.warmup_item(item)
+        if inspect.isawaitable(result):
+            result = asyncio.run(_await(result))
+        assert isinstance(result, ItemResult)
+        return result
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
+
+
+class PredictorContract:
+    """What the service relies on in a predictor."""
+
+    def make_predictor(self) -> Predictor:
+        """The predictor."""
+        raise NotImplementedError
+
+    def test_nothing_known_gives_nothing_expected(self) -> None:
+        assert self.make_predictor()(empty_history(), np.empty(0)).shape == (0,)
+
+    def test_expectations_are_finite_and_not_negative(self) -> None:
+        history = sample_history()
+        for horizon in (0.001, 60.0, 1e9):
+            rates = self.make_predictor()(history, np.full(len(history), horizon))
+            assert rates.shape == (len(history),)
+            assert np.isfinite(rates).all()
+            assert (rates >= 0).all()
+
+    def test_the_same_history_gives_the_same_expectations(self) -> None:
+        history = sample_history()
+        first, second = (self.make_predictor()(history, np.full(len(history), 60.0)) for _ in range(2))
+        assert np.array_equal(first, second)
+
+    def test_an_item_asked_for_all_the_time_is_expected_more_than_one_asked_for_once(self) -> None:
+        history = sample_history()
+        rates = dict(zip(history.keys, self.make_predictor()(history, np.full(len(history), 60.0)), strict=True))
+        assert rates["always"] > rates["once"]
+
+
+def sample_history() -> History:
+    """A minute of traffic on one cache: "always" each second, "often" each fifth, "once" at the start."""
+    builder, clock = HistoryBuilder(), FakeClock()
+    recorder = AccessRecorder(builder.fold, clock=clock)
+    log = recorder.log("sample")
+    for second in range(60):
+        asked = ["always"] + ["often"] * (second % 5 == 0) + ["once"] * (second == 0)
+        for key in asked:
+            if second == 0:
+                log.miss(key, 100, 0.01, "1", "")
+            else:
+                log.hit(key)
+        recorder.drain()
+        clock.advance(1.0)
+    return builder.history()
+
+
+class HistoryStoreContract:
+    """What the service relies on in a store of history."""
+
+    def make_store(self) -> HistoryStore:
+        """A new, empty store."""
+        raise NotImplementedError
+
+    def test_nothing_saved_gives_nothing(self) -> None:
+        assert self.make_store().load() is None
+
+    def test_what_was_saved_is_loaded(self) -> None:
+        store, history = self.make_store(), sample_history()
+        store.save(history)
+        assert_same_history(store.load(), history)
+
+    def test_the_last_save_counts(self) -> None:
+        store = self.make_store()
+        store.save(empty_history())
+        store.save(sample_history())
+        assert_same_history(store.load(), sample_history())
+
+
+def assert_same_history(history: History | None, expected: History) -> None:
+    """Every field of `history` equals that of `expected`."""
+    assert history is not None
+    for name in History.__slots__:
+        value, wanted = getattr(history, name), getattr(expected, name)
+        if isinstance(wanted, np.ndarray):
+            equal = np.array_equal(value, wanted, equal_nan=wanted.dtype.kind == "f")
+        else:
+            equal = value == wanted
+        assert equal, f"{name}: {value!r} is not {wanted!r}"
