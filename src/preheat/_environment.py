@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from preheat._memory import SystemMemory
 from preheat._model import MIB, MemoryPressureLevel
 from preheat._plan.budget import grant_budget
 from preheat._plan.strategy import STRATEGIES, find_strategy
@@ -47,12 +45,16 @@ def validate_warmup_environment(
     except UsageError as error:
         return [Finding("settings", "error", str(error), "correct the setting, or unset it")]
     findings = [
-        Finding("settings", "ok", f"strategy {settings.strategy}, state in {Path(settings.state_dir).absolute()}")
+        Finding("settings", "ok", f"strategy {settings.strategy}, state in {os.path.abspath(settings.state_dir)}")
     ]
     if not settings.enabled:
         findings.append(Finding("enabled", "warning", "warm-up is switched off", "set CACHE_WARMUP_ENABLED=true"))
     findings.append(_check_state(settings))
-    return findings + _check_memory(settings, memory or SystemMemory())
+    if memory is None:
+        from preheat._memory import SystemMemory  # as above
+
+        memory = SystemMemory()
+    return findings + _check_memory(settings, memory)
 
 
 def _check_state(settings: Settings) -> Finding:

@@ -227,7 +227,10 @@ class Execution:
     def _change_pressure(self, event: PressureChanged) -> list[Instruction]:
         self.pressure = event.level
         paused = event.level >= MemoryPressureLevel.HIGH
-        self._paused_since = (self._paused_since or event.at) if paused else None
+        if not paused:
+            self._paused_since = None
+        elif self._paused_since is None:
+            self._paused_since = event.at
         if event.level >= MemoryPressureLevel.CRITICAL:
             self._must_undo = True
             self._stop("pressure")
@@ -283,14 +286,20 @@ class Execution:
         if self.stopped is not None:
             return self._wind_up(at)
         if self._paused_since is not None and self.done < len(self.results):
-            if at - self._paused_since >= MAX_PAUSE_SECONDS:
+            give_up_at = self._paused_since + MAX_PAUSE_SECONDS
+            if at >= give_up_at:
                 self._stop("pressure")
                 return self._wind_up(at)
-            return [WakeAt(self._paused_since + MAX_PAUSE_SECONDS)]
-        self._enter_phases(at)
+            return [WakeAt(give_up_at)]
         while self._retries and self._retries[0][0] <= at:
             self._make_ready(heapq.heappop(self._retries)[1])
-        return [*self._start_batches(), *self._wait_or_finish(at)]
+        loads: list[Instruction] = []
+        entered = None
+        while entered != (self.phase, self.done):  # an item rejected at its start can be the last of its phase
+            entered = (self.phase, self.done)
+            self._enter_phases(at)
+            loads += self._start_batches()
+        return [*loads, *self._wait_or_finish(at)]
 
     def _enter_phases(self, at: float) -> None:
         while self.phase < 0 or (not self._left[self.phase] and self.phase < len(self._left)):
@@ -348,12 +357,12 @@ class Execution:
         return []
 
     def _wind_up(self, at: float) -> list[Instruction]:
+        if self._must_undo and self._loaded_order:  # at once: a slow load in flight must not delay the release
+            loaded, self._loaded_order = self._loaded_order, []
+            return self._undo(loaded)
         if self._batches or self._undoing:
             return []
         self.phase_ended.setdefault(self.phase, at)
-        if self._must_undo and self._loaded_order:
-            loaded, self._loaded_order = self._loaded_order, []
-            return self._undo(loaded)
         return self._finish()
 
     def _finish(self) -> list[Instruction]:
@@ -367,7 +376,7 @@ _NO_ROOM = ItemResult(ItemStatus.REJECTED, reason="larger than what is left of t
 def _reverse(needs: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
     dependants: dict[int, list[int]] = {}
     for item, needed in needs.items():
-        for n in needed:
+        for n in dict.fromkeys(needed):
             dependants.setdefault(n, []).append(item)
     return dependants
 

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,9 @@ class Run:
         if self._wake_at is not None:
             until = min(until, self._wake_at)
         try:
-            return await asyncio.wait_for(self._events.get(), max(0.0, until - self._clock()))
+            # not `wait_for`, which before Python 3.12 loses a cancellation that an event comes with
+            async with asyncio.timeout(max(0.0, until - self._clock())):
+                return await self._events.get()
         except TimeoutError:
             self._wake_at = None
             return Tick(self._clock())
@@ -185,7 +188,8 @@ class Run:
         if inspect.iscoroutinefunction(cache.warmup_item):
             results = [await _load_async(cache, item) for item in items]
         else:
-            results = await asyncio.get_running_loop().run_in_executor(pool, _load_batch, cache, items)
+            begun = await asyncio.get_running_loop().run_in_executor(pool, _load_batch, cache, items)
+            results = [await _end_load(item, result) for item, result in zip(items, begun, strict=True)]
         self._events.put_nowait(Ended(self._clock(), positions, results))
 
     async def _roll_back(self, positions: tuple[int, ...], pool: ThreadPoolExecutor) -> None:
@@ -208,9 +212,15 @@ class Run:
         if level == self._level:
             return []
         self._level = level
-        if self._on_pressure is not None:
-            self._on_pressure(level, reading)
+        self._tell_pressure(level, reading)
         return [PressureChanged(self._clock(), level)]
+
+    def _tell_pressure(self, level: MemoryPressureLevel, reading: MemoryReading) -> None:
+        try:
+            if self._on_pressure is not None:
+                self._on_pressure(level, reading)
+        except Exception:
+            logger.exception("the pressure callback failed; the run goes on")
 
     def _read(self) -> MemoryReading | None:
         self._read_at = self._clock()
@@ -285,11 +295,11 @@ def _positions_needed(plan: WarmupPlan, order: Any) -> dict[int, list[int]]:
     return {n: [position[ref] for ref in refs if ref in position] for n, refs in needs if refs}
 
 
-def _load_batch(cache: WarmableCache, items: Sequence[WarmupItem]) -> list[ItemResult]:
+def _load_batch(cache: WarmableCache, items: Sequence[WarmupItem]) -> list[Any]:
     if len(items) > 1 and isinstance(cache, LoadsInBulk):
         try:
             results = list(cache.warmup_items(items))
-        except Exception as error:  # one bad item may have failed them all: find out which
+        except _ITEM_ERRORS as error:  # one bad item may have failed them all: find out which
             logger.debug("a batch of cache %r is loaded one by one", items[0].ref.cache, exc_info=error)
         else:
             if len(results) == len(items):
@@ -299,30 +309,45 @@ def _load_batch(cache: WarmableCache, items: Sequence[WarmupItem]) -> list[ItemR
     return [_load_one(cache, item) for item in items]
 
 
-def _load_one(cache: WarmableCache, item: WarmupItem) -> ItemResult:
+# A loader that awaited something which others cancelled raises CancelledError too; nobody cancelled the run by that.
+_ITEM_ERRORS = (Exception, asyncio.CancelledError)
+
+
+def _load_one(cache: WarmableCache, item: WarmupItem) -> Any:
     try:
-        result = cache.warmup_item(item)
-    except Exception as error:
+        return cache.warmup_item(item)
+    except _ITEM_ERRORS as error:
         return _failure(item, error)
-    return result if isinstance(result, ItemResult) else _not_a_result(result)
 
 
 async def _load_async(cache: WarmableCache, item: WarmupItem) -> ItemResult:
     try:
-        result: Any = cache.warmup_item(item)
-        result = await result
+        begun: Any = cache.warmup_item(item)
     except Exception as error:
         return _failure(item, error)
-    return result if isinstance(result, ItemResult) else _not_a_result(result)
+    return await _end_load(item, begun)
 
 
-def _failure(item: WarmupItem, error: Exception) -> ItemResult:
+async def _end_load(item: WarmupItem, result: Any) -> ItemResult:
+    """What `warmup_item` gave for `item`, awaited if need be; anything but a usable result is a failure."""
+    try:
+        if inspect.isawaitable(result):
+            result = await result
+    except _ITEM_ERRORS as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        return _failure(item, error)
+    if not isinstance(result, ItemResult) or not isinstance(result.status, ItemStatus):
+        return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave a {type(result).__name__}, not an ItemResult")
+    if not isinstance(result.size_bytes, Integral) or result.size_bytes < 0:
+        return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave {result.size_bytes!r} as its size in bytes")
+    return result._replace(size_bytes=int(result.size_bytes))
+
+
+def _failure(item: WarmupItem, error: BaseException) -> ItemResult:
     logger.debug("an item of cache %r could not be loaded", item.ref.cache, exc_info=error)
     return ItemResult(ItemStatus.FAILED, reason=f"{type(error).__name__}: {error}")
-
-
-def _not_a_result(result: object) -> ItemResult:
-    return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave a {type(result).__name__}, not an ItemResult")
 
 
 def _undo_batch(pairs: Sequence[tuple[WarmableCache, str]]) -> list[int]:

@@ -8,16 +8,13 @@ What is imported inside functions is needed only once a run starts; `import preh
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from preheat._memory import SystemMemory, release_free_memory
 from preheat._model import (
     CandidateTable,
     History,
@@ -36,7 +33,7 @@ from preheat._pressure import pressure_level
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
 from preheat.abc import CandidateSource, MemoryMonitor, Predictor, RecordsAccesses, WarmableCache
-from preheat.errors import InvalidSetting, UnknownCache, WarmupInProgress
+from preheat.errors import InvalidSetting, UnknownCache, WarmupInProgress, nearest
 
 if TYPE_CHECKING:
     from preheat._ledger import Ledger
@@ -66,7 +63,7 @@ class CacheWarmupService:
         **changes: Any,
     ) -> None:
         self.settings = settings or resolve_settings(os.environ, **changes)
-        self._memory = memory or SystemMemory()
+        self._memory = memory or _system_memory()
         self._predictor = predictor
         self._strategies = dict(STRATEGIES)
         find_strategy(self.settings.strategy, self._strategies)
@@ -154,6 +151,7 @@ class CacheWarmupService:
         """
         import asyncio
 
+        from preheat._memory import release_free_memory
         from preheat._run import Run, report_without_running
 
         self._demand_known(plan.candidates.caches)
@@ -255,7 +253,7 @@ class CacheWarmupService:
                 for name, s in statistics.items()
             },
             holdout_ratio=self.settings.holdout_ratio,
-            seed=secrets.randbits(63) if self.settings.seed is None else self.settings.seed,
+            seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
         )
 
     def _candidates(self, history: History, horizon: Mapping[str, float]) -> CandidateTable:
@@ -280,10 +278,16 @@ class CacheWarmupService:
     def _demand_known(self, names: Any) -> None:
         for name in names:
             if name not in self._caches:
-                near = get_close_matches(name, self._caches, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
                 known = ", ".join(self._caches) or "none yet; call register(cache) first"
-                raise UnknownCache(f"no cache is registered as {name!r}; {hint}registered: {known}")
+                raise UnknownCache(
+                    f"no cache is registered as {name!r}; {nearest(name, self._caches)}there are: {known}"
+                )
+
+
+def _system_memory() -> MemoryMonitor:
+    from preheat._memory import SystemMemory
+
+    return SystemMemory()
 
 
 _shared: CacheWarmupService | None = None

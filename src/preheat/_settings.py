@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any
 
 from preheat._model import MIB
-from preheat.errors import InvalidSetting
+from preheat.errors import InvalidSetting, nearest
 
 PREFIX = "CACHE_WARMUP_"
 
@@ -77,8 +76,8 @@ def resolve_settings(environ: Mapping[str, str], file: Mapping[str, Any] | None 
 def _known(name: str, names: Iterable[str], prefix: str) -> str:
     names = list(names)
     if name not in names:
-        near = get_close_matches(name, names, n=1, cutoff=0.0)[0]
-        raise InvalidSetting(f"{name} is not a setting; the nearest one is {near}")
+        hint = nearest(name, names)
+        raise InvalidSetting(f"{name} is not a setting; {hint}there are: {', '.join(names)}")
     return name.removeprefix(prefix)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from preheat import __version__
-from preheat.errors import PreheatError, UnknownCache, UsageError
+from preheat.errors import PreheatError, UnknownCache, UsageError, nearest
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -219,7 +219,8 @@ def _on_service(target: str | None, state_dir: str | None, only: tuple[str, ...]
 def _keep_only(service: CacheWarmupService, only: Iterable[str]) -> None:
     wanted = set(only)
     for name in wanted - set(service.caches):
-        raise UnknownCache(f"no cache is registered as {name!r}; registered: {', '.join(service.caches) or 'none'}")
+        known = ", ".join(service.caches) or "none"
+        raise UnknownCache(f"no cache is registered as {name!r}; {nearest(name, service.caches)}there are: {known}")
     for name in [name for name in service.caches if wanted and name not in wanted]:
         service.unregister(name)
 

@@ -16,7 +16,15 @@ A failed item is no exception: it is a row of the report.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint "did you mean 'x'? " for the known name nearest to `name`; empty if none is near."""
+    from difflib import get_close_matches  # only a mistake has to pay for it
+
+    near = get_close_matches(name, [str(candidate) for candidate in known], n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 class PreheatError(Exception):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from preheat._model import MemoryPressureLevel, WarmupStrategy
-from preheat.errors import InvalidSetting, UnknownStrategy
+from preheat.errors import InvalidSetting, UnknownStrategy, nearest
 
 CRITICAL_PRIORITY = 8
 PRESSURE_FACTORS = (1.0, 0.6, 0.2, 0.0)
@@ -107,9 +106,7 @@ def find_strategy(name: str, table: Mapping[str, StrategyProfile] = STRATEGIES) 
     wanted = str(name).strip().lower().replace("-", "_")
     if wanted in table:
         return table[wanted]
-    near = get_close_matches(wanted, [str(known) for known in table], n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UnknownStrategy(f"there is no strategy {name!r}; {hint}there are: {', '.join(table)}")
+    raise UnknownStrategy(f"there is no strategy {name!r}; {nearest(wanted, table)}there are: {', '.join(table)}")
 
 
 def recommend_strategy(pressure: MemoryPressureLevel, measured_points: float | None = None) -> WarmupStrategy:

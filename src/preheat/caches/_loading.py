@@ -58,13 +58,17 @@ class _Entry(Generic[V]):
 
 
 class _Flight(Generic[V]):
-    """One load under way: others that want the same key wait for it."""
+    """One load under way: others that want the same key wait for it.
 
-    __slots__ = ("done", "error", "invalidated", "value", "warming")
+    `version` is what it loads; of a warm-up's it is known when it has landed.  `wanted` says that traffic waits
+    for a warm-up's load, so that it counts as traffic's own.
+    """
 
-    def __init__(self, *, warming: bool = False) -> None:
+    __slots__ = ("done", "error", "invalidated", "value", "version", "wanted", "warming")
+
+    def __init__(self, version: str = "", *, warming: bool = False) -> None:
         self.done = threading.Event()
-        self.warming = warming
+        self.version, self.warming, self.wanted = version, warming, False
         self.value: V | None = None
         self.error: BaseException | None = None
         self.invalidated = False
@@ -96,17 +100,19 @@ class LoadingCache(Generic[V]):
     def invalidate(self, key: str) -> None:
         """Forget `key`; a load of it under way, by traffic or by a warm-up, will not be kept."""
         with self._lock:
-            self._discard(key)
-            if key in self._flights:
-                self._flights[key].invalidated = True
+            self._invalidate(key)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             for key in [*self._entries, *self._flights]:
-                self._discard(key)
-                if key in self._flights:
-                    self._flights[key].invalidated = True
+                self._invalidate(key)
+
+    def _invalidate(self, key: str) -> None:
+        self._discard(key)
+        flight = self._flights.pop(key, None)  # whoever asks from now on must not ride along on it
+        if flight is not None:
+            flight.invalidated = True
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -166,6 +172,15 @@ class LoadingCache(Generic[V]):
         """What tells, for a key and its recipe, what has to be resident before; None if nothing ever has."""
         return None
 
+    def _version_of(self, key: str) -> str | None:
+        """The version that a read of `key` would ask for now; None if there is nothing to read."""
+        raise NotImplementedError
+
+    def _holds(self, key: str) -> bool:
+        """Whether a read of `key` would be a hit."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.version == self._version_of(key)
+
     def _size_of(self, key: str, value: V) -> int:
         return estimate_item_memory_usage(value, key=key)
 
@@ -212,8 +227,10 @@ class LoadingCache(Generic[V]):
             for n, request in enumerate(requests):
                 flight = self._flights.get(request.key)
                 if flight is None:
-                    flight = self._flights[request.key] = _Flight()
+                    flight = self._flights[request.key] = _Flight(request.version)
                     mine.append(n)
+                else:
+                    flight.wanted = True
                 flights.append(flight)
         return flights, mine
 
@@ -226,21 +243,21 @@ class LoadingCache(Generic[V]):
     ) -> None:
         try:
             values, own_seconds = _timed(lambda: make(mine))
+            sizes = [self._size_of(requests[n].key, value) for n, value in zip(mine, values, strict=True)]
         except BaseException as error:
             for n in mine:
                 self._end_flight(requests[n].key, flights[n], error=error)
                 self._report_miss(requests[n], -1, -1.0)
             raise
-        for n, value in zip(mine, values, strict=True):
-            size_bytes = self._size_of(requests[n].key, value)
+        for n, value, size_bytes in zip(mine, values, sizes, strict=True):
             self._keep(requests[n], value, size_bytes, unless=flights[n])
             self._end_flight(requests[n].key, flights[n], value=value)
             self._report_miss(requests[n], size_bytes, own_seconds / len(mine))
 
     def _ride_along(self, request: Request, flight: _Flight[V], make: Callable[[], Sequence[V]]) -> V:
-        """The value of somebody else's load; our own if that was a warm-up's and came to nothing."""
+        """The value of somebody else's load; our own if that loaded another version or was a warm-up's that failed."""
         flight.done.wait()
-        if flight.warming and flight.error is not None:
+        if flight.version != request.version or (flight.warming and flight.error is not None):
             with self._lock:
                 self._misses -= 1  # the load below counts it
             return self._load_missing([request], lambda _: make())[0]
@@ -248,11 +265,9 @@ class LoadingCache(Generic[V]):
         self._report_miss(request, -1, -1.0)
         with self._lock:
             entry = self._entries.get(request.key)
-            if entry is not None:  # a warm-up may have loaded it: now it is traffic's
+            if entry is not None:
                 entry.warmed = False
                 self._entries.move_to_end(request.key)
-        if entry is None:
-            self._keep(request, value, self._size_of(request.key, value), unless=flight)
         return value
 
     def _report_miss(self, request: Request, size_bytes: int, seconds: float) -> None:
@@ -264,22 +279,28 @@ class LoadingCache(Generic[V]):
     ) -> None:
         flight.value, flight.error = value, error
         with self._lock:
-            self._flights.pop(key, None)
+            self._leave(key, flight)
         flight.done.set()
+
+    def _leave(self, key: str, flight: _Flight[V]) -> None:
+        if self._flights.get(key) is flight:  # not if it was invalidated and another one has begun
+            del self._flights[key]
 
     def _keep(self, request: Request, value: V, size_bytes: int, unless: _Flight[V]) -> None:
         """Insert what traffic loaded, evicting the least recently used."""
         if size_bytes > self.capacity_bytes:
             return
         with self._lock:
-            if unless.invalidated:
-                return
-            self._discard(request.key)
-            while self._used_bytes + size_bytes > self.capacity_bytes:
-                self._used_bytes -= self._entries.popitem(last=False)[1].size_bytes
-                self._evictions += 1
-            self._entries[request.key] = _Entry(value, size_bytes, request.version, warmed=False)
-            self._used_bytes += size_bytes
+            if not unless.invalidated:
+                self._insert(request.key, _Entry(value, size_bytes, request.version, warmed=False))
+
+    def _insert(self, key: str, entry: _Entry[V]) -> None:
+        self._discard(key)
+        while self._used_bytes + entry.size_bytes > self.capacity_bytes:
+            self._used_bytes -= self._entries.popitem(last=False)[1].size_bytes
+            self._evictions += 1
+        self._entries[key] = entry
+        self._used_bytes += entry.size_bytes
 
     def _discard(self, key: str) -> int:
         entry = self._entries.pop(key, None)
@@ -299,43 +320,58 @@ class LoadingCache(Generic[V]):
         try:
             with quietly():
                 made = self._make([items[n] for n in mine])
+            sizes = [
+                0 if new is None else self._size_of(items[n].ref.key, new[0]) for n, new in zip(mine, made, strict=True)
+            ]
         except BaseException as error:
             for n in mine:
                 self._end_flight(items[n].ref.key, _some(flights[n]), error=error)
             raise
         seconds = (time.perf_counter() - started) / len(mine)
         results = [_RESIDENT for _ in items]
-        for n, value in zip(mine, made, strict=True):
-            results[n] = self._settle(items[n].ref.key, _some(flights[n]), value, seconds)
+        for n, new, size_bytes in zip(mine, made, sizes, strict=True):
+            results[n] = self._settle(items[n].ref.key, _some(flights[n]), new, size_bytes, seconds)
         return results
 
     def _board_quietly(self, items: Sequence[WarmupItem]) -> list[_Flight[V] | None]:
         """A flight for each item that is neither resident nor being loaded already."""
         flights: list[_Flight[V] | None] = []
+        held = [self._holds(item.ref.key) for item in items]  # may look at files, so not under the lock
         with self._lock:
-            for item in items:
-                taken = item.ref.key in self._entries or item.ref.key in self._flights
+            for item, is_held in zip(items, held, strict=True):
+                taken = is_held or item.ref.key in self._flights
                 flights.append(None if taken else self._flights.setdefault(item.ref.key, _Flight(warming=True)))
         return flights
 
-    def _settle(self, key: str, flight: _Flight[V], made: tuple[V, str] | None, seconds: float) -> ItemResult:
+    def _settle(
+        self, key: str, flight: _Flight[V], made: tuple[V, str] | None, size_bytes: int, seconds: float
+    ) -> ItemResult:
         if made is None:
             self._end_flight(key, flight, error=LookupError(f"{self.name}: {key} is not there any more"))
             return ItemResult(ItemStatus.UNAVAILABLE, 0, seconds, "its source is not there any more")
-        value, version = made
-        size_bytes = self._size_of(key, value)
+        flight.value, flight.version = made
         with self._lock:
-            if flight.invalidated:
-                result = ItemResult(ItemStatus.REJECTED, 0, seconds, "it was invalidated while it was being loaded")
-            elif self._used_bytes + size_bytes > self.capacity_bytes:
-                result = ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
-            else:
-                self._entries[key] = _Entry(value, size_bytes, version, warmed=True)
-                self._entries.move_to_end(key, last=False)
-                self._used_bytes += size_bytes
-                result = ItemResult(ItemStatus.LOADED, size_bytes, seconds)
-        self._end_flight(key, flight, value=value)
+            result = self._admit(key, flight, size_bytes, seconds)
+            self._leave(key, flight)
+        flight.done.set()
         return result
+
+    def _admit(self, key: str, flight: _Flight[V], size_bytes: int, seconds: float) -> ItemResult:
+        """Insert what a warm-up loaded: where nobody waits for it, at the cold end and evicting nothing."""
+        known = self._entries.get(key)
+        if flight.invalidated:
+            return ItemResult(ItemStatus.REJECTED, 0, seconds, "it was invalidated while it was being loaded")
+        if known is not None and known.version == flight.version:
+            return _RESIDENT
+        stale_bytes = known.size_bytes if known is not None else 0
+        room = self.capacity_bytes - (0 if flight.wanted else self._used_bytes - stale_bytes)
+        if size_bytes > room:
+            return ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
+        value: Any = flight.value
+        self._insert(key, _Entry(value, size_bytes, flight.version, warmed=not flight.wanted))
+        if not flight.wanted:
+            self._entries.move_to_end(key, last=False)
+        return ItemResult(ItemStatus.LOADED, size_bytes, seconds)
 
 
 _RESIDENT = ItemResult(ItemStatus.RESIDENT)
@@ -379,7 +415,7 @@ def warmup_candidates(
         horizon = refill_seconds(history, cache.name, cache.capacity_bytes)
         rates = decayed_frequency(history, np.full(len(history), horizon))
     if len(cache):
-        rows = rows[np.array([key not in cache for key in history.keys.take(rows)], np.bool_)]
+        rows = rows[np.array([not cache._holds(key) for key in history.keys.take(rows)], np.bool_)]
     if where is not None:
         pairs = zip(history.keys.take(rows), history.recipes.take(rows), strict=True)
         rows = rows[np.array([where(key, recipe) for key, recipe in pairs], np.bool_)]

@@ -106,6 +106,9 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
             return None
         return lambda _, recipe: needs(recipe.removeprefix(_SOURCE)) if recipe.startswith(_SOURCE) else ()
 
+    def _version_of(self, key: str) -> str | None:
+        return self.model
+
     def _request(self, text: str, source: str) -> Request:
         recipe = _SOURCE + source if source else _TEXT + text if len(text) <= MAX_TEXT else ""
         return Request(_digest(text), recipe, self.model)
@@ -114,7 +117,10 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
         """One array per text, owning its numbers: a view would keep the whole batch alive."""
         if not texts:
             return []
-        vectors = [np.array(vector, np.float32) for vector in np.asarray(self._encode(texts))]
+        matrix = np.asarray(self._encode(texts))
+        if matrix.ndim != 2 or len(matrix) != len(texts):
+            raise ValueError(f"encode gave an array of shape {matrix.shape} for {len(texts)} texts")
+        vectors = [np.array(vector, np.float32) for vector in matrix]
         for vector in vectors:
             vector.flags.writeable = False
         return vectors

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -46,7 +47,7 @@ class FileCache(LoadingCache[V]):
         Raises:
             OSError: The file can't be read, or `path` leads out of the root.
         """
-        return self._get(Request(path, "", self._version_of(path)), lambda: self._read(path))
+        return self._get(Request(path, "", self._state_of(path)), lambda: self._read(path))
 
     def ref(self, path: str) -> ItemRef:
         """The identity of the file at `path`, as other items' dependencies name it."""
@@ -61,7 +62,7 @@ class FileCache(LoadingCache[V]):
 
     def _make_one(self, path: str) -> tuple[V, str] | None:
         try:
-            version = self._version_of(path)  # before the content: a file changed in between is parsed anew
+            version = self._state_of(path)  # before the content: a file changed in between is parsed anew
             return self._read(path), version
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
@@ -70,7 +71,13 @@ class FileCache(LoadingCache[V]):
         full = self._inside(path)
         return self._parse(full, full.read_bytes())
 
-    def _version_of(self, path: str) -> str:
+    def _version_of(self, key: str) -> str | None:
+        try:
+            return self._state_of(key)
+        except OSError:
+            return None
+
+    def _state_of(self, path: str) -> str:
         status = self._inside(path).stat()
         return f"{status.st_mtime_ns}-{status.st_size}"
 
@@ -84,10 +91,9 @@ def inside(root: Path, path: str) -> Path:
     Raises:
         FileNotFoundError: It is absolute or leads out of `root`.
     """
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\0" in path:
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise FileNotFoundError(f"{path!r} is not a path inside {root}")
-    return root / parts
+    return root / path
 
 
 def get_file_cache_warmup_candidates(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import xxhash
@@ -16,6 +15,8 @@ from preheat.caches._loading import LoadingCache, Request, warmup_candidates
 from preheat.caches.file import inside
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -60,7 +61,7 @@ class ProjectCache(LoadingCache[V]):
         Raises:
             OSError: There is no such folder, or the name leads out of the root.
         """
-        return self._get(Request(project, "", self._version_of(project)), lambda: self._facts(project))
+        return self._get(Request(project, "", self._state_of(project)), lambda: self._facts(project))
 
     def ref(self, project: str) -> ItemRef:
         """The identity of `project`, as other items' dependencies name it."""
@@ -75,7 +76,7 @@ class ProjectCache(LoadingCache[V]):
 
     def _make_one(self, project: str) -> tuple[V, str] | None:
         try:
-            version = self._version_of(project)
+            version = self._state_of(project)
             return self._facts(project), version
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -83,7 +84,13 @@ class ProjectCache(LoadingCache[V]):
     def _facts(self, project: str) -> V:
         return self._analyse(inside(self.root, project))
 
-    def _version_of(self, project: str) -> str:
+    def _version_of(self, key: str) -> str | None:
+        try:
+            return self._state_of(key)
+        except OSError:
+            return None
+
+    def _state_of(self, project: str) -> str:
         now = self._clock()
         seen, state = self._states.get(project, (-float("inf"), ""))
         if now - seen >= self._recheck_seconds:

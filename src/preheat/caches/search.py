@@ -81,6 +81,9 @@ class SearchCache(LoadingCache[V]):
 
         return of_key
 
+    def _version_of(self, key: str) -> str | None:
+        return self._version_now()
+
     def _version_now(self) -> str:
         return self._version if isinstance(self._version, str) else self._version()
 

@@ -1,0 +1,219 @@
+"""The command line, driven as a user drives it: a real process in a real folder."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+APPLICATION = """
+from preheat.adapters.mapping import MappingCache
+from preheat.caches import SearchCache
+
+down = set()
+
+def load(key):
+    if key in down:
+        raise OSError(f"{key} is not to be had")
+    return {"key": key, "text": key * 20}
+
+def caches():
+    return [
+        MappingCache({}, load, name="pages", priority=8),
+        SearchCache(lambda query: tuple(query.split()), version="1", capacity_bytes=50_000),
+    ]
+
+def broken():
+    down.update(f"page {n}" for n in range(5))
+    return caches()
+
+async def service():
+    from preheat import CacheWarmupService
+    made = CacheWarmupService()
+    for cache in caches():
+        made.register(cache)
+    return made
+
+number = 7
+"""
+RECORD = """
+import asyncio, shop
+from preheat import CacheWarmupService
+
+async def main():
+    async with CacheWarmupService() as service:
+        pages, search = shop.caches()
+        service.register(pages)
+        service.register(search)
+        for n in range(200):
+            pages.get(f"page {n % 20}")
+            search.get(f"query {n % 10}")
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "shop.py").write_text(APPLICATION)
+    subprocess.run([sys.executable, "-c", RECORD], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def preheat(shop):
+    def call(*arguments, **environment):
+        import os
+
+        return subprocess.run(
+            [sys.executable, "-m", "preheat.cli", *arguments],
+            cwd=shop,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return call
+
+
+def test_plan_shows_budget_phases_and_what_was_left_out(preheat):
+    shown = preheat("plan", "shop:caches", "--budget-mb", "100")
+    assert shown.returncode == 0
+    assert "budget 100.0 MiB" in shown.stdout
+    assert "critical" in shown.stdout
+    assert "pages" in shown.stdout
+
+
+def test_plan_explains_every_candidate(preheat):
+    tree = json.loads(preheat("plan", "shop:caches", "--explain", "--json").stdout)
+    assert tree["candidates"] == len(tree["items"]) == 30
+    assert all(item["decision"] for item in tree["items"])
+    decisions = [item["decision"] for item in tree["items"]]
+    assert decisions.count("planned") == tree["planned_items"]
+    assert sum(decision.startswith("left out") for decision in decisions) == tree["left_out_items"]
+
+
+def test_each_strategy_plans_differently_and_says_why(preheat):
+    whys = [
+        json.loads(preheat("plan", "shop:caches", "--strategy", name, "--json").stdout)["why"]
+        for name in ("aggressive", "balanced", "conservative", "adaptive", "priority-based")
+    ]
+    assert len(set(whys)) == 5
+
+
+def test_explained_plan_is_readable_without_a_terminal(preheat):
+    shown = preheat("plan", "shop:caches", "--explain").stdout
+    assert "page 7" in shown
+    assert "\x1b" not in shown
+
+
+def test_run_loads_and_exits_with_zero(preheat):
+    shown = preheat("run", "shop:caches", "--json")
+    tree = json.loads(shown.stdout)
+    assert shown.returncode == 0
+    assert tree["counts"]["loaded"] == tree["planned_items"] > 0
+    assert sum(tree["counts"].values()) == tree["planned_items"]
+
+
+def test_run_names_the_items_that_failed_and_exits_with_three(preheat):
+    shown = preheat("run", "shop:broken")
+    assert shown.returncode == 3
+    assert "failed: pages:page 3: OSError: page 3 is not to be had" in shown.stdout
+
+
+def test_a_function_may_give_a_service(preheat):
+    assert preheat("plan", "shop:service").returncode == 0
+
+
+def test_only_the_named_cache_is_warmed(preheat):
+    tree = json.loads(preheat("plan", "shop:caches", "--cache", "search", "--json").stdout)
+    assert {name for phase in tree["phases"] for name in phase["caches"]} == {"search"}
+
+
+def test_status_shows_the_last_run(preheat):
+    preheat("run", "shop:caches")
+    shown = preheat("status")
+    assert shown.returncode == 0
+    assert "balanced:" in shown.stdout
+    assert json.loads(preheat("status", "--json").stdout)["last"]["schema"] == "preheat-report/1"
+
+
+def test_history_shows_hit_rates_and_top_items(preheat):
+    tree = json.loads(preheat("history", "--top", "3", "--json").stdout)
+    assert [(c["name"], c["hits"], c["misses"]) for c in tree["caches"]] == [("pages", 180, 20), ("search", 190, 10)]
+    assert [len(cache["top"]) for cache in tree["caches"]] == [3, 3]
+    assert "90.0%" in preheat("history").stdout
+
+
+def test_check_finds_a_sound_environment_sound(preheat):
+    shown = preheat("check")
+    assert shown.returncode == 0
+    assert "pressure LOW" in shown.stdout
+
+
+def test_check_says_what_is_wrong_and_how_to_mend_it(preheat, tmp_path):
+    (tmp_path / "file").write_text("")
+    shown = preheat("check", "--state-dir", str(tmp_path / "file"))
+    assert shown.returncode == 1
+    assert "ERROR" in shown.stdout
+    assert "to mend it: set CACHE_WARMUP_STATE_DIR" in shown.stdout
+
+
+def test_the_target_may_stand_in_the_project_file(preheat, shop):
+    (shop / "preheat.toml").write_text('target = "shop:caches"\nstrategy = "aggressive"\n')
+    try:
+        assert json.loads(preheat("plan", "--json").stdout)["strategy"] == "aggressive"
+        from_environment = preheat("plan", "--json", CACHE_WARMUP_STRATEGY="conservative")
+        assert json.loads(from_environment.stdout)["strategy"] == "conservative"
+        from_option = preheat("plan", "--json", "--strategy", "adaptive", CACHE_WARMUP_STRATEGY="conservative")
+        assert json.loads(from_option.stdout)["strategy"] == "adaptive"
+    finally:
+        (shop / "preheat.toml").unlink()
+
+
+MISTAKES = {
+    "misspelt strategy": (("plan", "shop:caches", "--strategy", "agressive"), "did you mean 'aggressive'?"),
+    "negative budget": (("plan", "shop:caches", "--budget-mb", "-5"), "memory_budget_mb is -5.0"),
+    "budget that is no number": (("plan", "shop:caches", "--budget-mb", "nan"), "memory_budget_mb is nan"),
+    "unknown cache": (("run", "shop:caches", "--cache", "page"), "did you mean 'pages'?"),
+    "module that does not exist": (("plan", "shopp:caches"), "shopp can't be imported"),
+    "attribute that does not exist": (("plan", "shop:cache"), "shop has no 'cache'"),
+    "target without attribute": (("plan", "shop"), "has to be module:attribute"),
+    "target that can't be warmed": (("plan", "shop:number"), "is a int"),
+    "no target": (("plan",), "nothing says what to warm"),
+    "unknown option": (("plan", "--budgt", "3"), "No such option"),
+    "no state folder": (("status", "--state-dir", "nowhere"), "there is no state folder nowhere"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_and_exit_code_two(preheat, mistake):
+    arguments, sentence = MISTAKES[mistake]
+    shown = preheat(*arguments)
+    assert shown.returncode == 2
+    assert sentence in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_known(preheat):
+    shown = preheat("plan", "shop:caches", CACHE_WARMUP_BATCHSIZE="3")
+    assert shown.returncode == 2
+    assert "did you mean 'CACHE_WARMUP_BATCH_SIZE'?" in shown.stderr
+
+
+def test_control_characters_in_keys_do_not_reach_the_terminal(shop, tmp_path):
+    record = RECORD.replace("page {n % 20}", "page\\x1b[31m {n % 20}")
+    (tmp_path / "shop.py").write_text(APPLICATION)
+    subprocess.run([sys.executable, "-c", record], cwd=tmp_path, check=True)
+    command = [sys.executable, "-m", "preheat.cli", "plan", "shop:caches", "--explain"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "\x1b" not in shown.stdout
+    assert "page\\x1b[31m 3" in shown.stdout
+
+
+def test_help_has_an_example_for_each_command(preheat):
+    for command in ("plan", "run", "status", "history", "check"):
+        assert "Example: " in preheat(command, "--help").stdout
