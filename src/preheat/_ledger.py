@@ -14,7 +14,7 @@ from typing import Any
 
 from preheat._history import HistoryBuilder
 from preheat._measure import TrafficWindow, with_uplift
-from preheat._model import AccessBatch, History, WarmupReport
+from preheat._model import AccessBatch, History, WarmupPlan, WarmupReport
 from preheat._record import AccessRecorder
 from preheat._store import SqliteStore
 from preheat._summary import report_summary
@@ -54,13 +54,17 @@ class Ledger:
         with self._busy:
             return self._builder.history()
 
-    def begin_measuring(self, report: WarmupReport) -> None:
-        """From now on see what the run of `report` won; keep both."""
+    def begin_run(self, plan: WarmupPlan) -> None:
+        """A run of `plan` begins: from now on see which of its items are asked for, and what they meet."""
         self._recorder.drain()
         with self._busy:
-            self._report, self._started_at = report, self._clock()
-            self._window = TrafficWindow(report.plan)
-            self._dirty = True
+            self._report, self._started_at = None, self._clock()
+            self._window = TrafficWindow(plan)
+
+    def end_run(self, report: WarmupReport) -> None:
+        """The run begun last has ended with `report`: keep it, and what it wins from now on."""
+        with self._busy:
+            self._report, self._dirty = report, True
         self.flush()
 
     def last_report(self) -> dict[str, Any] | None:

@@ -159,8 +159,7 @@ class MemoryReading:
         return self.available_bytes / self.limit_bytes if self.limit_bytes else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryBudget:
+class MemoryBudget(NamedTuple):
     """The bytes that a plan may fill, and why."""
 
     granted_bytes: int
@@ -294,8 +293,9 @@ class CandidateTable(Sequence[WarmupItem]):
     def __getitem__(self, row: int | slice) -> WarmupItem | CandidateTable:
         if isinstance(row, slice):
             return self.take(np.arange(len(self))[row])
-        if row < 0:
-            row += len(self)
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of a table of {len(self)}")
+        row %= len(self)
         return WarmupItem(
             ref=self.ref(row),
             priority=int(self.priority[row]),
@@ -330,8 +330,7 @@ class Reason(Enum):
     NEEDS_LEFT_OUT = "something it needs is left out or held out"
 
 
-@dataclass(frozen=True, slots=True)
-class WarmupPhase:
+class WarmupPhase(NamedTuple):
     """One phase of a plan: its items in loading order, every dependency before its dependants."""
 
     name: str
@@ -426,8 +425,7 @@ class ItemResult(NamedTuple):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStatistics:
+class CacheStatistics(NamedTuple):
     """What a cache says of itself.  `capacity_bytes` is None where the cache has no limit in bytes."""
 
     items: int
@@ -446,8 +444,7 @@ class CacheStatistics:
         return self.hits / accesses if accesses else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class WarmupProgress:
+class WarmupProgress(NamedTuple):
     """A run as it stands: `done` of `total` items have ended, `loaded_bytes` of `budget_bytes` are filled."""
 
     phase: str
@@ -457,7 +454,6 @@ class WarmupProgress:
     budget_bytes: int
     pressure: MemoryPressureLevel
     elapsed_seconds: float
-    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def progress_percent(self) -> float:
@@ -470,8 +466,7 @@ class WarmupProgress:
         return self.elapsed_seconds * (self.total - self.done) / self.done if self.done else None
 
 
-@dataclass(frozen=True, slots=True)
-class Uplift:
+class Uplift(NamedTuple):
     """What a warm-up won, against items held out at random.
 
     Attributes:

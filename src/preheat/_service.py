@@ -7,9 +7,11 @@ What is imported inside functions is needed only once a run starts; `import preh
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from preheat._model import (
     History,
     MemoryBudget,
     MemoryPressureLevel,
+    WarmupItem,
     WarmupPlan,
     WarmupProgress,
     WarmupReport,
@@ -33,7 +36,9 @@ from preheat._pressure import pressure_level
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
 from preheat.abc import CandidateSource, MemoryMonitor, Predictor, RecordsAccesses, WarmableCache
-from preheat.errors import InvalidSetting, UnknownCache, WarmupInProgress, nearest
+from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
+
+logger = logging.getLogger("preheat")
 
 if TYPE_CHECKING:
     from preheat._ledger import Ledger
@@ -171,10 +176,11 @@ class CacheWarmupService:
             on_progress=on_progress,
         )
         try:
+            await asyncio.to_thread(self.ledger.begin_run, plan)
             report = await self._run.perform()
         finally:
             self._run = None
-        await asyncio.to_thread(self.ledger.begin_measuring, report)
+        await asyncio.to_thread(self.ledger.end_run, report)
         return report
 
     async def cancel_warmup(self) -> bool:
@@ -261,9 +267,9 @@ class CacheWarmupService:
             return CandidateTable.of(())
         by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
         rates = self._predictor(history, by_cache[history.cache])
-        named = [source(history) for source in self._sources]
-        named += [cache.get_warmup_candidates(history, rates) for cache in self._caches.values()]
-        tables = [rows if isinstance(rows, CandidateTable) else CandidateTable.of(rows) for rows in named]
+        tables = [_ask(repr(source), partial(source, history)) for source in self._sources]
+        for name, cache in self._caches.items():
+            tables.append(_ask(f"cache {name!r}", partial(cache.get_warmup_candidates, history, rates)))
         table = CandidateTable.concatenate(tables)
         self._demand_known(table.caches)
         return table
@@ -282,6 +288,18 @@ class CacheWarmupService:
                 raise UnknownCache(
                     f"no cache is registered as {name!r}; {nearest(name, self._caches)}there are: {known}"
                 )
+
+
+def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable:
+    """What `source` names; nothing if it fails, so that one cache's fault costs that cache's warm-up alone."""
+    try:
+        rows = source()
+        return rows if isinstance(rows, CandidateTable) else CandidateTable.of(rows)
+    except UsageError:
+        raise
+    except Exception:
+        logger.exception("the candidates of %s could not be had and are left out", who)
+        return CandidateTable.of(())
 
 
 def _system_memory() -> MemoryMonitor:

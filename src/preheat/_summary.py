@@ -131,7 +131,7 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
         "measured_bytes": measured,
         "memory": {name: _reading(getattr(report, name)) for name in ("before", "peak", "after")},
         "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
-        "uplift": asdict(report.uplift) if report.uplift else None,
+        "uplift": report.uplift._asdict() if report.uplift else None,
     }
 
 

@@ -17,6 +17,7 @@ from preheat._model import PHASES, CandidateTable, MemoryBudget, Reason, WarmupP
 from preheat._plan.ordering import needed_by_others
 from preheat._plan.selection import REASONS, Selection, select_items
 from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
+from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +50,10 @@ def create_plan(
 
     Raises:
         DependencyCycle: Candidates need each other.
+        InvalidSetting: A candidate has a size, frequency, cost or priority that can't be: it would make room for others.
     """
     candidates = drop_repeats(candidates)
+    _demand_usable(candidates)
     probability = request_probability(candidates, horizon_seconds)
     value = probability * candidates.warmup_cost
     selection = select_items(candidates, value, probability, profile, budget.granted_bytes, free_bytes)
@@ -70,6 +73,19 @@ def create_plan(
         seed=seed,
         why=profile.why,
     )
+
+
+def _demand_usable(candidates: CandidateTable) -> None:
+    usable = (candidates.size_bytes >= 0) & (candidates.priority >= 1) & (candidates.priority <= 10)
+    for column in (candidates.usage_frequency, candidates.warmup_cost):
+        usable &= (column >= 0) & np.isfinite(column)
+    if not usable.all():
+        item = candidates[int(usable.argmin())]
+        raise InvalidSetting(
+            f"item {item.ref}: priority {item.priority}, size_bytes {item.size_bytes}, usage_frequency "
+            f"{item.usage_frequency}, warmup_cost {item.warmup_cost}; the priority has to be from 1 to 10 and the "
+            "others finite numbers, 0 or more"
+        )
 
 
 def drop_repeats(candidates: CandidateTable) -> CandidateTable:

@@ -9,7 +9,7 @@ import numpy as np
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, ItemRef, WarmupItem
 from preheat._plan import request_probability
-from preheat._plan.ordering import closures, dependency_levels, name_cycle, resolve_needs
+from preheat._plan.ordering import bundle, bundle_totals, dependency_levels, name_cycle, resolve_needs
 from preheat.errors import DependencyCycle, InvalidSetting
 
 PRIORITY_HORIZON_SECONDS = 3600.0
@@ -44,17 +44,23 @@ def create_warmup_item(
     where = f"item {cache}:{key}"
     if not isinstance(priority, int) or isinstance(priority, bool) or not 1 <= priority <= 10:
         raise InvalidSetting(f"{where}: priority is {priority!r}; it has to be a whole number from 1 to 10")
-    if not isinstance(size_bytes, int) or not 0 <= size_bytes < 2**63:
+    if not isinstance(size_bytes, int) or isinstance(size_bytes, bool) or not 0 <= size_bytes < 2**63:
         raise InvalidSetting(f"{where}: size_bytes is {size_bytes!r}; it has to be a whole number, 0 or more")
     for name, number in {"usage_frequency": usage_frequency, "warmup_cost": warmup_cost}.items():
         if not (isinstance(number, int | float) and 0 <= number < math.inf):
             raise InvalidSetting(f"{where}: {name} is {number!r}; it has to be a number, 0 or more")
     for name, text in {"cache": cache, "key": key, "recipe": recipe}.items():
         _check_text(where, name, text)
-    refs = tuple(ItemRef(*dependency) for dependency in dependencies)
+    refs = tuple(dict.fromkeys(_ref(where, dependency) for dependency in dependencies))
     return WarmupItem(
         ItemRef(cache, key), priority, size_bytes, float(usage_frequency), float(warmup_cost), refs, recipe
     )
+
+
+def _ref(where: str, dependency: tuple[str, str]) -> ItemRef:
+    if isinstance(dependency, str) or len(dependency) != 2:
+        raise InvalidSetting(f"{where}: dependency {dependency!r}; it has to be a pair of cache and key")
+    return ItemRef(*dependency)
 
 
 def _check_text(where: str, name: str, text: object) -> None:
@@ -78,15 +84,14 @@ def prioritize_warmup_items(
     """
     table = CandidateTable.of(items)
     needs, levels = _dependencies(table)
-    reached = closures(needs, levels)
     value = request_probability(table, dict.fromkeys(table.caches, horizon_seconds)) * table.warmup_cost
-    size = np.maximum(table.size_bytes, 1)
-    worth = {
-        row: float(value[[row, *reached.get(row, ())]].sum() / size[[row, *reached.get(row, ())]].sum())
-        for row in range(len(table))
-    }
-    ranked = sorted(worth, key=lambda row: (-int(table.priority[row]), -worth[row], row))
-    placed = dict.fromkeys(n for row in ranked for n in (*reached.get(row, ()), row))
+    totals = dict(enumerate(zip(value.tolist(), table.size_bytes.tolist(), strict=True)))
+    totals |= bundle_totals(needs, levels, value.tolist(), table.size_bytes.tolist())
+    worth = {row: seconds / max(size_bytes, 1) for row, (seconds, size_bytes) in totals.items()}
+    placed: dict[int, None] = {}
+    for row in sorted(worth, key=lambda row: (-int(table.priority[row]), -worth[row], row)):
+        if row not in placed:
+            placed.update(dict.fromkeys(bundle(row, needs, placed)))
     return [items[row] for row in placed]
 
 

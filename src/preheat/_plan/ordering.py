@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from preheat._model import CandidateTable
 from preheat.errors import DependencyCycle
 
 Needs = Mapping[int, Sequence[int]]
+
+EXACT_BUNDLE = 64
+MOST = 1e300  # sums over shared ways can double with each level
 
 
 def resolve_needs(candidates: CandidateTable) -> dict[int, tuple[int, ...]]:
@@ -36,19 +39,18 @@ def dependency_levels(needs: Needs) -> dict[int, int]:
 
 def _visit(start: int, needs: Needs, levels: dict[int, int]) -> None:
     """Depth first without recursion: chains may be longer than Python's stack."""
-    path: list[int] = [start]
-    on_path = {start}
+    path = {start: iter(needs[start])}
     while path:
-        row = path[-1]
-        waiting = next((n for n in needs.get(row, ()) if n in needs and n not in levels), None)
-        if row in levels or waiting is None:
+        row, rest = next(reversed(path.items()))
+        waiting = next((n for n in rest if n in needs and n not in levels), None)
+        if waiting is None:
             levels.setdefault(row, 1 + max((levels.get(n, 0) for n in needs[row]), default=-1))
-            on_path.discard(path.pop())
-        elif waiting in on_path:
-            raise DependencyCycle([str(n) for n in [*path[path.index(waiting) :], waiting]])
+            del path[row]
+        elif waiting in path:
+            rows = list(path)
+            raise DependencyCycle([str(n) for n in [*rows[rows.index(waiting) :], waiting]])
         else:
-            path.append(waiting)
-            on_path.add(waiting)
+            path[waiting] = iter(needs[waiting])
 
 
 def name_cycle(cycle: DependencyCycle, candidates: CandidateTable) -> DependencyCycle:
@@ -56,13 +58,50 @@ def name_cycle(cycle: DependencyCycle, candidates: CandidateTable) -> Dependency
     return DependencyCycle([str(candidates.ref(int(row))) for row in cycle.cycle])
 
 
-def closures(needs: Needs, levels: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
-    """For each row of `needs`, all that it needs, directly or not, in loading order."""
-    found: dict[int, tuple[int, ...]] = {}
+def bundle(row: int, needs: Needs, taken: Container[int], admit: Callable[[int], bool] | None = None) -> list[int]:
+    """`row` and all that it needs, directly or not, less what is `taken`, in loading order.
+
+    Where `admit` refuses one of them, the walk ends and the bundle is empty.
+    """
+    path = {row: iter(needs.get(row, ()))}
+    found: dict[int, None] = {}
+    if admit is not None and not admit(row):
+        return []
+    while path:
+        at, rest = next(reversed(path.items()))
+        waiting = next((n for n in rest if n not in found and n not in taken), None)
+        if waiting is None:
+            found[at] = None
+            del path[at]
+        elif admit is not None and not admit(waiting):
+            return []
+        else:
+            path[waiting] = iter(needs.get(waiting, ()))
+    return list(found)
+
+
+def bundle_totals(
+    needs: Needs, levels: Mapping[int, int], value: Sequence[float], size_bytes: Sequence[int]
+) -> dict[int, tuple[float, float]]:
+    """For each row of `needs`, the value and the bytes of it and all that it needs.
+
+    Exact for chains, and for all that needs up to `EXACT_BUNDLE` others; what larger bundles share is counted
+    once per way that leads to it, since the exact sets would take quadratic memory.
+    """
+    totals: dict[int, tuple[float, float]] = {}
+    sets: dict[int, frozenset[int]] = {}
     for row in sorted(needs, key=lambda r: levels[r]):
-        reached = {n for direct in needs[row] for n in (*found.get(direct, ()), direct)}
-        found[row] = tuple(sorted(reached, key=lambda r: (levels.get(r, 0), r)))
-    return found
+        direct = dict.fromkeys(needs[row])
+        if all(n in sets or n not in needs for n in direct):
+            reached = frozenset(direct).union(*(sets[n] for n in direct if n in needs))
+            if len(reached) <= EXACT_BUNDLE:
+                sets[row] = reached
+                parts = [(value[n], size_bytes[n]) for n in (row, *sorted(reached))]
+                totals[row] = sum(p[0] for p in parts), float(sum(p[1] for p in parts))
+                continue
+        parts = [(value[row], size_bytes[row]), *(totals.get(n, (value[n], size_bytes[n])) for n in direct)]
+        totals[row] = min(sum(p[0] for p in parts), MOST), min(float(sum(p[1] for p in parts)), MOST)
+    return totals
 
 
 def needed_by_others(rows: Iterable[int], needs: Needs) -> set[int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from preheat._model import CandidateTable, Reason
-from preheat._plan.ordering import closures, dependency_levels, name_cycle, resolve_needs
+from preheat._plan.ordering import bundle, bundle_totals, dependency_levels, name_cycle, resolve_needs
 from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
 from preheat.errors import DependencyCycle
 
@@ -67,15 +67,15 @@ def select_items(
         levels = dependency_levels(needs)
     except DependencyCycle as cycle:
         raise name_cycle(cycle, candidates) from None
-    closure = closures(needs, levels)
     left_out = _threshold(candidates, value, probability, profile)
-    density = _bundle_density(value, candidates.size_bytes, closure)
+    density = _bundle_density(value, candidates.size_bytes, needs, levels)
     tier = candidates.priority if profile.by_priority else (candidates.priority >= CRITICAL_PRIORITY)
     eligible = np.flatnonzero(left_out == CHOSEN)
-    order = eligible[np.lexsort((eligible, -density[eligible], -tier[eligible].astype(np.int8)))]
-    rows = _fill(order.tolist(), candidates, closure, profile, budget_bytes, free_bytes, left_out)
+    level = np.array([levels.get(row, 0) for row in eligible.tolist()], np.int64)
+    order = eligible[np.lexsort((eligible, level, -density[eligible], -tier[eligible].astype(np.int8)))]
+    rows = _fill(order.tolist(), candidates, needs, profile, budget_bytes, free_bytes, left_out)
     if profile.to_knee:
-        rows = _cut_at_knee(rows, candidates, value, closure, left_out)
+        rows = _cut_at_knee(rows, candidates, value, needs, left_out)
     return Selection(rows, left_out, needs, levels, value / np.maximum(candidates.size_bytes, 1))
 
 
@@ -83,7 +83,8 @@ def _threshold(
     candidates: CandidateTable, value: NDArray[np.float64], probability: NDArray[np.float64], profile: StrategyProfile
 ) -> NDArray[np.int8]:
     left_out = np.full(len(candidates), CHOSEN, np.int8)
-    ordinary = candidates.priority < CRITICAL_PRIORITY
+    # where the operator's word decides, it needs no history to back it
+    ordinary = candidates.priority < (profile.min_priority if profile.by_priority else CRITICAL_PRIORITY)
     left_out[ordinary & (value <= 0)] = REASONS.index(Reason.WORTHLESS)
     left_out[ordinary & (probability < profile.min_probability)] = REASONS.index(Reason.RARELY_USED)
     left_out[candidates.priority < profile.min_priority] = REASONS.index(Reason.LOW_PRIORITY)
@@ -91,66 +92,96 @@ def _threshold(
 
 
 def _bundle_density(
-    value: NDArray[np.float64], size_bytes: NDArray[np.int64], closure: Mapping[int, tuple[int, ...]]
+    value: NDArray[np.float64],
+    size_bytes: NDArray[np.int64],
+    needs: Mapping[int, tuple[int, ...]],
+    levels: Mapping[int, int],
 ) -> NDArray[np.float64]:
-    total_value, total_size = value.copy(), np.maximum(size_bytes, 1).astype(np.float64)
-    for row, needed in closure.items():
-        total_value[row] += value[list(needed)].sum()
-        total_size[row] += size_bytes[list(needed)].sum()
-    return total_value / total_size
+    total_value, total_size = value.copy(), size_bytes.astype(np.float64)
+    if needs:
+        for row, totals in bundle_totals(needs, levels, value.tolist(), size_bytes.tolist()).items():
+            total_value[row], total_size[row] = totals
+    return total_value / np.maximum(total_size, 1.0)
 
 
 def _fill(
     order: list[int],
     candidates: CandidateTable,
-    closure: Mapping[int, tuple[int, ...]],
+    needs: Mapping[int, tuple[int, ...]],
     profile: StrategyProfile,
     budget_bytes: int,
     free_bytes: Mapping[str, int | None],
     left_out: NDArray[np.int8],
 ) -> list[int]:
-    size, cache = candidates.size_bytes.tolist(), candidates.cache.tolist()
-    room = [free_bytes.get(name) for name in candidates.caches]
+    room = _Room(candidates, budget_bytes, free_bytes)
     chosen: dict[int, None] = {}
     for row in order:
         if row in chosen:
             continue
-        bundle = [n for n in (*closure.get(row, ()), row) if n not in chosen]
-        if len(bundle) > 1 and not profile.with_needs:
+        room.begin()
+        if not profile.with_needs and any(n not in chosen for n in needs.get(row, ())):
             left_out[row] = REASONS.index(Reason.NEEDS_LEFT_OUT)
-        elif sum(size[n] for n in bundle) > budget_bytes:
-            left_out[row] = REASONS.index(Reason.OVER_BUDGET)
-        elif not _fits(bundle, size, cache, room):
-            left_out[row] = REASONS.index(Reason.OVER_CAPACITY)
+            continue
+        together = bundle(row, needs, chosen, room.admit)
+        if together:
+            room.commit()
+            chosen.update(dict.fromkeys(together))
         else:
-            for n in bundle:
-                chosen[n] = None
-                budget_bytes -= size[n]
-                free = room[cache[n]]
-                room[cache[n]] = None if free is None else free - size[n]
+            left_out[row] = REASONS.index(room.refused)
     left_out[list(chosen)] = CHOSEN
     return list(chosen)
 
 
-def _fits(bundle: list[int], size: list[int], cache: list[int], room: list[int | None]) -> bool:
-    wanted: dict[int, int] = {}
-    for n in bundle:
-        wanted[cache[n]] = wanted.get(cache[n], 0) + size[n]
-    free = {code: room[code] for code in wanted}
-    return all(left is None or wanted[code] <= left for code, left in free.items())
+class _Room:
+    """What is left of the budget and of each cache while bundles are tried one after another."""
+
+    def __init__(self, candidates: CandidateTable, budget_bytes: int, free_bytes: Mapping[str, int | None]) -> None:
+        self._size, self._cache = candidates.size_bytes.tolist(), candidates.cache.tolist()
+        self._budget_bytes = budget_bytes
+        self._free = [free_bytes.get(name) for name in candidates.caches]
+        self.begin()
+
+    def begin(self) -> None:
+        """Try another bundle."""
+        self._wanted: dict[int, int] = {}
+        self._wanted_bytes = 0
+        self.refused = Reason.OVER_BUDGET
+
+    def admit(self, row: int) -> bool:
+        """Whether `row` fits beside what this bundle has been given so far."""
+        code, size = self._cache[row], self._size[row]
+        self._wanted_bytes += size
+        self._wanted[code] = self._wanted.get(code, 0) + size
+        free = self._free[code]
+        if self._wanted_bytes > self._budget_bytes:
+            self.refused = Reason.OVER_BUDGET
+            return False
+        if free is not None and self._wanted[code] > free:
+            self.refused = Reason.OVER_CAPACITY
+            return False
+        return True
+
+    def commit(self) -> None:
+        """Keep this bundle."""
+        self._budget_bytes -= self._wanted_bytes
+        for code, size in self._wanted.items():
+            free = self._free[code]
+            self._free[code] = None if free is None else free - size
 
 
 def _cut_at_knee(
     rows: list[int],
     candidates: CandidateTable,
     value: NDArray[np.float64],
-    closure: Mapping[int, tuple[int, ...]],
+    needs: Mapping[int, tuple[int, ...]],
     left_out: NDArray[np.int8],
 ) -> list[int]:
     critical = [row for row in rows if candidates.priority[row] >= CRITICAL_PRIORITY]
     ordinary = [row for row in rows if candidates.priority[row] < CRITICAL_PRIORITY]
-    kept = {*critical, *ordinary[: knee(candidates.size_bytes[ordinary], value[ordinary])]}
-    kept |= {needed for row in kept for needed in closure.get(row, ())}
+    kept: dict[int, None] = {}
+    for row in (*critical, *ordinary[: knee(candidates.size_bytes[ordinary], value[ordinary])]):
+        if row not in kept:
+            kept.update(dict.fromkeys(bundle(row, needs, kept)))
     left_out[[row for row in rows if row not in kept]] = REASONS.index(Reason.BEYOND_KNEE)
     return [row for row in rows if row in kept]
 

@@ -103,10 +103,15 @@ def find_strategy(name: str, table: Mapping[str, StrategyProfile] = STRATEGIES) 
     Raises:
         UnknownStrategy: There is none; names the nearest one and all there are.
     """
-    wanted = str(name).strip().lower().replace("-", "_")
-    if wanted in table:
-        return table[wanted]
+    wanted = _plain(name)
+    for known, profile in table.items():
+        if _plain(known) == wanted:
+            return profile
     raise UnknownStrategy(f"there is no strategy {name!r}; {nearest(wanted, table)}there are: {', '.join(table)}")
+
+
+def _plain(name: str) -> str:
+    return str(name).strip().lower().replace("-", "_")
 
 
 def recommend_strategy(pressure: MemoryPressureLevel, measured_points: float | None = None) -> WarmupStrategy:
