@@ -24,9 +24,9 @@ $(VENV)/.ready: pyproject.toml examples/codesearch/requirements.txt
 	  { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "setting up $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary=:all: \
 	  'setuptools>=77' wheel -r examples/codesearch/requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary=:all: --no-build-isolation --editable '.[test]'
 	@touch $@
 
 demo: $(VENV)/.ready

@@ -232,6 +232,9 @@ class CacheWarmupService:
         """Fold and save what was recorded, and give up the state folder.  The caches go on, unrecorded."""
         import asyncio
 
+        global _shared
+        if _shared is self:
+            _shared = None
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.close)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,8 +27,9 @@ V = TypeVar("V")
 class ProjectCache(LoadingCache[V]):
     """Facts about the folders below a root, by name; "." is the root itself.
 
-    What a project is worth knowing by is the state of its files: path, time and size of each, hidden folders and
-    byte code apart.  It is looked at again at most each `recheck_seconds`; until then facts may be that old.
+    Facts hold as long as the project's state does; by default that is path, time and size of each file below it,
+    hidden folders and byte code apart.  The state is looked at again at most each `recheck_seconds`, by one thread;
+    until then facts may be that old.
 
     Args:
         analyse: Called with the project's folder; its result must not be changed by whoever reads it.
@@ -35,7 +37,9 @@ class ProjectCache(LoadingCache[V]):
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
-        recheck_seconds: How long the state of a folder is believed.
+        state_of: Digest of what the facts depend on, called with the project's folder.  Give one of your own where a
+            project is not simply all files below its folder.
+        recheck_seconds: How long a state is believed.
         clock: Seconds that never go back.
     """
 
@@ -47,12 +51,15 @@ class ProjectCache(LoadingCache[V]):
         capacity_bytes: int,
         name: str = "project",
         priority: int = DEFAULT_PRIORITY,
+        state_of: Callable[[Path], str] | None = None,
         recheck_seconds: float = 1.0,
         clock: Clock = time.monotonic,
     ) -> None:
         super().__init__(name, capacity_bytes=capacity_bytes, priority=priority)
         self.root = root
         self._analyse, self._recheck_seconds, self._clock = analyse, recheck_seconds, clock
+        self._look = state_of or folder_state
+        self._looking = threading.Lock()
         self._states: dict[str, tuple[float, str]] = {}
 
     def get(self, project: str) -> V:
@@ -91,12 +98,18 @@ class ProjectCache(LoadingCache[V]):
             return None
 
     def _state_of(self, project: str) -> str:
-        now = self._clock()
+        known = self._fresh_state(project)
+        if known is None:
+            with self._looking:
+                known = self._fresh_state(project)
+                if known is None:
+                    known = self._look(inside(self.root, project))
+                    self._states[project] = (self._clock(), known)
+        return known
+
+    def _fresh_state(self, project: str) -> str | None:
         seen, state = self._states.get(project, (-float("inf"), ""))
-        if now - seen >= self._recheck_seconds:
-            state = folder_state(inside(self.root, project))
-            self._states[project] = (now, state)
-        return state
+        return state if self._clock() - seen < self._recheck_seconds else None
 
 
 def folder_state(folder: Path) -> str:
@@ -106,20 +119,21 @@ def folder_state(folder: Path) -> str:
         FileNotFoundError, NotADirectoryError: It is no folder.
     """
     digest = xxhash.xxh3_64()
-    for path, status in sorted(_walk(os.fspath(folder))):
-        digest.update(f"{path}\0{status.st_mtime_ns}\0{status.st_size}\n".encode("utf-8", "surrogateescape"))
+    for line in _walk(os.fspath(folder)):
+        digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+def _walk(folder: str) -> Iterator[str]:
+    """A line per file, always in the same order; one folder's entries are held at a time, not the tree's."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__pycache__":
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path)
-            else:
-                yield entry.path, entry.stat(follow_symlinks=False)
+        named = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in named:
+        if not entry.is_dir(follow_symlinks=False):
+            status = entry.stat(follow_symlinks=False)
+            yield f"{entry.path}\0{status.st_mtime_ns}\0{status.st_size}\n"
+        elif entry.name != "__pycache__":
+            yield from _walk(entry.path)
 
 
 def get_project_cache_warmup_candidates(
