@@ -318,6 +318,8 @@ class Execution:
     def _start_batches(self) -> list[Instruction]:
         limit = self._limit if self.pressure < MemoryPressureLevel.MODERATE else max(1, self._limit // 2)
         loads: list[Instruction] = []
+        if self._oversized:  # their bytes are still there, beyond the budget
+            return loads
         while self._batches < limit and any(self._ready.values()):
             batch = self._take_batch(limit)
             if batch:

@@ -18,6 +18,7 @@ from preheat._model import AccessBatch, History, ItemRef
 HALF_LIVES = (600.0, 6 * 3600.0, 7 * 86400.0)
 GAPS = 4
 LOAD_SMOOTHING = 0.3  # weight of the newest load; a cold disk or a busy model should not decide alone
+MOST_LOAD_SECONDS = 1e9  # longer is no measurement
 GROWTH = 1.25  # rows kept beyond the limit before the least valuable are dropped, so that dropping is rare
 
 
@@ -46,8 +47,9 @@ def empty_history(half_lives: tuple[float, ...] = HALF_LIVES) -> History:
 class HistoryBuilder:
     """A history that grows by folding.  Not thread-safe: one folder owns it.
 
-    At most `max_items` items are remembered.  Which ones: those with the highest count by the longest half-life;
-    among equals, the ones asked for last.
+    At most `max_items` items are remembered, and between two clearings up to a quarter more.  Which ones: those
+    with the highest count by the longest half-life; among equals, the ones asked for last.  Keys that UTF-8 can't
+    hold are counted as traffic and not remembered.
     """
 
     def __init__(self, history: History | None = None, *, max_items: int = 1_000_000) -> None:
@@ -74,6 +76,7 @@ class HistoryBuilder:
         hits = int(batch.hit.sum())
         self._hits[code] += hits
         self._misses[code] += len(batch.hit) - hits
+        batch = _storable(batch)
         rows = self._locate(code, batch)
         self._count(rows, np.bincount(batch.row, minlength=len(batch.keys)), batch.at)
         self._note_loads(rows, batch)
@@ -143,15 +146,15 @@ class HistoryBuilder:
         columns["last_at"][rows] = np.maximum(columns["last_at"][rows], at)
 
     def _note_loads(self, rows: Any, batch: AccessBatch) -> None:
-        loaded = np.flatnonzero(batch.load_seconds >= 0)
+        loaded = np.flatnonzero((batch.load_seconds >= 0) & (batch.load_seconds < MOST_LOAD_SECONDS))
         at, seconds = rows[loaded], batch.load_seconds[loaded]
         known = self._columns["load_seconds"][at]
         smoothed = np.where(np.isnan(known), seconds, known + LOAD_SMOOTHING * (seconds - known))
         self._columns["load_seconds"][at] = smoothed
         self._columns["size_bytes"][at] = batch.size_bytes[loaded]
         for i, row in zip(loaded.tolist(), at.tolist(), strict=True):
-            self._texts["versions"][row] = batch.versions[i]
-            self._texts["recipes"][row] = batch.recipes[i]
+            self._texts["versions"][row] = batch.versions[i] if _is_storable(batch.versions[i]) else ""
+            self._texts["recipes"][row] = batch.recipes[i] if _is_storable(batch.recipes[i]) else ""
 
     def _reserve(self, rows: int) -> None:
         capacity = len(self._columns["cache"])
@@ -175,6 +178,35 @@ class HistoryBuilder:
     def _index(self) -> None:
         codes = self._columns["cache"].tolist()
         self._rows = {(c, key): row for row, (c, key) in enumerate(zip(codes, self._texts["keys"], strict=True))}
+
+
+def _storable(batch: AccessBatch) -> AccessBatch:
+    """`batch` without the keys that can't be stored: a file name that is not UTF-8 must not cost the whole history."""
+    kept = np.array([_is_storable(key) for key in batch.keys], np.bool_)
+    if kept.all():
+        return batch
+    new_row = np.cumsum(kept) - 1
+    rows = np.flatnonzero(kept)
+    known = kept[batch.row]
+    return batch._replace(
+        keys=[batch.keys[i] for i in rows.tolist()],
+        row=new_row[batch.row[known]],
+        hit=batch.hit[known],
+        size_bytes=batch.size_bytes[rows],
+        load_seconds=batch.load_seconds[rows],
+        versions=[batch.versions[i] for i in rows.tolist()],
+        recipes=[batch.recipes[i] for i in rows.tolist()],
+    )
+
+
+def _is_storable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _TEXTS = ("keys", "versions", "recipes")

@@ -35,6 +35,7 @@ class Ledger:
         self.fault: str | None = None
         self._clock, self._flush_seconds = clock, flush_seconds
         self._busy = threading.Lock()
+        self._saving = threading.Lock()  # or an older history could be saved after a newer one
         self._recorder = AccessRecorder(self._fold, clock=clock)
         self._store = self._open(folder)
         self._builder = HistoryBuilder(self._load(), max_items=max_items)
@@ -57,6 +58,7 @@ class Ledger:
     def begin_run(self, plan: WarmupPlan) -> None:
         """A run of `plan` begins: from now on see which of its items are asked for, and what they meet."""
         self._recorder.drain()
+        self.flush()  # what the run before has won is not measured any further
         with self._busy:
             self._report, self._started_at = None, self._clock()
             self._window = TrafficWindow(plan)
@@ -87,6 +89,10 @@ class Ledger:
 
     def flush(self) -> None:
         """Save what is new.  A save that fails is noted, and tried again at the next flush."""
+        with self._saving:
+            self._flush()
+
+    def _flush(self) -> None:
         with self._busy:
             if not self._dirty or self._store is None:
                 return

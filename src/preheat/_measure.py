@@ -15,23 +15,32 @@ two Wilson score intervals, which keeps its coverage in small samples and at sha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from preheat._model import AccessBatch, ItemRef, Uplift, WarmupPlan, WarmupReport
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Z95 = 1.959963984540054
+UNASKED, MISS, HIT = -1, 0, 1
 
 
 class TrafficWindow:
-    """The first outcome of each item of a plan in the traffic after its run.  Bounded by the plan's size."""
+    """The first outcome of each item of a plan in the traffic since its run began.  Bounded by the plan's size.
+
+    Attributes:
+        outcome: (number of candidates,) int8: UNASKED, MISS or HIT, the item's first request.
+        accesses: All requests seen, over all caches.
+    """
 
     def __init__(self, plan: WarmupPlan) -> None:
         watched = np.concatenate([plan.order, plan.held_out])
-        self._watched = {plan.candidates.ref(row) for row in watched.tolist()}
-        self.first_hit: dict[ItemRef, bool] = {}
+        self._row = dict(zip(plan.candidates.take(watched).refs(), watched.tolist(), strict=True))
+        self.outcome = np.full(len(plan.candidates), UNASKED, np.int8)
         self.accesses = 0
 
     def observe(self, batch: AccessBatch) -> None:
@@ -40,31 +49,30 @@ class TrafficWindow:
         first = np.full(len(batch.keys), len(batch.row), np.int64)
         np.minimum.at(first, batch.row, np.arange(len(batch.row)))
         for key, at in zip(batch.keys, first.tolist(), strict=True):
-            ref = ItemRef(batch.cache, key)
-            if ref in self._watched:
-                self.first_hit.setdefault(ref, bool(batch.hit[at]))
+            row = self._row.get(ItemRef(batch.cache, key))
+            if row is not None and self.outcome[row] == UNASKED:
+                self.outcome[row] = HIT if batch.hit[at] else MISS
 
 
 def with_uplift(report: WarmupReport, window: TrafficWindow) -> WarmupReport:
     """`report` with what `window` shows of it; unchanged while that says nothing."""
-    return replace(report, uplift=measure_uplift(report, window.first_hit, window.accesses) or report.uplift)
+    return replace(report, uplift=measure_uplift(report, window.outcome, window.accesses) or report.uplift)
 
 
-def measure_uplift(report: WarmupReport, first_hit: Mapping[ItemRef, bool], accesses: int) -> Uplift | None:
+def measure_uplift(report: WarmupReport, outcome: NDArray[np.int8], accesses: int) -> Uplift | None:
     """The gain of `report`'s run; None until items of both groups have been asked for.
 
     Args:
         report: The run.
-        first_hit: For the items of its plan that were asked for since: whether the first request was a hit.
+        outcome: (number of candidates,) UNASKED, MISS or HIT: the first request of each since the run began.
         accesses: All requests since, over all caches.
     """
-    candidates = report.plan.candidates
-    warmed = {row: candidates.ref(row) for row in report.plan.comparable.tolist()}
-    asked = {row: first_hit[ref] for row, ref in warmed.items() if ref in first_hit}
-    kept_back = [first_hit[ref] for ref in map(candidates.ref, report.plan.held_out.tolist()) if ref in first_hit]
-    if not asked or not kept_back:
+    plan = report.plan
+    asked = plan.comparable[outcome[plan.comparable] != UNASKED]
+    kept_back = plan.held_out[outcome[plan.held_out] != UNASKED]
+    if not len(asked) or not len(kept_back):
         return None
-    hits, kept_hits = sum(asked.values()), sum(kept_back)
+    hits, kept_hits = int((outcome[asked] == HIT).sum()), int((outcome[kept_back] == HIT).sum())
     share = hits / len(asked) - kept_hits / len(kept_back)
     low, high = difference_interval(hits, len(asked), kept_hits, len(kept_back))
     scale = 100.0 * len(asked) / accesses
@@ -72,22 +80,13 @@ def measure_uplift(report: WarmupReport, first_hit: Mapping[ItemRef, bool], acce
         points=scale * share,
         low=scale * low,
         high=scale * high,
-        saved_seconds=share * float(candidates.warmup_cost[list(asked)].sum()),
-        unused_bytes=_unused_bytes(report, first_hit),
+        saved_seconds=share * float(plan.candidates.warmup_cost[asked].sum()),
+        unused_bytes=int(report.loaded_bytes[outcome[plan.order] == UNASKED].sum()),
         warmed_asked=len(asked),
         warmed_hit=hits,
         held_out_asked=len(kept_back),
         held_out_hit=kept_hits,
         accesses=accesses,
-    )
-
-
-def _unused_bytes(report: WarmupReport, first_hit: Mapping[ItemRef, bool]) -> int:
-    order, candidates = report.plan.order, report.plan.candidates
-    return sum(
-        int(report.loaded_bytes[n])
-        for n in np.flatnonzero(report.loaded_bytes).tolist()
-        if candidates.ref(int(order[n])) not in first_hit
     )
 
 

@@ -121,11 +121,17 @@ class AccessRecorder:
         with self._draining:
             at = self._clock()
             for log in list(self._logs.values()):
-                for batch in log.drain(at):
-                    try:
-                        self._consume(batch)
-                    except Exception:
-                        logger.exception("accesses of cache %r could not be folded", log.cache)
+                try:
+                    for batch in log.drain(at):
+                        self._hand_over(batch)
+                except Exception:  # what was recorded is no access: a key that is no text, a size beyond 64 bits
+                    logger.exception("accesses of cache %r could not be read", log.cache)
+
+    def _hand_over(self, batch: AccessBatch) -> None:
+        try:
+            self._consume(batch)
+        except Exception:
+            logger.exception("accesses of cache %r could not be folded", batch.cache)
 
     def start(self, interval_seconds: float, then: Callable[[], None]) -> None:
         """Drain every `interval_seconds` in a daemon thread, and call `then` after each drain."""
@@ -145,5 +151,8 @@ class AccessRecorder:
 
     def _run(self, interval_seconds: float, then: Callable[[], None]) -> None:
         while not self._wake.wait(interval_seconds):
-            self.drain()
-            then()
+            try:
+                self.drain()
+                then()
+            except Exception:
+                logger.exception("what follows a drain failed; recording goes on")

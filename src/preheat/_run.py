@@ -127,6 +127,7 @@ class Run:
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="preheat-load")
         try:
             stopped = await self._loop(pool)
+            await asyncio.get_running_loop().run_in_executor(pool, self._release_memory)  # what loading left behind
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -342,12 +343,17 @@ async def _end_load(item: WarmupItem, result: Any) -> ItemResult:
         return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave a {type(result).__name__}, not an ItemResult")
     if not isinstance(result.size_bytes, Integral) or result.size_bytes < 0:
         return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave {result.size_bytes!r} as its size in bytes")
-    return result._replace(size_bytes=int(result.size_bytes))
+    return result._replace(size_bytes=int(result.size_bytes), reason=_printable(result.reason))
 
 
 def _failure(item: WarmupItem, error: BaseException) -> ItemResult:
     logger.debug("an item of cache %r could not be loaded", item.ref.cache, exc_info=error)
-    return ItemResult(ItemStatus.FAILED, reason=f"{type(error).__name__}: {error}")
+    return ItemResult(ItemStatus.FAILED, reason=_printable(f"{type(error).__name__}: {error}"))
+
+
+def _printable(reason: object) -> str:
+    """`reason` without lone surrogates, say of a file name, which no report could be written with."""
+    return str(reason).encode("utf-8", "backslashreplace").decode()
 
 
 def _undo_batch(pairs: Sequence[tuple[WarmableCache, str]]) -> list[int]:

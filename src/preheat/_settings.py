@@ -62,14 +62,16 @@ def resolve_settings(environ: Mapping[str, str], file: Mapping[str, Any] | None 
     """
     values: dict[str, Any] = {}
     for name, raw in (file or {}).items():
-        values[_known(name, _NAMES, "")] = _parse(name, name, raw)
+        known = _known(name, _NAMES, "")
+        values[known] = _parse(known, name, raw)
     for variable, raw in environ.items():
         if variable.startswith(PREFIX):
             name = _known(variable, (PREFIX + n.upper() for n in _NAMES), PREFIX).lower()
             values[name] = _parse(name, variable, raw)
     for name, value in arguments.items():
         if value is not None:
-            values[_known(name, _NAMES, "")] = _parse(name, name, value)
+            known = _known(name, _NAMES, "")
+            values[known] = _parse(known, name, value)
     return Settings(**values)
 
 
@@ -110,7 +112,8 @@ def _number(low: float, high: float) -> Callable[[Any], float | None]:
 def _whole(low: int, high: int) -> Callable[[Any], int | None]:
     def parse(raw: Any) -> int | None:
         value = int(raw)
-        return value if low <= value <= high and value == float(raw) and not isinstance(raw, bool) else None
+        is_whole = isinstance(raw, str) or value == raw  # by way of float, a seed of 63 bits would not be its own
+        return value if low <= value <= high and is_whole and not isinstance(raw, bool) else None
 
     return parse
 

@@ -14,7 +14,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import xxhash
 
 from preheat._columns import TextColumn
+from preheat._history import GAPS
 from preheat._model import History
 from preheat.errors import StoreCorrupt, StoreError
 
@@ -52,24 +53,37 @@ class SqliteStore:
         self.folder = Path(folder)
         self.notice: str | None = None
         self._busy = threading.Lock()
+        self._process_id = os.getpid()
         _claim_folder(self.folder)
         self._lock = None if read_only else _lock(self.folder / LOCK)
         self._connection = self._open()
 
     @property
     def owner(self) -> bool:
-        """Whether this process may write."""
-        return self._lock is not None
+        """Whether this process may write; a forked child may not, since its parent does."""
+        return self._lock is not None and os.getpid() == self._process_id
 
     def load(self) -> History | None:
         """The last history saved that is whole; None if there is none."""
         with self._busy, _translated(self.folder):
-            rows = self._connection.execute("SELECT digest, columns FROM history ORDER BY generation DESC")
-            for digest, columns in rows:
-                try:
-                    return decode_history(columns, digest)
-                except StoreCorrupt as error:
-                    self.notice = f"a saved history was damaged and the one before it is used ({error})"
+            self._demand_own_process()
+            try:
+                return self._load()
+            except sqlite3.DatabaseError as error:
+                if not self._set_aside(error):
+                    raise
+        return None
+
+    def _load(self) -> History | None:
+        generations = self._connection.execute("SELECT generation FROM history ORDER BY generation DESC").fetchall()
+        for generation in generations:
+            try:
+                read = self._connection.execute("SELECT columns, digest FROM history WHERE generation = ?", generation)
+                return decode_history(*read.fetchone())
+            except (StoreCorrupt, sqlite3.DatabaseError) as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise
+                self.notice = f"a saved history was damaged and the one before it is used ({error})"
         return None
 
     def save(self, history: History) -> None:
@@ -104,45 +118,81 @@ class SqliteStore:
     def reports(self, newest: int = KEPT_REPORTS) -> list[dict[str, Any]]:
         """The last reports kept, newest first."""
         with self._busy, _translated(self.folder):
+            self._demand_own_process()
             rows = self._connection.execute("SELECT body FROM report ORDER BY id DESC LIMIT ?", (newest,))
-            return [msgspec.json.decode(body, type=dict[str, Any]) for (body,) in rows]
+            return [report for (body,) in rows if (report := _decode_report(body)) is not None]
 
     def close(self) -> None:
         """Give up ownership.  Closing again does nothing."""
         with self._busy:
-            self._connection.close()
+            if os.getpid() == self._process_id:  # a child's close would end the parent's transactions
+                self._connection.close()
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
 
     def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        self._demand_own_process()
         if not self.owner:
             raise StoreError(f"another process owns {self.folder}; this one only reads it")
-        with self._busy, _translated(self.folder), self._connection:
+        with self._busy, _translated(self.folder):
+            try:
+                self._transact(statements)
+            except sqlite3.DatabaseError as error:
+                if not self._set_aside(error):
+                    raise
+                self._transact(statements)
+
+    def _transact(self, statements: tuple[tuple[str, tuple[Any, ...]], ...]) -> None:
+        with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             for statement, values in statements:
                 self._connection.execute(statement, values)
+
+    def _demand_own_process(self) -> None:
+        if os.getpid() != self._process_id:
+            raise StoreError(f"{self.folder} was opened before this process was forked; open it again here")
 
     def _open(self) -> sqlite3.Connection:
         path = self.folder / DATABASE
         try:
             return _connect(path, writable=self.owner)
-        except sqlite3.DatabaseError as error:
-            if not self.owner or isinstance(error, sqlite3.OperationalError):
+        except (sqlite3.Error, StoreError, OSError) as error:
+            try:
+                if self.owner and _is_damage(error):
+                    return self._begin_anew()
+                raise error if isinstance(error, StoreError) else StoreError(f"{path} can't be opened: {error}")
+            except BaseException:
                 self._drop_lock()
-                raise StoreError(f"{path} can't be opened: {error}") from None
-        except StoreError:
-            self._drop_lock()
-            raise
-        path.replace(path.with_name(f"{DATABASE}.damaged"))
-        for rest in ("-wal", "-shm"):
-            path.with_name(f"{DATABASE}{rest}").unlink(missing_ok=True)
+                raise
+
+    def _set_aside(self, error: sqlite3.Error) -> bool:
+        """Move a damaged database aside and begin a new one, where `error` says that it is damaged and it is ours."""
+        if not (self.owner and _is_damage(error)):
+            return False
+        self._connection.close()
+        self._connection = self._begin_anew()
+        return True
+
+    def _begin_anew(self) -> sqlite3.Connection:
+        path = self.folder / DATABASE
+        try:
+            path.replace(path.with_name(f"{DATABASE}.damaged"))
+            for rest in ("-wal", "-shm"):
+                path.with_name(f"{DATABASE}{rest}").unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path} is damaged and can't be moved aside: {error.strerror}") from None
         self.notice = f"{path} was damaged; it was moved to {path}.damaged and a new one begun"
         return _connect(path, writable=True)
 
     def _drop_lock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite says that the file is not what it wrote; being busy, full or refused is no damage."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextmanager
@@ -183,9 +233,13 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         connection.executescript(_SCHEMA)
         return connection
-    mode = "rwc" if writable else "ro"
+    mode = "mode=rwc" if writable else "mode=ro"
+    if writable:
+        _create_private(path)
+    elif not os.access(path.parent, os.W_OK) and not path.with_name(f"{DATABASE}-wal").exists():
+        mode = "immutable=1"  # nobody can write here, and SQLite couldn't make the files that it reads with
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, isolation_level=None
+        f"{path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None
     )
     try:
         _prepare(connection, path, writable=writable)
@@ -193,6 +247,12 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _create_private(path: Path) -> None:
+    """Make the file with the mode that SQLite gives the files beside it too."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, writable: bool) -> None:
@@ -244,7 +304,7 @@ def decode_history(encoded: bytes, digest: bytes) -> History:
     Raises:
         StoreCorrupt: The digest doesn't match, or the columns don't fit each other.
     """
-    if xxhash.xxh3_128_digest(encoded) != digest:
+    if not isinstance(encoded, bytes) or xxhash.xxh3_128_digest(encoded) != digest:
         raise StoreCorrupt("its checksum doesn't match")
     try:
         return _columns_of(msgspec.msgpack.decode(encoded))
@@ -254,10 +314,11 @@ def decode_history(encoded: bytes, digest: bytes) -> History:
 
 def _columns_of(fields: dict[str, Any]) -> History:
     n = len(fields["cache"]) // np.dtype(np.int16).itemsize
+    no_rows = {"counts": len(fields["half_lives"]), "gaps": GAPS}  # the width that no row can tell
     arrays: dict[str, Any] = {}
     for name, (kind, wide) in _ARRAYS.items():
         flat: Any = np.frombuffer(fields[name], kind)
-        arrays[name] = flat.reshape(n, -1 if n else 1) if wide else flat
+        arrays[name] = flat.reshape(n, -1 if n else no_rows[name]) if wide else flat
     texts: dict[str, Any] = {name: _text_column(*fields[name], rows=n) for name in _TEXTS}
     caches, half_lives = tuple(map(str, fields["caches"])), tuple(map(float, fields["half_lives"]))
     for name in ("last_at", "size_bytes", "load_seconds"):
@@ -277,6 +338,13 @@ def _text_column(blob: bytes, offsets: bytes, *, rows: int) -> TextColumn:
     _demand(int(column.offsets[0]) == 0 and int(column.offsets[-1]) == len(blob), "text offsets miss their text")
     _demand(bool((column.lengths() >= 0).all()), "text offsets fall")
     return column
+
+
+def _decode_report(body: Any) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, TypeError):
+        return None
 
 
 def _demand(holds: bool, otherwise: str) -> None:

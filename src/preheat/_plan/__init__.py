@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from preheat._model import PHASES, CandidateTable, MemoryBudget, Reason, WarmupPlan
-from preheat._plan.ordering import needed_by_others
+from preheat._plan.ordering import cache_ranks, needed_by_others
 from preheat._plan.selection import REASONS, Selection, select_items
 from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
 from preheat.errors import InvalidSetting
@@ -50,7 +50,7 @@ def create_plan(
 
     Raises:
         DependencyCycle: Candidates need each other.
-        InvalidSetting: A candidate has a size, frequency, cost or priority that can't be: it would make room for others.
+        InvalidSetting: A candidate has a size, frequency, cost or priority that nothing can have.
     """
     candidates = drop_repeats(candidates)
     _demand_usable(candidates)
@@ -60,12 +60,13 @@ def create_plan(
     phase = _assign_phases(selection, candidates, probability)
     held_out, comparable = _draw_holdout(selection, phase, holdout_ratio, seed)
     kept = np.setdiff1d(np.array(selection.rows, np.int64), held_out)
+    rank = np.array(cache_ranks(candidates, selection.needs) or [0], np.int64)[candidates.cache]
     return WarmupPlan(
         strategy=profile.name,
         budget=budget,
         candidates=candidates,
         value=value,
-        chosen=tuple(_in_loading_order(kept[phase[kept] == p], selection) for p in range(len(PHASES))),
+        chosen=tuple(_in_loading_order(kept[phase[kept] == p], selection, rank) for p in range(len(PHASES))),
         held_out=held_out,
         comparable=comparable,
         left_out=selection.left_out,
@@ -126,10 +127,12 @@ def _draw_holdout(
     return eligible[drawn], eligible[~drawn]
 
 
-def _in_loading_order(rows: NDArray[np.int64], selection: Selection) -> NDArray[np.int64]:
-    """Dependency waves, and within a wave the most valuable per byte first."""
+def _in_loading_order(
+    rows: NDArray[np.int64], selection: Selection, cache_rank: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Caches after those that they need, dependency waves, and within a wave the most valuable per byte first."""
     levels = np.array([selection.levels.get(row, 0) for row in rows.tolist()], np.int64)
-    return rows[np.lexsort((rows, -selection.density[rows], levels))]
+    return rows[np.lexsort((rows, -selection.density[rows], levels, cache_rank[rows]))]
 
 
 __all__ = ["Reason", "create_plan", "drop_repeats", "request_probability"]

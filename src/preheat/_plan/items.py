@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, ItemRef, WarmupItem
 from preheat._plan import request_probability
 from preheat._plan.ordering import bundle, bundle_totals, dependency_levels, name_cycle, resolve_needs

@@ -39,18 +39,20 @@ def dependency_levels(needs: Needs) -> dict[int, int]:
 
 def _visit(start: int, needs: Needs, levels: dict[int, int]) -> None:
     """Depth first without recursion: chains may be longer than Python's stack."""
-    path = {start: iter(needs[start])}
+    path = [(start, iter(needs[start]))]
+    on_path = {start}
     while path:
-        row, rest = next(reversed(path.items()))
+        row, rest = path[-1]
         waiting = next((n for n in rest if n in needs and n not in levels), None)
         if waiting is None:
             levels.setdefault(row, 1 + max((levels.get(n, 0) for n in needs[row]), default=-1))
-            del path[row]
-        elif waiting in path:
-            rows = list(path)
+            on_path.discard(path.pop()[0])
+        elif waiting in on_path:
+            rows = [n for n, _ in path]
             raise DependencyCycle([str(n) for n in [*rows[rows.index(waiting) :], waiting]])
         else:
-            path[waiting] = iter(needs[waiting])
+            path.append((waiting, iter(needs[waiting])))
+            on_path.add(waiting)
 
 
 def name_cycle(cycle: DependencyCycle, candidates: CandidateTable) -> DependencyCycle:
@@ -58,26 +60,38 @@ def name_cycle(cycle: DependencyCycle, candidates: CandidateTable) -> Dependency
     return DependencyCycle([str(candidates.ref(int(row))) for row in cycle.cycle])
 
 
-def bundle(row: int, needs: Needs, taken: Container[int], admit: Callable[[int], bool] | None = None) -> list[int]:
-    """`row` and all that it needs, directly or not, less what is `taken`, in loading order.
+def bundle(row: int, needs: Needs, taken: Container[int]) -> list[int]:
+    """`row` and all that it needs, directly or not, less what is `taken`, in loading order."""
+    return try_bundle(row, needs, taken, lambda _: True)[0]
 
-    Where `admit` refuses one of them, the walk ends and the bundle is empty.
-    """
-    path = {row: iter(needs.get(row, ()))}
+
+def try_bundle(
+    row: int, needs: Needs, taken: Container[int], admit: Callable[[int], bool]
+) -> tuple[list[int], list[int]]:
+    """The bundle of `row` and nothing; or, where `admit` refuses one of it, nothing and the way to that one."""
+    path = [(row, iter(needs.get(row, ())))]
     found: dict[int, None] = {}
-    if admit is not None and not admit(row):
-        return []
+    if not admit(row):
+        return [], [row]
     while path:
-        at, rest = next(reversed(path.items()))
+        at, rest = path[-1]
         waiting = next((n for n in rest if n not in found and n not in taken), None)
         if waiting is None:
             found[at] = None
-            del path[at]
-        elif admit is not None and not admit(waiting):
-            return []
+            path.pop()
+        elif not admit(waiting):
+            return [], [*(n for n, _ in path), waiting]
         else:
-            path[waiting] = iter(needs.get(waiting, ()))
-    return list(found)
+            path.append((waiting, iter(needs.get(waiting, ()))))
+    return list(found), []
+
+
+def least_bundle_bytes(needs: Needs, levels: Mapping[int, int], size_bytes: Sequence[int]) -> dict[int, int]:
+    """For each row of `needs`, bytes that it and all that it needs take at least: the dearest single way down."""
+    least: dict[int, int] = {}
+    for row in sorted(needs, key=lambda r: levels[r]):
+        least[row] = size_bytes[row] + max((least.get(n, size_bytes[n]) for n in needs[row]), default=0)
+    return least
 
 
 def bundle_totals(
@@ -99,9 +113,29 @@ def bundle_totals(
                 parts = [(value[n], size_bytes[n]) for n in (row, *sorted(reached))]
                 totals[row] = sum(p[0] for p in parts), float(sum(p[1] for p in parts))
                 continue
-        parts = [(value[row], size_bytes[row]), *(totals.get(n, (value[n], size_bytes[n])) for n in direct)]
-        totals[row] = min(sum(p[0] for p in parts), MOST), min(float(sum(p[1] for p in parts)), MOST)
+        ways = [(value[row], float(size_bytes[row]))]
+        ways += [totals.get(n, (value[n], float(size_bytes[n]))) for n in direct]
+        totals[row] = min(sum(way[0] for way in ways), MOST), min(sum(way[1] for way in ways), MOST)
     return totals
+
+
+def cache_ranks(candidates: CandidateTable, needs: Needs) -> list[int]:
+    """For each cache, one more than the highest rank of the caches that items of it need; 0 if they need none.
+
+    A loader tends to read the caches that its items need for more than was declared, so a cache is best loaded after
+    them.  Where caches need each other there is no such order, and all ranks are 0.
+    """
+    above: dict[int, set[int]] = {}
+    for row, needed in needs.items():
+        own = int(candidates.cache[row])
+        others = {int(candidates.cache[n]) for n in needed} - {own}
+        if others:
+            above.setdefault(own, set()).update(others)
+    try:
+        ranks = dependency_levels({own: tuple(sorted(others)) for own, others in above.items()})
+    except DependencyCycle:
+        ranks = {}
+    return [ranks.get(code, 0) for code in range(len(candidates.caches))]
 
 
 def needed_by_others(rows: Iterable[int], needs: Needs) -> set[int]:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from preheat._model import CandidateTable, Reason
-from preheat._plan.ordering import bundle, bundle_totals, dependency_levels, name_cycle, resolve_needs
+from preheat._plan.ordering import (
+    bundle,
+    bundle_totals,
+    dependency_levels,
+    least_bundle_bytes,
+    name_cycle,
+    resolve_needs,
+    try_bundle,
+)
 from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
 from preheat.errors import DependencyCycle
 
@@ -72,8 +80,14 @@ def select_items(
     tier = candidates.priority if profile.by_priority else (candidates.priority >= CRITICAL_PRIORITY)
     eligible = np.flatnonzero(left_out == CHOSEN)
     level = np.array([levels.get(row, 0) for row in eligible.tolist()], np.int64)
-    order = eligible[np.lexsort((eligible, level, -density[eligible], -tier[eligible].astype(np.int8)))]
-    rows = _fill(order.tolist(), candidates, needs, profile, budget_bytes, free_bytes, left_out)
+    rank = np.round(np.log2(np.maximum(density[eligible], 1e-300)), 9)  # sums differ in their last bits
+    order = eligible[np.lexsort((eligible, level, -rank, -tier[eligible].astype(np.int8)))]
+    too_big = {
+        row
+        for row, least in least_bundle_bytes(needs, levels, candidates.size_bytes.tolist()).items()
+        if least > budget_bytes
+    }
+    rows = _fill(order.tolist(), candidates, needs, too_big, profile, budget_bytes, free_bytes, left_out)
     if profile.to_knee:
         rows = _cut_at_knee(rows, candidates, value, needs, left_out)
     return Selection(rows, left_out, needs, levels, value / np.maximum(candidates.size_bytes, 1))
@@ -108,12 +122,14 @@ def _fill(
     order: list[int],
     candidates: CandidateTable,
     needs: Mapping[int, tuple[int, ...]],
+    hopeless: set[int],
     profile: StrategyProfile,
     budget_bytes: int,
     free_bytes: Mapping[str, int | None],
     left_out: NDArray[np.int8],
 ) -> list[int]:
     room = _Room(candidates, budget_bytes, free_bytes)
+    refused = dict.fromkeys(hopeless, Reason.OVER_BUDGET)  # what left no room stays so: room only shrinks
     chosen: dict[int, None] = {}
     for row in order:
         if row in chosen:
@@ -122,12 +138,15 @@ def _fill(
         if not profile.with_needs and any(n not in chosen for n in needs.get(row, ())):
             left_out[row] = REASONS.index(Reason.NEEDS_LEFT_OUT)
             continue
-        together = bundle(row, needs, chosen, room.admit)
+        together, way = try_bundle(row, needs, chosen, lambda n: n not in refused and room.admit(n))
         if together:
             room.commit()
             chosen.update(dict.fromkeys(together))
-        else:
-            left_out[row] = REASONS.index(room.refused)
+            continue
+        why = refused.get(way[-1], room.why)
+        stays_out = way if way[-1] in refused or not room.fits_alone(way[-1]) else [row]
+        refused.update(dict.fromkeys(stays_out, why))
+        left_out[row] = REASONS.index(why)
     left_out[list(chosen)] = CHOSEN
     return list(chosen)
 
@@ -145,7 +164,7 @@ class _Room:
         """Try another bundle."""
         self._wanted: dict[int, int] = {}
         self._wanted_bytes = 0
-        self.refused = Reason.OVER_BUDGET
+        self.why = Reason.OVER_BUDGET
 
     def admit(self, row: int) -> bool:
         """Whether `row` fits beside what this bundle has been given so far."""
@@ -154,12 +173,17 @@ class _Room:
         self._wanted[code] = self._wanted.get(code, 0) + size
         free = self._free[code]
         if self._wanted_bytes > self._budget_bytes:
-            self.refused = Reason.OVER_BUDGET
+            self.why = Reason.OVER_BUDGET
             return False
         if free is not None and self._wanted[code] > free:
-            self.refused = Reason.OVER_CAPACITY
+            self.why = Reason.OVER_CAPACITY
             return False
         return True
+
+    def fits_alone(self, row: int) -> bool:
+        """Whether `row` by itself fits what is left."""
+        size, free = self._size[row], self._free[self._cache[row]]
+        return size <= self._budget_bytes and (free is None or size <= free)
 
     def commit(self) -> None:
         """Keep this bundle."""

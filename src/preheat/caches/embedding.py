@@ -88,9 +88,10 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
         return get_embedding_cache_warmup_candidates(self, history, rates)
 
     def _make(self, items: Sequence[WarmupItem]) -> list[tuple[NDArray[np.float32], str] | None]:
+        model = self.model  # before encoding: vectors made across a change of models are made anew
         texts = [self._find_text(item) for item in items]
         vectors = iter(self._vectors([text for text in texts if text is not None]))
-        return [None if text is None else (next(vectors), self.model) for text in texts]
+        return [None if text is None else (next(vectors), model) for text in texts]
 
     def _find_text(self, item: WarmupItem) -> str | None:
         text: str | None = None

@@ -1,0 +1,226 @@
+"""Laws of a run, whatever happens to it in whatever order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from preheat._execution import (
+    MAX_ATTEMPTS,
+    Cancel,
+    Ended,
+    Execution,
+    Finish,
+    Load,
+    PressureChanged,
+    RollBack,
+    RolledBack,
+    Start,
+    Tick,
+    WakeAt,
+)
+from preheat._model import ItemResult, ItemStatus, MemoryPressureLevel
+
+LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
+OUTCOMES = [
+    ItemStatus.LOADED,
+    ItemStatus.LOADED,
+    ItemStatus.LOADED,
+    ItemStatus.RESIDENT,
+    ItemStatus.UNAVAILABLE,
+    ItemStatus.REJECTED,
+    ItemStatus.FAILED,
+    ItemStatus.FAILED,
+]
+
+
+class AnyRun(RuleBasedStateMachine):
+    """A performer that does what it is told, at any speed, over any plan, with any outcome and any weather."""
+
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        n = data.draw(st.integers(0, 12))
+        self.phases = sorted(data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
+        self.sizes = data.draw(st.lists(st.integers(0, 60), min_size=n, max_size=n))
+        self.caches = data.draw(st.lists(st.sampled_from("ab"), min_size=n, max_size=n))
+        self.needs = {
+            item: data.draw(st.lists(st.integers(0, item - 1), max_size=3))
+            for item in range(1, n)
+            if data.draw(st.booleans())
+        }
+        self.budget = data.draw(st.integers(0, 200))
+        self.limit = data.draw(st.integers(1, 4))
+        self.batch_size = data.draw(st.integers(1, 4))
+        self.run = Execution(
+            self.caches,
+            self.sizes,
+            self.phases,
+            self.needs,
+            budget_bytes=self.budget,
+            concurrency_limit=self.limit,
+            batch_size=self.batch_size,
+            phase_delay_seconds=data.draw(st.sampled_from([0.0, 1.5])),
+            seed=data.draw(st.integers(0, 99)),
+        )
+        self.at = data.draw(st.sampled_from([0.0, 0.1, 1e9]))
+        self.flying: list[tuple[int, ...]] = []
+        self.undoing: list[tuple[int, ...]] = []
+        self.sizes_loaded: dict[int, int] = {}  # what the caches hold of this run
+        self.kept_beyond = 0  # bytes of oversized loads that could not be undone
+        self.tries: dict[int, int] = {}
+        self.level = LOW
+        self.ending = self.finished = False
+        self.wake: float | None = None
+        self.tell(Start(self.at))
+
+    def tell(self, event: Any) -> None:
+        instructions = self.run.handle(event)
+        assert not (self.finished and instructions), "after Finish nothing is ever to be done"
+        self.wake = None
+        for instruction in instructions:
+            match instruction:
+                case Load(positions):
+                    self.start(positions)
+                case RollBack(positions):
+                    assert set(positions) <= set(self.sizes_loaded)
+                    self.undoing.append(positions)
+                case WakeAt(at):
+                    assert at > event.at
+                    self.wake = at
+                case Finish():
+                    assert not self.flying
+                    assert not self.undoing
+                    self.finished = True
+
+    def start(self, positions: tuple[int, ...]) -> None:
+        assert not self.ending, "nothing starts after stop, cancel or critical pressure"
+        assert self.level < HIGH, "nothing starts while paused"
+        assert 1 <= len(positions) <= self.batch_size
+        assert len({self.caches[item] for item in positions}) == 1
+        flying = {item for batch in self.flying for item in batch}
+        for item in positions:
+            assert item not in flying, "an item is in flight once"
+            assert self.run.results[item] is None, "an item that has ended is not started"
+            for need in self.needs.get(item, ()):
+                result = self.run.results[need]
+                assert result is not None
+                assert result.status in (ItemStatus.LOADED, ItemStatus.RESIDENT)
+            for other, phase in enumerate(self.phases):
+                assert phase >= self.phases[item] or self.run.results[other] is not None, "an earlier phase has ended"
+            self.tries[item] = self.tries.get(item, 0) + 1
+            assert self.tries[item] <= MAX_ATTEMPTS
+        self.flying.append(positions)
+        assert len(self.flying) <= self.limit
+        assert self.level < MODERATE or len(self.flying) <= max(1, self.limit // 2)
+
+    # ---------------------------------------------------------------------------------------------- what may happen
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def a_batch_ends(self, data: st.DataObject) -> None:
+        positions = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        results = []
+        for item in positions:
+            status = data.draw(st.sampled_from(OUTCOMES))
+            size = data.draw(st.one_of(st.just(self.sizes[item]), st.integers(0, 250)))
+            if status is ItemStatus.LOADED:
+                self.sizes_loaded[item] = size
+            results.append(ItemResult(status, size if status is ItemStatus.LOADED else 0))
+        self.tell(Ended(self.at, positions, results))
+
+    @precondition(lambda self: self.undoing)
+    @rule(data=st.data())
+    def a_roll_back_is_done(self, data: st.DataObject) -> None:
+        positions = self.undoing.pop(data.draw(st.integers(0, len(self.undoing) - 1)))
+        released = []
+        for item in positions:
+            kept = data.draw(st.booleans())
+            if not kept:
+                released.append(self.sizes_loaded.pop(item))
+            else:  # traffic uses it
+                released.append(0)
+                if self.run.results[item] is None:
+                    self.kept_beyond += self.sizes_loaded[item]
+        self.tell(RolledBack(self.at, positions, released))
+
+    @rule(seconds=st.sampled_from([0.0, 0.05, 1.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.at += seconds
+        self.tell(Tick(self.at))
+        if self.level >= HIGH and self.run.stopped:
+            self.ending = True
+
+    @rule(level=st.sampled_from([LOW, LOW, LOW, MODERATE, HIGH, CRITICAL]))
+    def pressure_changes(self, level: MemoryPressureLevel) -> None:
+        self.level = level
+        self.ending = self.ending or level == CRITICAL
+        self.tell(PressureChanged(self.at, level))
+
+    @precondition(lambda self: len(self.tries) > 2)
+    @rule()
+    def somebody_cancels(self) -> None:
+        self.ending = True
+        self.tell(Cancel(self.at))
+
+    # ----------------------------------------------------------------------------------------------------- the laws
+
+    @invariant()
+    def reserved_is_exactly_what_is_in_flight(self) -> None:
+        assert sum(self.sizes[item] for batch in self.flying for item in batch) == self.run.reserved_bytes
+
+    @invariant()
+    def loaded_and_reserved_fit_the_budget(self) -> None:
+        assert self.run.loaded_bytes + self.run.reserved_bytes <= self.budget + self.kept_beyond
+
+    @invariant()
+    def loaded_is_exactly_what_the_caches_hold(self) -> None:
+        settled = [size for item, size in self.sizes_loaded.items() if self.run.results[item] is not None]
+        assert sum(settled) == self.run.loaded_bytes
+
+    @invariant()
+    def done_is_the_number_of_results(self) -> None:
+        assert sum(result is not None for result in self.run.results) == self.run.done
+
+    @invariant()
+    def while_something_is_left_something_will_happen(self) -> None:
+        assert self.finished or self.flying or self.undoing or self.wake is not None
+
+    def teardown(self) -> None:
+        if not hasattr(self, "run"):
+            return
+        for _ in range(500):  # from wherever it is, it comes to its end
+            if self.finished:
+                break
+            if self.flying:
+                positions = self.flying.pop()
+                self.sizes_loaded |= {item: self.sizes[item] for item in positions}
+                self.tell(Ended(self.at, positions, [ItemResult(ItemStatus.LOADED, self.sizes[i]) for i in positions]))
+            elif self.undoing:
+                positions = self.undoing.pop()
+                self.tell(RolledBack(self.at, positions, [self.sizes_loaded.pop(item) for item in positions]))
+            else:
+                assert self.wake is not None
+                self.at = self.wake  # exactly then, not a moment later
+                if self.level >= HIGH:
+                    self.ending = True
+                self.tell(Tick(self.at))
+        assert self.finished
+        assert self.run.reserved_bytes == 0
+        assert None not in self.run.results
+        loaded = [r for r in self.run.results if r is not None and r.status is ItemStatus.LOADED]
+        assert sum(result.size_bytes for result in loaded) == self.run.loaded_bytes
+        assert self.sizes_loaded.keys() == {
+            item for item, r in enumerate(self.run.results) if r is not None and r.status is ItemStatus.LOADED
+        }
+        if self.run.stopped is None:
+            assert all(
+                r is not None and (r.status is not ItemStatus.SKIPPED or "it needs" in r.reason)
+                for r in self.run.results
+            )
+
+
+AnyRun.TestCase.settings = settings(max_examples=250, stateful_step_count=40)
+TestAnyRun = AnyRun.TestCase

@@ -1,0 +1,176 @@
+"""Laws of the history: bounded, never negative, indifferent to how a drain was cut into batches; and of its store."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import batch, history_of, same_history
+from preheat._history import HistoryBuilder
+from preheat._model import ItemRef
+from preheat._predict import decayed_frequency, refill_seconds
+from preheat._store import SqliteStore, decode_history, encode_history
+from preheat.errors import StoreCorrupt
+
+KEYS = st.sampled_from(["a", "b", "c", "日本", "", "k\0"])
+INSTANTS = st.floats(1.0, 1e6)  # in seconds
+
+
+@st.composite
+def batches(draw: st.DrawFn, at: float | None = None):
+    accesses = draw(st.lists(st.tuples(KEYS, st.booleans()), min_size=1, max_size=12))
+    missed = {key for key, hit in accesses if not hit}
+    loads = {
+        key: (
+            draw(st.integers(0, 2**40)),
+            draw(st.floats(0.0, 1e3)),
+            draw(st.text(max_size=3)),
+            draw(st.text(max_size=3)),
+        )
+        for key in missed
+        if draw(st.booleans())
+    }
+    return batch(
+        [key for key, _ in accesses],
+        draw(INSTANTS) if at is None else at,
+        draw(st.sampled_from(["x", "y"])),
+        hits=[hit for _, hit in accesses],
+        loads=loads,
+    )
+
+
+histories = st.lists(batches(), max_size=8).map(lambda many: history_of(*many))
+ordered = st.lists(batches(), max_size=8).map(lambda many: sorted(many, key=lambda each: each.at))
+
+
+@given(ordered)
+def test_counts_are_finite_never_negative_and_never_more_than_the_accesses(many):
+    history = history_of(*many)
+    accesses = sum(len(each.row) for each in many)
+    for at in (history.at, history.at + 1e5, history.at + 1e12):
+        decayed = history.decayed_counts(at)
+        assert np.isfinite(decayed).all()
+        assert (decayed >= 0).all()
+        assert decayed.sum(axis=0).max(initial=0.0) <= accesses * (1 + 1e-6)
+    assert accesses == history.hits.sum() + history.misses.sum()
+
+
+@given(ordered, st.floats(0.0, 1e7))
+def test_waiting_never_raises_a_count(many, seconds):
+    history = history_of(*many)
+    assert (history.decayed_counts(history.at + seconds) <= history.decayed_counts(history.at)).all()
+
+
+@given(st.lists(st.tuples(KEYS, st.booleans()), min_size=1, max_size=30), st.data())
+def test_folding_in_batches_of_one_instant_is_folding_at_once(accesses, data):
+    keys, hits = [key for key, _ in accesses], [hit for _, hit in accesses]
+    cuts = sorted({0, len(keys), *data.draw(st.lists(st.integers(0, len(keys)), max_size=4))})
+    before = batch(["a", "z"], at=50.0)
+    parts = [batch(keys[i:j], at=90.0, hits=hits[i:j]) for i, j in zip(cuts, cuts[1:], strict=False)]
+    at_once, in_parts = history_of(before, batch(keys, at=90.0, hits=hits)), history_of(before, *parts)
+    assert list(at_once.keys) == list(in_parts.keys)
+    assert np.allclose(at_once.counts, in_parts.counts, rtol=1e-5)
+    for name in ("last_at", "gaps", "size_bytes", "hits", "misses"):
+        assert np.array_equal(getattr(at_once, name), getattr(in_parts, name), equal_nan=name == "gaps")
+
+
+@given(ordered, st.integers(1, 5))
+def test_a_history_is_bounded(many, limit):
+    builder = HistoryBuilder(max_items=limit)
+    for each in many:
+        builder.fold(each)
+        assert len(builder) <= 1.25 * limit
+        assert len(builder) == len(builder.history())
+
+
+@given(ordered, ordered)
+def test_going_on_from_a_saved_history_is_going_on(first, second):
+    builder = HistoryBuilder(history_of(*first))
+    for each in second:
+        builder.fold(each)
+    assert same_history(history_of(*first, *second), builder.history())
+
+
+@given(ordered, st.sets(st.builds(ItemRef, st.sampled_from(["x", "y", "z"]), KEYS)))
+def test_forgetting_drops_exactly_the_named(many, refs):
+    builder = HistoryBuilder(history_of(*many))
+    before = builder.history()
+    known = [ItemRef(before.caches[code], key) for code, key in zip(before.cache.tolist(), before.keys, strict=True)]
+    gone = builder.forget(refs)
+    after = builder.history()
+    left = [ItemRef(after.caches[code], key) for code, key in zip(after.cache.tolist(), after.keys, strict=True)]
+    assert [ref for ref in known if ref not in refs] == left
+    assert len(known) - len(left) == gone
+
+
+@given(ordered, st.floats(0.0, 1e9))
+def test_rates_are_finite_and_not_negative(many, horizon):
+    history = history_of(*many)
+    rates = decayed_frequency(history, np.full(len(history), horizon))
+    assert len(history) == len(rates)
+    assert np.isfinite(rates).all()
+    assert (rates >= 0).all()
+
+
+@given(ordered, st.integers(1, 2**41), st.integers(0, 2**41))
+def test_a_larger_cache_never_refills_sooner(many, capacity, more):
+    history = history_of(*many)
+    assert 1.0 <= refill_seconds(history, "x", capacity) <= refill_seconds(history, "x", capacity + more)
+    assert refill_seconds(history, "x", capacity + more) <= refill_seconds(history, "x", None)
+
+
+# ----------------------------------------------------------------------------------------------------------- storing
+
+
+@given(ordered)
+def test_what_is_decoded_is_what_was_encoded(many):
+    import xxhash
+
+    history = history_of(*many)
+    encoded = encode_history(history)
+    assert same_history(history, decode_history(encoded, xxhash.xxh3_128_digest(encoded)))
+
+
+@given(ordered, st.data())
+def test_a_flipped_byte_is_noticed(many, data):
+    import xxhash
+
+    encoded = bytearray(encode_history(history_of(*many)))
+    digest = xxhash.xxh3_128_digest(bytes(encoded))
+    encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(StoreCorrupt):
+        decode_history(bytes(encoded), digest)
+
+
+@given(ordered, st.data())
+def test_a_forged_history_is_refused_or_usable_but_never_a_crash(many, data):
+    import xxhash
+
+    encoded = bytearray(encode_history(history_of(*many)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
+    if data.draw(st.booleans()):
+        del encoded[data.draw(st.integers(0, len(encoded) - 1)) :]
+    forged = bytes(encoded)
+    try:
+        history = decode_history(forged, xxhash.xxh3_128_digest(forged))
+    except StoreCorrupt:
+        return
+    assert len(history) == len(history.cache)
+
+
+def test_load_gives_what_save_was_given(tmp_path):
+    store = SqliteStore(tmp_path / "state")
+
+    @given(ordered)
+    def law(many):
+        history = history_of(*many)
+        store.save(history)
+        assert same_history(history, store.load())
+
+    try:
+        law()
+    finally:
+        store.close()

@@ -1,0 +1,468 @@
+"""Events in, instructions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from preheat._execution import (
+    BACKOFF_BASE_SECONDS,
+    MAX_ATTEMPTS,
+    MAX_PAUSE_SECONDS,
+    Cancel,
+    Ended,
+    Execution,
+    Finish,
+    Load,
+    PressureChanged,
+    RollBack,
+    RolledBack,
+    Start,
+    Tick,
+    WakeAt,
+)
+from preheat._model import ItemResult, ItemStatus, MemoryPressureLevel
+
+LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
+FAILED = ItemResult(ItemStatus.FAILED, reason="it broke")
+
+
+def loaded(size_bytes: int = 10) -> ItemResult:
+    return ItemResult(ItemStatus.LOADED, size_bytes)
+
+
+def execution(
+    n: int,
+    *,
+    caches: Sequence[str] | None = None,
+    sizes: Sequence[int] | None = None,
+    phases: Sequence[int] | None = None,
+    needs: dict[int, list[int]] | None = None,
+    **changes: Any,
+) -> Execution:
+    arguments = {"budget_bytes": 10**6, "concurrency_limit": 10, "batch_size": 1} | changes
+    return Execution(
+        caches or ["c"] * n,
+        sizes or [10] * n,
+        phases or [0] * n,
+        needs or {},
+        describe=lambda item: f"item-{item}",
+        **arguments,
+    )
+
+
+def statuses(run: Execution) -> list[str]:
+    return [str(result.status) if result else "?" for result in run.results]
+
+
+def end(run: Execution, at: float, *positions: int, result: ItemResult | None = None) -> list[Any]:
+    return run.handle(Ended(at, positions, [result or loaded(10)] * len(positions)))
+
+
+# ------------------------------------------------------------------------------------------------ starting and ending
+
+
+def test_an_empty_plan_finishes_at_once():
+    assert [Finish(None)] == execution(0).handle(Start(0.0))
+
+
+def test_items_start_in_order_and_the_run_finishes_with_the_last():
+    run = execution(2)
+    assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))
+    assert end(run, 1.0, 1) == []
+    assert [Finish(None)] == end(run, 2.0, 0)
+    assert statuses(run) == ["loaded", "loaded"]
+    assert (run.loaded_bytes, run.reserved_bytes, run.done, run.attempts) == (20, 0, 2, 2)
+
+
+def test_after_finish_nothing_is_done():
+    run = execution(0)
+    run.handle(Start(0.0))
+    assert [run.handle(e) for e in (Tick(1.0), Cancel(1.0), PressureChanged(1.0, CRITICAL), Start(1.0))] == [[]] * 4
+
+
+def test_never_more_batches_than_the_limit_are_in_flight():
+    run = execution(3, concurrency_limit=2)
+    assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))
+    assert [Load((2,))] == end(run, 1.0, 0)
+
+
+def test_batches_have_the_size_asked_for_and_never_mix_caches():
+    run = execution(6, caches=["a", "a", "b", "a", "b", "a"], batch_size=3, concurrency_limit=1)
+    assert [Load((0, 1, 3))] == run.handle(Start(0.0))
+    assert [Load((2, 4))] == end(run, 1.0, 0, 1, 3)
+    assert [Load((5,))] == end(run, 2.0, 2, 4)
+
+
+def test_a_batch_takes_no_more_than_its_share_so_that_all_loaders_work():
+    run = execution(8, batch_size=100, concurrency_limit=2)
+    assert [Load((0, 1, 2, 3)), Load((4, 5))] == run.handle(Start(0.0))
+    assert [Load((6,))] == end(run, 1.0, 4, 5)
+
+
+@pytest.mark.parametrize("status", [ItemStatus.RESIDENT, ItemStatus.UNAVAILABLE, ItemStatus.REJECTED])
+def test_other_outcomes_end_an_item_and_take_no_budget(status):
+    run = execution(1)
+    run.handle(Start(0.0))
+    assert [Finish(None)] == end(run, 1.0, 0, result=ItemResult(status))
+    assert ([str(status)], 0, 0) == (statuses(run), run.loaded_bytes, run.reserved_bytes)
+
+
+# ------------------------------------------------------------------------------------------------------ dependencies
+
+
+def test_an_item_waits_for_all_that_it_needs():
+    run = execution(3, needs={2: [0, 1]})
+    assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))
+    assert end(run, 1.0, 0) == []
+    assert [Load((2,))] == end(run, 2.0, 1)
+
+
+def test_a_resident_need_is_as_good_as_a_loaded_one():
+    run = execution(2, needs={1: [0]})
+    run.handle(Start(0.0))
+    assert [Load((1,))] == end(run, 1.0, 0, result=ItemResult(ItemStatus.RESIDENT))
+
+
+def test_a_need_named_twice_starts_its_dependant_once():
+    run = execution(2, needs={1: [0, 0]})
+    run.handle(Start(0.0))
+    assert [Load((1,))] == end(run, 1.0, 0)
+    assert [Finish(None)] == end(run, 2.0, 1)
+
+
+@pytest.mark.parametrize("status", [ItemStatus.UNAVAILABLE, ItemStatus.REJECTED])
+def test_dependants_of_an_item_that_did_not_come_are_skipped_and_told_why(status):
+    run = execution(4, needs={1: [0], 2: [1], 3: [2]}, phases=[0, 0, 1, 2])
+    run.handle(Start(0.0))
+    assert [Finish(None)] == end(run, 1.0, 0, result=ItemResult(status))
+    assert [str(status), "skipped", "skipped", "skipped"] == statuses(run)
+    assert f"it needs item-0, which ended as {status}" == run.results[1].reason
+    assert run.results[3].reason == "it needs item-2, which ended as skipped"
+
+
+def test_a_chain_of_a_hundred_thousand_is_skipped_without_recursion():
+    n = 100_000
+    run = execution(n, needs={i: [i - 1] for i in range(1, n)})
+    run.handle(Start(0.0))
+    assert [Finish(None)] == end(run, 1.0, 0, result=ItemResult(ItemStatus.UNAVAILABLE))
+    assert n == run.done
+
+
+# ------------------------------------------------------------------------------------------------------------ phases
+
+
+def test_a_phase_starts_when_the_one_before_has_ended():
+    run = execution(3, phases=[0, 0, 1])
+    assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))
+    assert end(run, 1.0, 0) == []
+    assert [Load((2,))] == end(run, 2.0, 1)
+    end(run, 5.0, 2)
+    assert (run.phase_started, run.phase_ended) == ({0: 0.0, 1: 2.0}, {0: 2.0, 1: 5.0})
+
+
+def test_an_empty_phase_takes_no_time():
+    run = execution(2, phases=[0, 2], phase_delay_seconds=0.0)
+    run.handle(Start(0.0))
+    assert [Load((1,))] == end(run, 1.0, 0)
+    assert 1.0 == run.phase_started[1] == run.phase_ended[1] == run.phase_started[2]
+
+
+def test_the_pause_between_phases_is_kept():
+    run = execution(2, phases=[0, 1], phase_delay_seconds=2.0)
+    run.handle(Start(0.0))
+    assert [WakeAt(3.0)] == end(run, 1.0, 0)
+    assert [WakeAt(3.0)] == run.handle(Tick(2.9))
+    assert [Load((1,))] == run.handle(Tick(3.0))
+
+
+def test_there_is_one_pause_over_an_empty_phase_and_none_at_the_ends():
+    run = execution(2, phases=[1, 3], phase_delay_seconds=2.0)
+    assert [Load((0,))] == run.handle(Start(0.0))
+    assert [WakeAt(3.0)] == end(run, 1.0, 0)
+    assert [Load((1,))] == run.handle(Tick(3.0))
+    assert [Finish(None)] == end(run, 4.0, 1)
+
+
+def test_an_item_rejected_at_its_start_may_be_the_last_of_its_phase():
+    run = execution(3, sizes=[50, 1, 1], phases=[0, 1, 2], budget_bytes=10)
+    assert [Load((1,))] == run.handle(Start(0.0))
+    assert [Load((2,))] == end(run, 1.0, 1, result=loaded(1))
+    assert [Finish(None)] == end(run, 2.0, 2, result=loaded(1))
+    assert statuses(run) == ["rejected", "loaded", "loaded"]
+
+
+def test_the_pause_is_kept_after_a_phase_of_rejected_items():
+    run = execution(2, sizes=[50, 1], phases=[0, 1], budget_bytes=10, phase_delay_seconds=2.0)
+    assert [WakeAt(2.0)] == run.handle(Start(0.0))
+    assert [Load((1,))] == run.handle(Tick(2.0))
+
+
+# ----------------------------------------------------------------------------------------------------------- retries
+
+
+def test_a_failed_item_is_tried_three_times_with_growing_waits():
+    run = execution(1)
+    run.handle(Start(0.0))
+    at = 0.0
+    for attempt in range(1, MAX_ATTEMPTS):
+        (wake,) = end(run, at, 0, result=FAILED)
+        assert at <= wake.at <= at + BACKOFF_BASE_SECONDS * 2.0**attempt
+        assert [Load((0,))] == run.handle(Tick(wake.at))
+        at = wake.at
+    assert [Finish(None)] == end(run, at, 0, result=FAILED)
+    assert (statuses(run), run.results[0].reason, run.attempts) == (["failed"], "it broke", 3)
+
+
+def test_before_its_time_a_failed_item_is_not_tried():
+    run = execution(1)
+    run.handle(Start(0.0))
+    (wake,) = end(run, 5.0, 0, result=FAILED)
+    assert [wake] == run.handle(Tick((5.0 + wake.at) / 2))
+
+
+def test_a_retry_that_works_counts_as_loaded_and_frees_the_dependants():
+    run = execution(2, needs={1: [0]})
+    run.handle(Start(0.0))
+    (wake,) = end(run, 0.0, 0, result=FAILED)
+    run.handle(Tick(wake.at))
+    assert [Load((1,))] == end(run, 2.0, 0)
+
+
+def test_waits_are_random_but_repeatable():
+    def waits(seed):
+        run = execution(8, seed=seed)
+        run.handle(Start(0.0))
+        return [tuple(end(run, 0.0, n, result=FAILED)) for n in range(8)]
+
+    assert waits(1) == waits(1) != waits(2)
+
+
+def test_only_the_bad_item_of_a_batch_is_tried_again():
+    run = execution(2, batch_size=2, concurrency_limit=1)
+    run.handle(Start(0.0))
+    (wake,) = run.handle(Ended(1.0, (0, 1), [FAILED, loaded()]))
+    assert [Load((0,))] == run.handle(Tick(wake.at))
+
+
+def test_a_failed_item_names_itself_to_its_dependants():
+    run = execution(2, needs={1: [0]})
+    run.handle(Start(0.0))
+    for _ in range(MAX_ATTEMPTS):
+        instructions = end(run, 0.0, 0, result=FAILED)
+        run.handle(Tick(60.0))
+    assert [Finish(None)] == instructions
+    assert run.results[1].reason == "it needs item-0, which ended as failed"
+
+
+# ------------------------------------------------------------------------------------------------------------ budget
+
+
+def test_what_is_in_flight_is_reserved():
+    run = execution(3, sizes=[40, 40, 40], budget_bytes=100)
+    assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))
+    assert run.reserved_bytes == 80
+    assert [Load((2,))] == end(run, 1.0, 0, result=loaded(5))  # smaller than expected: there is room again
+    assert (run.loaded_bytes, run.reserved_bytes) == (5, 80)
+
+
+def test_an_item_without_room_waits_while_something_may_still_free_it_and_is_rejected_then():
+    run = execution(3, sizes=[60, 60, 30], budget_bytes=100)
+    assert [Load((0,))] == run.handle(Start(0.0))
+    assert [Load((2,))] == end(run, 1.0, 0, result=loaded(60))
+    assert [Finish(None)] == end(run, 2.0, 2, result=loaded(30))
+    assert statuses(run) == ["loaded", "rejected", "loaded"]
+    assert run.results[1].reason == "larger than what is left of the budget"
+
+
+def test_an_item_larger_than_expected_is_undone_and_its_dependants_skipped():
+    run = execution(2, budget_bytes=100, needs={1: [0]})
+    run.handle(Start(0.0))
+    assert [RollBack((0,))] == end(run, 1.0, 0, result=loaded(101))
+    assert [Finish(None)] == run.handle(RolledBack(2.0, (0,), (101,)))
+    assert (statuses(run), run.loaded_bytes) == (["rejected", "skipped"], 0)
+
+
+def test_an_oversized_item_that_traffic_uses_stays_and_counts():
+    run = execution(3, budget_bytes=100, concurrency_limit=1, needs={1: [0]})
+    run.handle(Start(0.0))
+    end(run, 1.0, 0, result=loaded(101))
+    assert [Finish(None)] == run.handle(RolledBack(2.0, (0,), (0,)))
+    assert (statuses(run), run.loaded_bytes) == (["loaded", "rejected", "rejected"], 101)
+
+
+def test_oversized_items_of_a_batch_are_undone_newest_first():
+    run = execution(3, batch_size=3, budget_bytes=100, concurrency_limit=1)
+    run.handle(Start(0.0))
+    assert RollBack((2, 1)) == run.handle(Ended(1.0, (0, 1, 2), [loaded(50), loaded(60), loaded(70)]))[0]
+    assert [Finish(None)] == run.handle(RolledBack(2.0, (2, 1), (70, 60)))
+    assert (statuses(run), run.loaded_bytes) == (["loaded", "rejected", "rejected"], 50)
+
+
+def test_nothing_starts_while_an_oversized_item_is_still_there():
+    run = execution(2, budget_bytes=100, concurrency_limit=1)
+    run.handle(Start(0.0))
+    assert [RollBack((0,))] == end(run, 1.0, 0, result=loaded(101))
+    assert [Load((1,))] == run.handle(RolledBack(2.0, (0,), (101,)))
+
+
+def test_the_run_does_not_finish_before_a_roll_back_has():
+    run = execution(1, budget_bytes=100)
+    run.handle(Start(0.0))
+    end(run, 1.0, 0, result=loaded(101))
+    assert run.handle(Tick(2.0)) == []
+    assert [Finish(None)] == run.handle(RolledBack(3.0, (0,), (101,)))
+
+
+# ---------------------------------------------------------------------------------------------------------- pressure
+
+
+def test_moderate_pressure_halves_what_is_in_flight():
+    run = execution(9, concurrency_limit=4)
+    assert [Load((0,)), Load((1,))] == run.handle(PressureChanged(0.0, MODERATE))
+    assert run.handle(Tick(1.0)) == []
+    assert [Load((2,)), Load((3,))] == run.handle(PressureChanged(2.0, LOW))
+
+
+def test_moderate_pressure_leaves_one_loader_at_least():
+    run = execution(2, concurrency_limit=1)
+    assert [Load((0,))] == run.handle(PressureChanged(0.0, MODERATE))
+
+
+def test_nothing_starts_at_high_pressure_and_all_goes_on_after_it():
+    run = execution(3, concurrency_limit=1)
+    run.handle(Start(0.0))
+    assert [WakeAt(1.0 + MAX_PAUSE_SECONDS)] == run.handle(PressureChanged(1.0, HIGH))
+    assert [WakeAt(1.0 + MAX_PAUSE_SECONDS)] == end(run, 2.0, 0)
+    assert [WakeAt(1.0 + MAX_PAUSE_SECONDS)] == run.handle(Tick(20.0))
+    assert [Load((1,))] == run.handle(PressureChanged(21.0, MODERATE))
+
+
+@pytest.mark.parametrize("since", [0.0, 0.1, 1e9 + 0.1])
+def test_a_pause_that_lasts_too_long_ends_the_run_and_keeps_what_is_loaded(since):
+    run = execution(2, concurrency_limit=1)
+    run.handle(Start(since))
+    (wake,) = run.handle(PressureChanged(since, HIGH))
+    end(run, since + 1.0, 0)
+    run.handle(PressureChanged(since + 2.0, HIGH))  # said again, not begun again
+    assert [Finish("pressure")] == run.handle(Tick(wake.at))
+    assert (statuses(run), run.loaded_bytes) == (["loaded", "skipped"], 10)
+    assert run.results[1].reason == "not started: the run was stopped (pressure)"
+
+
+def test_a_pause_counts_anew_after_relief():
+    run = execution(2, concurrency_limit=1)
+    run.handle(Start(0.0))
+    run.handle(PressureChanged(0.0, HIGH))
+    run.handle(PressureChanged(20.0, LOW))
+    assert [WakeAt(25.0 + MAX_PAUSE_SECONDS)] == run.handle(PressureChanged(25.0, HIGH))
+
+
+def test_a_retry_falls_due_during_a_pause_and_waits_for_its_end():
+    run = execution(1)
+    run.handle(Start(0.0))
+    end(run, 0.0, 0, result=FAILED)
+    run.handle(PressureChanged(0.0, HIGH))
+    assert [WakeAt(MAX_PAUSE_SECONDS)] == run.handle(Tick(5.0))
+    assert [Load((0,))] == run.handle(PressureChanged(6.0, LOW))
+
+
+def test_what_ends_during_a_pause_can_end_the_run():
+    run = execution(1)
+    run.handle(Start(0.0))
+    run.handle(PressureChanged(0.0, HIGH))
+    assert [Finish(None)] == end(run, 1.0, 0)
+
+
+def test_critical_pressure_after_the_end_undoes_nothing():
+    run = execution(1)
+    run.handle(Start(0.0))
+    assert [Finish(None)] == end(run, 1.0, 0)
+    assert run.handle(PressureChanged(2.0, CRITICAL)) == []
+    assert statuses(run) == ["loaded"]
+
+
+def test_critical_pressure_stops_undoes_and_finishes():
+    run = execution(5, concurrency_limit=1)
+    run.handle(Start(0.0))
+    for n in range(3):
+        end(run, 1.0, n)
+    assert [RollBack((2, 1, 0))] == run.handle(PressureChanged(2.0, CRITICAL))  # at once, not after what is in flight
+    assert run.handle(RolledBack(2.1, (2, 1, 0), (10, 10, 0))) == []
+    assert [RollBack((3,))] == end(run, 3.0, 3)
+    assert [Finish("pressure")] == run.handle(RolledBack(3.1, (3,), (10,)))
+    assert statuses(run) == ["loaded", "rolled_back", "rolled_back", "rolled_back", "skipped"]
+    assert (run.loaded_bytes, run.reserved_bytes) == (10, 0)
+    assert run.results[1].reason == "memory pressure became critical"
+
+
+def test_critical_pressure_with_nothing_loaded_just_stops():
+    run = execution(2, concurrency_limit=1)
+    run.handle(Start(0.0))
+    assert run.handle(PressureChanged(1.0, CRITICAL)) == []
+    assert [Finish("pressure")] == end(run, 2.0, 0, result=FAILED)
+    assert statuses(run) == ["failed", "skipped"]
+
+
+def test_critical_pressure_after_a_cancel_still_undoes():
+    run = execution(3, concurrency_limit=1)
+    run.handle(Start(0.0))
+    end(run, 1.0, 0)
+    run.handle(Cancel(2.0))
+    assert [RollBack((0,))] == run.handle(PressureChanged(2.5, CRITICAL))
+    run.handle(RolledBack(2.6, (0,), (10,)))
+    assert [RollBack((1,))] == end(run, 3.0, 1)
+    assert [Finish("cancelled")] == run.handle(RolledBack(3.1, (1,), (10,)))
+
+
+def test_an_oversized_item_at_critical_pressure_is_undone_once():
+    run = execution(2, budget_bytes=100, concurrency_limit=1)
+    run.handle(Start(0.0))
+    assert [RollBack((0,))] == end(run, 1.0, 0, result=loaded(200))
+    run.handle(PressureChanged(1.5, CRITICAL))
+    run.handle(RolledBack(2.0, (0,), (200,)))
+    assert statuses(run)[0] == "rejected"
+
+
+# ------------------------------------------------------------------------------------------------------------ cancel
+
+
+def test_cancel_awaits_what_is_in_flight_and_starts_nothing():
+    run = execution(3, concurrency_limit=1)
+    run.handle(Start(0.0))
+    assert run.handle(Cancel(1.0)) == []
+    assert [Finish("cancelled")] == end(run, 2.0, 0)
+    assert statuses(run) == ["loaded", "skipped", "skipped"]
+    assert run.loaded_bytes == 10
+
+
+def test_a_cancel_before_the_start_skips_everything():
+    run = execution(2)
+    assert [Finish("cancelled")] == run.handle(Cancel(0.0))
+    assert statuses(run) == ["skipped", "skipped"]
+
+
+def test_after_a_cancel_a_failed_item_is_not_tried_again():
+    run = execution(1)
+    run.handle(Start(0.0))
+    run.handle(Cancel(1.0))
+    assert [Finish("cancelled")] == end(run, 2.0, 0, result=FAILED)
+    assert statuses(run) == ["failed"]
+
+
+def test_a_cancel_while_an_item_waits_for_its_retry_skips_it():
+    run = execution(1)
+    run.handle(Start(0.0))
+    end(run, 1.0, 0, result=FAILED)
+    assert [Finish("cancelled")] == run.handle(Cancel(1.0))
+    assert statuses(run) == ["skipped"]
+
+
+def test_a_dependant_of_what_is_in_flight_stays_skipped_when_that_ends_well():
+    run = execution(2, needs={1: [0]})
+    run.handle(Start(0.0))
+    run.handle(Cancel(1.0))
+    assert [Finish("cancelled")] == end(run, 2.0, 0)
+    assert statuses(run) == ["loaded", "skipped"]

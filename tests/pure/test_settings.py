@@ -1,0 +1,118 @@
+"""The one parser of the settings."""
+
+import math
+from dataclasses import fields
+
+import pytest
+
+from preheat._model import MIB
+from preheat._settings import Settings, resolve_settings
+from preheat.errors import InvalidSetting, UsageError
+
+GOOD = {
+    "ENABLED": [
+        ("false", False),
+        ("0", False),
+        ("off", False),
+        ("No", False),
+        ("TRUE", True),
+        ("1", True),
+        ("on", True),
+    ],
+    "STRATEGY": [(" Aggressive ", "aggressive"), ("priority_based", "priority_based")],
+    "MEMORY_BUDGET_MB": [("0", 0.0), ("512", 512.0), ("0.5", 0.5)],
+    "BATCH_SIZE": [("1", 1), ("100000", 100_000)],
+    "CONCURRENCY_LIMIT": [("1", 1), ("1024", 1024)],
+    "PHASE_DELAY_MS": [("0", 0), ("250", 250)],
+    "STATE_DIR": [("/var/lib/app", "/var/lib/app"), (" here ", "here")],
+    "HOLDOUT_RATIO": [("0", 0.0), ("0.5", 0.5)],
+    "MAX_HISTORY_ITEMS": [("1", 1), ("100000000", 100_000_000)],
+    "FLUSH_SECONDS": [("0.05", 0.05), ("3600", 3600.0)],
+    "SEED": [("0", 0), ("9223372036854775807", 2**63 - 1), ("9007199254740993", 2**53 + 1)],
+}
+BAD = {
+    "ENABLED": ["", "maybe", "2"],
+    "STRATEGY": ["", "  "],
+    "MEMORY_BUDGET_MB": ["-1", "nan", "inf", "much", ""],
+    "BATCH_SIZE": ["0", "-1", "1.5", "100001", "many", ""],
+    "CONCURRENCY_LIMIT": ["0", "1025", "4.0"],
+    "PHASE_DELAY_MS": ["-1", "3600001", "1e3"],
+    "STATE_DIR": ["", "  "],
+    "HOLDOUT_RATIO": ["-0.1", "0.51", "nan"],
+    "MAX_HISTORY_ITEMS": ["0", "1e6"],
+    "FLUSH_SECONDS": ["0.01", "3601", "inf"],
+    "SEED": ["-1", "9223372036854775808", "x"],
+}
+
+
+def test_every_setting_has_cases_here():
+    names = {field.name.upper() for field in fields(Settings)}
+    assert names == set(GOOD) == set(BAD)
+
+
+@pytest.mark.parametrize(("name", "raw", "expected"), [(n, *case) for n, cases in GOOD.items() for case in cases])
+def test_a_variable_is_parsed(name, raw, expected):
+    settings = resolve_settings({f"CACHE_WARMUP_{name}": raw})
+    assert expected == getattr(settings, name.lower())
+
+
+@pytest.mark.parametrize(("name", "raw"), [(n, raw) for n, raws in BAD.items() for raw in raws])
+def test_a_bad_value_is_refused_with_its_name_and_what_was_expected(name, raw):
+    with pytest.raises(InvalidSetting) as refusal:
+        resolve_settings({f"CACHE_WARMUP_{name}": raw})
+    assert f"CACHE_WARMUP_{name} is {raw!r}; it has to be " in str(refusal.value)
+    assert isinstance(refusal.value, UsageError)
+    assert isinstance(refusal.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", True), ("batch_size", 1.5), ("memory_budget_mb", True), ("state_dir", 3), ("seed", [])]
+)
+def test_a_bad_argument_is_refused(name, value):
+    with pytest.raises(InvalidSetting, match=f"{name} is "):
+        resolve_settings({}, **{name: value})
+
+
+@pytest.mark.parametrize("written", ["CACHE_WARMUP_STRATEGIE", "CACHE_WARMUP_STRATGY", "CACHE_WARMUP_strategy_"])
+def test_an_unknown_variable_names_the_nearest_one(written):
+    with pytest.raises(InvalidSetting) as refusal:
+        resolve_settings({written: "balanced"})
+    assert written in str(refusal.value)
+    assert "CACHE_WARMUP_STRATEGY" in str(refusal.value)
+
+
+def test_an_unknown_name_far_from_all_still_lists_what_there_is():
+    with pytest.raises(InvalidSetting, match="CACHE_WARMUP_SEED"):
+        resolve_settings({"CACHE_WARMUP_Q": "1"})
+
+
+@pytest.mark.parametrize("source", ["file", "argument"])
+def test_an_unknown_name_elsewhere_is_refused_too(source):
+    with pytest.raises(InvalidSetting, match="batchsize is not a setting.*batch_size"):
+        resolve_settings({}, **({"file": {"batchsize": 3}} if source == "file" else {"batchsize": 3}))
+
+
+def test_argument_beats_environment_beats_file_beats_default():
+    file = {"batch_size": 1, "concurrency_limit": 2, "phase_delay_ms": 3}
+    environ = {"CACHE_WARMUP_BATCH_SIZE": "10", "CACHE_WARMUP_CONCURRENCY_LIMIT": "20"}
+    settings = resolve_settings(environ, file, batch_size=100)
+    assert (
+        settings.batch_size,
+        settings.concurrency_limit,
+        settings.phase_delay_ms,
+        settings.holdout_ratio,
+    ) == (100, 20, 3, 0.05)
+
+
+def test_an_argument_of_none_counts_as_not_given():
+    assert resolve_settings({"CACHE_WARMUP_SEED": "7"}, seed=None).seed == 7
+
+
+def test_other_variables_are_nobody_s_business():
+    assert Settings() == resolve_settings({"PATH": "/bin", "CACHE_WARM": "x", "XCACHE_WARMUP_SEED": "1"})
+
+
+def test_the_budget_in_bytes():
+    assert resolve_settings({"CACHE_WARMUP_MEMORY_BUDGET_MB": "0.5"}).memory_budget_bytes == MIB // 2
+    assert resolve_settings({}).memory_budget_bytes is None
+    assert math.isclose(0.05, resolve_settings({}).holdout_ratio)

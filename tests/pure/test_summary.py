@@ -1,0 +1,143 @@
+"""Plans and reports as plain data."""
+
+import json
+import math
+
+import numpy as np
+
+from builders import item, plan_of, reading
+from preheat._model import (
+    PHASES,
+    STATUS_CODE,
+    ItemStatus,
+    MemoryPressureLevel,
+    Uplift,
+    WarmupProgress,
+    WarmupReport,
+)
+from preheat._summary import explain_plan, left_out_counts, plan_summary, progress_summary, report_summary
+
+ROWS = [
+    item("a:pin", priority=9, size=100),
+    item("b:hot", rate=5.0, size=200),
+    item("a:warm", "b:hot", rate=0.5, size=300),
+    item("b:cold", rate=0.001, size=400),
+    item("b:dead", rate=0.0),
+]
+
+
+def plan(**changes):
+    return plan_of(ROWS, granted_bytes=1000, profile="balanced", **changes)
+
+
+def report(made=None, **changes):
+    made = made or plan()
+    status = [ItemStatus.LOADED, ItemStatus.FAILED, ItemStatus.SKIPPED]
+    fields = {
+        "plan": made,
+        "status": np.array([STATUS_CODE[s] for s in status], np.int8),
+        "loaded_bytes": np.array([110, 0, 0], np.int64),
+        "reasons": {1: "it broke", 2: "it needs b:hot"},
+        "stopped": None,
+        "before": reading(process_bytes=1000),
+        "peak": reading(process_bytes=5000),
+        "after": reading(process_bytes=1500),
+        "seconds": 2.5,
+        "phase_seconds": {"critical": 1.0},
+        "attempts": 5,
+    } | changes
+    return WarmupReport(**fields)
+
+
+def as_json(tree):
+    return json.loads(json.dumps(tree, allow_nan=False))
+
+
+def test_the_counts_of_a_plan_add_up():
+    summary = plan_summary(plan())
+    assert summary["candidates"] == summary["planned_items"] + summary["held_out_items"] + summary["left_out_items"]
+    assert summary["planned_items"] == sum(phase["items"] for phase in summary["phases"]) == 3
+    assert summary["planned_bytes"] == sum(phase["bytes"] for phase in summary["phases"]) == 600
+    assert summary["left_out_items"] == sum(summary["left_out"].values()) == 2
+
+
+def test_each_phase_tells_its_caches():
+    phases = plan_summary(plan())["phases"]
+    assert list(PHASES) == [phase["name"] for phase in phases]
+    assert phases[0]["caches"] == {"a": {"items": 1, "bytes": 100}}
+    assert phases[1]["caches"] == {"b": {"items": 1, "bytes": 200}}
+
+
+def test_plan_report_and_progress_are_plain_data():
+    progress = WarmupProgress("standard", 1, 4, 10, 20, MemoryPressureLevel.HIGH, 2.0)
+    uplift = Uplift(1.0, 0.5, 1.5, 2.0, 10, 4, 3, 2, 1, 100)
+    for tree in (plan_summary(plan()), report_summary(report(uplift=uplift)), progress_summary(progress)):
+        assert tree == as_json(tree)
+
+
+def test_progress_tells_percent_and_time_left():
+    progress = WarmupProgress("standard", 1, 4, 10, 20, MemoryPressureLevel.HIGH, 2.0)
+    summary = progress_summary(progress)
+    assert (summary["progress_percent"], summary["remaining_seconds"], summary["pressure"]) == (25.0, 6.0, "HIGH")
+    nothing = progress_summary(progress._replace(done=0, total=0))
+    assert (nothing["progress_percent"], nothing["remaining_seconds"]) == (100.0, None)
+
+
+def test_the_counts_of_a_report_add_up():
+    summary = report_summary(report())
+    assert summary["planned_items"] == sum(summary["counts"].values()) == 3
+    assert {str(status) for status in ItemStatus} == set(summary["counts"])
+    assert (summary["accounted_bytes"], summary["measured_bytes"], summary["attempts"]) == (110, 500, 5)
+
+
+def test_a_report_names_its_failures():
+    assert report_summary(report())["failures"] == [{"item": "b:hot", "reason": "it broke"}]
+
+
+def test_a_report_without_readings_claims_no_memory():
+    summary = report_summary(report(before=None, peak=None, after=None))
+    assert (summary["measured_bytes"], summary["memory"]) == (None, {"before": None, "peak": None, "after": None})
+
+
+def test_a_report_times_its_phases_and_shows_its_uplift():
+    summary = report_summary(report(uplift=Uplift(1.0, 0.5, 1.5, 2.0, 10, 4, 3, 2, 1, 100)))
+    assert [phase["seconds"] for phase in summary["phases"]] == [1.0, 0.0, 0.0]
+    assert (summary["uplift"]["points"], summary["uplift"]["accesses"]) == (1.0, 100)
+    assert report_summary(report())["uplift"] is None
+
+
+def test_memory_is_told_with_what_is_available():
+    assert reading().available_bytes == report_summary(report())["memory"]["before"]["available_bytes"]
+
+
+def test_repr_of_a_report_shows_what_happened():
+    assert repr(report()) == "WarmupReport(balanced: 1 loaded, 1 failed, 1 skipped, stopped=None)"
+    empty = report(plan_of([]), status=np.empty(0, np.int8), loaded_bytes=np.empty(0, np.int64), reasons={})
+    assert "nothing to do" in repr(empty)
+
+
+def test_a_plan_explains_each_candidate_once():
+    made = plan()
+    choices = list(explain_plan(made))
+    assert {ref.key for ref in made.candidates.refs()} == {choice.key for choice in choices}
+    assert [choice.phase for choice in choices] == ["critical", "standard", "background", None, None]
+    assert [choice.key for choice in choices[:3]] == ["pin", "hot", "warm"]
+
+
+def test_an_explanation_gives_the_reason_and_the_value_per_mib():
+    choices = {choice.key: choice for choice in explain_plan(plan())}
+    assert choices["pin"].decision == "planned"
+    assert choices["cold"].decision.startswith("left out: it is less likely to be asked for")
+    expected = (1 - math.exp(-5.0)) / 200 * 2**20
+    assert math.isclose(expected, choices["hot"].seconds_per_mib)
+
+
+def test_an_explanation_tells_what_is_held_out():
+    made = plan_of([item(str(n)) for n in range(10)], holdout_ratio=0.5, seed=1)
+    held = [choice for choice in explain_plan(made) if choice.decision.startswith("held out at random")]
+    assert len(made.held_out) == len(held) > 0
+
+
+def test_left_out_is_counted_by_reason():
+    assert left_out_counts(plan_of([item("a")])) == {}
+    assert list(left_out_counts(plan()).values()) == [2]

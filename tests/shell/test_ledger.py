@@ -1,0 +1,302 @@
+"""What is known and kept, and that a state folder which can't be used costs the record and nothing else."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from builders import history_of, item, plan_of, same_history
+from preheat._ledger import Ledger
+from preheat._model import ItemStatus, WarmupReport
+from preheat._store import DATABASE, SqliteStore
+from preheat.errors import StoreError
+
+pytestmark = pytest.mark.usefixtures("no_leaked_threads")
+
+PLAN = plan_of([item(str(n)) for n in range(20)], holdout_ratio=0.5, seed=1)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def open_ledger(folder, clock):
+    opened = []
+
+    def make(where=folder, **changes):
+        arguments = {"max_items": 1000, "flush_seconds": 3600.0, "clock": clock} | changes
+        opened.append(Ledger(where, **arguments))
+        return opened[-1]
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
+
+def report_of(plan=PLAN):
+    n = len(plan)
+    loaded = np.full(n, list(ItemStatus).index(ItemStatus.LOADED), np.int8)
+    return WarmupReport(plan, loaded, np.full(n, 100, np.int64), {}, None, None, None, None, 1.0, {}, n)
+
+
+def saved(folder):
+    store = SqliteStore(folder)
+    try:
+        return store.load(), store.reports()
+    finally:
+        store.close()
+
+
+def wait_for(condition):
+    until = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.005)
+
+
+# ------------------------------------------------------------------------------------------------------------ record
+
+
+def test_what_was_recorded_is_in_the_history_at_once(open_ledger):
+    ledger = open_ledger()
+    log = ledger.log("c")
+    log.hit("a")
+    log.miss("b", 10, 0.5, "v", "r")
+    history = ledger.history()
+    assert (list(history.keys), history.hits.tolist(), history.misses.tolist()) == (["a", "b"], [1], [1])
+
+
+def test_close_saves_and_the_next_ledger_goes_on(open_ledger, folder):
+    first = open_ledger()
+    first.log("c").hit("a")
+    first.close()
+    second = open_ledger()
+    second.log("c").hit("a")
+    assert second.history().counts.tolist() == [[2.0] * 3]
+    second.close()
+    assert saved(folder)[0].counts.tolist() == [[2.0] * 3]
+
+
+def test_no_thread_runs_before_the_first_log(open_ledger):
+    before = threading.active_count()
+    ledger = open_ledger()
+    assert before == threading.active_count()
+    ledger.log("c")
+    assert before + 1 == threading.active_count()
+    ledger.close()
+    assert before == threading.active_count()
+
+
+def test_the_thread_saves_when_it_is_time_and_not_before(open_ledger, folder, clock):
+    ledger = open_ledger(flush_seconds=5.0)
+    ledger.log("c").hit("a")
+    wait_for(lambda: ledger._dirty)
+    clock.now += 4.9
+    time.sleep(0.3)  # more than one drain
+    assert ledger._dirty
+    clock.now += 0.1
+    wait_for(lambda: not ledger._dirty)
+    reader = SqliteStore(folder)
+    assert len(reader.load()) == 1
+    reader.close()
+
+
+def test_nothing_new_is_not_saved_again(open_ledger, folder):
+    ledger = open_ledger()
+    ledger.log("c").hit("a")
+    ledger.history()
+    ledger.flush()
+    reader = SqliteStore(folder)
+    before = reader._connection.execute("SELECT max(generation) FROM history").fetchone()
+    ledger.flush()
+    assert before == reader._connection.execute("SELECT max(generation) FROM history").fetchone()
+    reader.close()
+
+
+def test_overflows_of_the_logs_are_told(open_ledger):
+    ledger = open_ledger()
+    assert ledger.overflows == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ reports
+
+
+def test_a_run_is_kept_and_its_uplift_grows_with_the_traffic(open_ledger, folder):
+    ledger = open_ledger()
+    log = ledger.log("c")
+    ledger.begin_run(PLAN)
+    ledger.end_run(report_of())
+    assert ledger.last_report()["uplift"] is None
+    for row in PLAN.order.tolist():
+        log.hit(PLAN.candidates.keys[row])
+    for row in PLAN.held_out.tolist():
+        log.miss(PLAN.candidates.keys[row], 10, 0.1, "", "")
+    uplift = ledger.last_report()["uplift"]
+    assert (len(PLAN), len(PLAN.held_out)) == (uplift["warmed_hit"], uplift["held_out_asked"])
+    assert uplift["points"] > 0
+    ledger.close()
+    assert [uplift] == [report["uplift"] for report in saved(folder)[1]]
+
+
+def test_what_is_asked_for_during_a_run_counts_with_it(open_ledger):
+    ledger = open_ledger()
+    log = ledger.log("c")
+    keys = PLAN.candidates.keys
+    log.hit(keys[int(PLAN.order[1])])  # before it
+    ledger.begin_run(PLAN)
+    log.miss(keys[int(PLAN.order[0])], 10, 0.1, "", "")
+    log.miss(keys[int(PLAN.held_out[0])], 10, 0.1, "", "")
+    ledger.end_run(report_of())
+    uplift = ledger.last_report()["uplift"]
+    assert (uplift["warmed_asked"], uplift["warmed_hit"], uplift["accesses"]) == (1, 0, 2)
+
+
+def test_the_last_report_of_an_earlier_process_is_still_the_last(open_ledger):
+    first = open_ledger()
+    first.begin_run(PLAN)
+    first.end_run(report_of())
+    first.close()
+    second = open_ledger()
+    assert len(PLAN) == second.last_report()["planned_items"]
+    assert len(second.reports(10)) == 1
+
+
+def test_two_runs_are_two_reports_newest_first(open_ledger, clock):
+    ledger = open_ledger()
+    small = plan_of([item("0")])
+    for plan in (PLAN, small):
+        clock.now += 10.0
+        ledger.begin_run(plan)
+        ledger.end_run(report_of(plan))
+    assert [1, len(PLAN)] == [report["planned_items"] for report in ledger.reports(10)]
+
+
+def test_what_a_run_won_is_saved_before_the_next_one_begins(open_ledger, clock):
+    ledger = open_ledger()
+    log = ledger.log("c")
+    ledger.begin_run(PLAN)
+    ledger.end_run(report_of())
+    log.hit(PLAN.candidates.keys[int(PLAN.order[0])])
+    log.miss(PLAN.candidates.keys[int(PLAN.held_out[0])], 1, 0.1, "", "")
+    clock.now += 10.0
+    ledger.begin_run(PLAN)
+    assert ledger.reports(1)[0]["uplift"] is not None
+
+
+def test_without_a_run_there_is_no_report(open_ledger):
+    assert open_ledger().last_report() is None
+
+
+# ------------------------------------------------------------------------------------------------------------- faults
+
+
+def goes_on(ledger):
+    """The application notices nothing."""
+    log = ledger.log("c")
+    log.hit("a")
+    ledger.begin_run(PLAN)
+    ledger.end_run(report_of())
+    ledger.flush()
+    assert len(ledger.history()) == 1
+    assert len(PLAN) == ledger.last_report()["planned_items"]
+
+
+def test_a_file_in_place_of_the_folder_is_noted_and_nothing_else(open_ledger, folder, caplog):
+    folder.write_text("here first")
+    ledger = open_ledger()
+    goes_on(ledger)
+    ledger.close()
+    assert "can't be used" in ledger.fault
+    assert ledger.reports(5) == []
+    assert len(caplog.records) == 1
+    assert folder.read_text() == "here first"
+
+
+def test_a_folder_that_others_may_write_to_is_noted(open_ledger, folder):
+    folder.mkdir()
+    folder.chmod(0o777)
+    ledger = open_ledger()
+    goes_on(ledger)
+    assert "run: chmod go-w" in ledger.fault
+
+
+def test_a_folder_of_another_process_is_read_and_not_written(open_ledger, folder):
+    owner = SqliteStore(folder)
+    owner.save(history_of())
+    ledger = open_ledger()
+    goes_on(ledger)
+    assert "owns" in ledger.fault
+    assert same_history(history_of(), owner.load())
+    ledger.close()
+    owner.close()
+
+
+def test_a_save_that_fails_is_noted_and_done_again_later(open_ledger, folder, monkeypatch, caplog):
+    ledger = open_ledger()
+    ledger.log("c").hit("a")
+    ledger.history()
+    ledger._store._connection.execute("PRAGMA max_page_count = 1")  # SQLite says "full", as it does when a disk is
+    for n in range(3000):
+        ledger.log("c").hit(f"a long key, so that the pages there are do not do: {n}")
+    ledger.history()
+    ledger.flush()
+    ledger.flush()
+    assert "full" in ledger.fault
+    assert len(caplog.records) == 1  # said once
+    ledger._store._connection.execute("PRAGMA max_page_count = 1000000")
+    ledger.flush()
+    assert ledger.fault is None
+    ledger.close()
+    assert len(saved(folder)[0]) == 3001
+
+
+def test_a_damaged_history_is_noted_and_a_new_one_begun(open_ledger, folder):
+    open_ledger().close()
+    (folder / DATABASE).write_bytes(b"rubbish" * 1000)
+    ledger = open_ledger()
+    goes_on(ledger)
+    assert "was damaged; it was moved to" in ledger.fault
+    ledger.close()
+    assert len(saved(folder)[0]) == 1
+
+
+def test_a_store_that_fails_at_reading_is_noted(open_ledger, folder, monkeypatch):
+    def fail(*_):
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(SqliteStore, "load", fail)
+    monkeypatch.setattr(SqliteStore, "reports", fail)
+    ledger = open_ledger()
+    assert ledger.fault == "the disk is gone"
+    assert ledger.reports(3) == []
+    assert ledger.last_report() is None
+
+
+def test_a_closed_ledger_still_answers(open_ledger):
+    ledger = open_ledger()
+    log = ledger.log("c")
+    log.hit("a")
+    ledger.close()
+    ledger.close()
+    log.hit("b")
+    assert len(ledger.history()) == 2
+    assert ledger.last_report() is None
+    ledger.flush()

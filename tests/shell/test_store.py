@@ -1,0 +1,388 @@
+"""History and reports on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders import batch, history_of, same_history
+from preheat._history import HistoryBuilder, empty_history
+from preheat._store import DATABASE, KEPT_REPORTS, LOCK, SCHEMA_VERSION, SqliteStore
+from preheat.errors import StoreError
+
+OLD = history_of(batch(["old"], loads={"old": (10, 0.5, "v", "r")}))
+NEW = history_of(batch(["old", "new"], at=2000.0, hits=[True, False]))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def store(folder):
+    opened = SqliteStore(folder)
+    yield opened
+    opened.close()
+
+
+def loaded(folder):
+    store = SqliteStore(folder)
+    try:
+        return store.load()
+    finally:
+        store.close()
+
+
+def raw(folder, *statements):
+    connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    try:
+        return [connection.execute(*statement).fetchall() for statement in statements]
+    finally:
+        connection.close()
+
+
+# ------------------------------------------------------------------------------------------------------ save and load
+
+
+def test_nothing_saved_loads_as_nothing(store):
+    assert store.load() is None
+    assert store.reports() == []
+
+
+def test_the_last_save_is_loaded_in_this_process_and_the_next(store, folder):
+    store.save(OLD)
+    store.save(NEW)
+    assert same_history(NEW, store.load())
+    store.close()
+    assert same_history(NEW, loaded(folder))
+
+
+def test_an_empty_history_comes_back_and_can_grow(store):
+    store.save(empty_history())
+    back = store.load()
+    assert same_history(empty_history(), back)
+    builder = HistoryBuilder(back)
+    builder.fold(batch(["a"]))
+    assert same_history(history_of(batch(["a"])), builder.history())
+
+
+def test_two_generations_are_kept(store, folder):
+    for _ in range(5):
+        store.save(OLD)
+    store.close()
+    assert raw(folder, ("SELECT count(*) FROM history",)) == [[(2,)]]
+
+
+def test_reports_come_back_newest_first_and_bounded(store):
+    for n in range(KEPT_REPORTS + 5):
+        store.save_report(float(n), {"n": n, "deep": {"list": [1, None, "ü"]}})
+    reports = store.reports()
+    assert list(range(KEPT_REPORTS + 4, 4, -1)) == [report["n"] for report in reports]
+    assert reports[0]["deep"] == {"list": [1, None, "ü"]}
+    assert len(store.reports(2)) == 2
+
+
+def test_a_report_of_the_same_run_replaces_the_one_before(store):
+    store.save_report(1.0, {"n": 1})
+    store.save_report(2.0, {"n": 2})
+    store.save_report(2.0, {"n": 3})
+    assert [report["n"] for report in store.reports()] == [3, 1]
+
+
+def test_a_report_that_is_not_one_is_passed_over(store, folder):
+    store.save_report(1.0, {"n": 1})
+    raw(folder, ("INSERT INTO report (started, body) VALUES (2.0, 'not json')",))
+    raw(folder, ("INSERT INTO report (started, body) VALUES (3.0, '[1]')",))
+    assert store.reports() == [{"n": 1}]
+
+
+def test_after_close_the_store_says_so_instead_of_crashing(store):
+    store.save(OLD)
+    store.close()
+    store.close()
+    assert not store.owner
+    for use in (store.load, store.reports, lambda: store.save(OLD), lambda: store.save_report(1.0, {})):
+        with pytest.raises(StoreError):
+            use()
+
+
+# ------------------------------------------------------------------------------------------------------------ folder
+
+
+def test_folder_and_files_are_for_their_owner_only(store, folder):
+    store.save(OLD)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert {DATABASE, LOCK, f"{DATABASE}-wal", f"{DATABASE}-shm"} == set(modes)
+    assert {0o600} == set(modes.values())
+
+
+def test_modes_do_not_depend_on_the_umask(folder):
+    before = os.umask(0)
+    try:
+        store = SqliteStore(folder)
+        store.save(OLD)
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert {0o600} == modes
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_folder_that_others_may_write_to_is_refused_with_the_remedy(folder, mode):
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(StoreError, match=f"others may write to the state folder .*; run: chmod go-w {folder}"):
+        SqliteStore(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_of_somebody_else_is_refused(folder):
+    folder.mkdir(mode=0o700)
+    try:
+        os.chown(folder, 12345, 12345)
+    except PermissionError:
+        pytest.skip("only root can give a folder away")
+    with pytest.raises(StoreError, match="belongs to somebody else"):
+        SqliteStore(folder)
+
+
+@pytest.mark.parametrize("where", [".", "below/it"])
+def test_a_file_in_place_of_the_folder_is_refused(folder, where):
+    folder.write_text("here first")
+    with pytest.raises(StoreError, match="can't be used"):
+        SqliteStore(folder / where)
+    assert folder.read_text() == "here first"
+
+
+def test_a_folder_in_place_of_the_database_is_refused(folder):
+    (folder / DATABASE).mkdir(parents=True)
+    folder.chmod(0o700)
+    with pytest.raises(StoreError, match="can't be opened"):
+        SqliteStore(folder)
+    (folder / DATABASE).rmdir()
+    store = SqliteStore(folder)  # the refusal kept no lock
+    assert store.owner
+    store.close()
+
+
+def test_a_lock_that_is_a_link_is_not_followed(folder, tmp_path):
+    folder.mkdir(mode=0o700)
+    (folder / LOCK).symlink_to(tmp_path / "elsewhere")
+    store = SqliteStore(folder)
+    assert not store.owner
+    assert not (tmp_path / "elsewhere").exists()
+    store.close()
+
+
+# ------------------------------------------------------------------------------------------------------------- owner
+
+
+def child(folder, code):
+    program = f"import sys; from preheat._store import SqliteStore; store = SqliteStore({str(folder)!r}); {code}"
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+
+def answer(folder, code):
+    with child(folder, code) as process:
+        return process.communicate(timeout=30)[0].strip()
+
+
+SAVE = """
+from preheat._history import empty_history
+from preheat.errors import StoreError
+try:
+    store.save(empty_history()); print("saved")
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_a_second_process_reads_and_may_not_write(store, folder):
+    store.save(OLD)
+    assert answer(folder, "print(store.owner, len(store.load()))") == "False 1"
+    said = answer(folder, f"exec({SAVE!r})")
+    assert f"another process owns {folder}; this one only reads it" == said
+    assert same_history(OLD, store.load())
+
+
+def test_a_second_store_in_the_same_process_is_no_owner_either(store, folder):
+    store.save(OLD)
+    second = SqliteStore(folder)
+    assert (store.owner, second.owner) == (True, False)
+    assert same_history(OLD, second.load())
+    second.close()
+    store.save(NEW)  # closing the reader took nothing from the owner
+    assert same_history(NEW, store.load())
+
+
+def test_a_reader_sees_nothing_where_nothing_was_saved_yet(folder):
+    folder.mkdir(mode=0o700)
+    import fcntl
+
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        reader = SqliteStore(folder)
+        assert (reader.owner, reader.load()) == (False, None)
+        assert not (folder / DATABASE).exists()
+        reader.close()
+    finally:
+        os.close(descriptor)
+
+
+def test_after_a_kill_the_next_process_takes_over_with_what_was_saved(folder):
+    with child(folder, f"exec({SAVE!r}); sys.stdout.flush(); sys.stdin.read()") as owner:
+        assert owner.stdout.readline().strip() == "saved"
+        waiting = SqliteStore(folder)
+        assert not waiting.owner
+        waiting.close()
+        owner.send_signal(signal.SIGKILL)
+        owner.wait(30)
+    store = SqliteStore(folder)
+    assert store.owner
+    assert same_history(empty_history(), store.load())
+    store.save(NEW)
+    store.close()
+
+
+def test_a_forked_child_never_uses_its_parent_s_connection(store):
+    store.save(OLD)
+    read, write = os.pipe()
+    child_id = os.fork()
+    if not child_id:  # the child
+        said = [str(store.owner)]
+        for use in (store.load, store.reports, lambda: store.save(NEW), lambda: store.save_report(1.0, {})):
+            try:
+                use()
+                said.append("worked")
+            except StoreError as error:
+                said.append(str(error))
+        store.close()
+        os.write(write, json.dumps(said).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child_id, 0)
+    with os.fdopen(read, "rb") as pipe:
+        owner, *errors = json.loads(pipe.read())
+    assert owner == "False"
+    assert len(errors) == 4
+    assert all("was opened before this process was forked" in error for error in errors)
+    store.save(NEW)
+    assert same_history(NEW, store.load())
+
+
+# ------------------------------------------------------------------------------------------------------------ damage
+
+
+def saved_twice(folder):
+    store = SqliteStore(folder)
+    store.save(OLD)
+    store.save(NEW)
+    store.close()
+
+
+def test_a_file_that_is_no_database_is_moved_aside(folder):
+    saved_twice(folder)
+    (folder / DATABASE).write_bytes(b"rubbish" * 1000)
+    store = SqliteStore(folder)
+    assert store.load() is None
+    assert f"{folder / DATABASE} was damaged; it was moved to {folder / DATABASE}.damaged" in store.notice
+    assert (folder / f"{DATABASE}.damaged").read_bytes() == b"rubbish" * 1000
+    store.save(NEW)
+    store.close()
+    assert same_history(NEW, loaded(folder))
+
+
+def test_a_database_cut_short_costs_the_history_and_nothing_else(folder):
+    saved_twice(folder)
+    content = (folder / DATABASE).read_bytes()
+    (folder / DATABASE).write_bytes(content[:5000])
+    store = SqliteStore(folder)
+    assert store.load() is None
+    assert store.notice is not None
+    store.save(NEW)
+    assert same_history(NEW, store.load())
+    store.close()
+
+
+@pytest.mark.parametrize("flipped", ["digest", "columns"])
+def test_a_flipped_byte_in_the_newest_save_falls_back_to_the_one_before(folder, flipped):
+    saved_twice(folder)
+    [[(value,)]] = raw(folder, (f"SELECT {flipped} FROM history ORDER BY generation DESC LIMIT 1",))
+    damaged = bytes([value[0] ^ 1]) + value[1:]
+    raw(
+        folder,
+        (f"UPDATE history SET {flipped} = ? WHERE generation = (SELECT max(generation) FROM history)", (damaged,)),
+    )
+    store = SqliteStore(folder)
+    assert same_history(OLD, store.load())
+    assert "a saved history was damaged and the one before it is used" in store.notice
+    store.save(NEW)
+    assert same_history(NEW, store.load())
+    store.close()
+
+
+@pytest.mark.parametrize("value", [7, "text", b""])
+def test_a_save_that_is_no_bytes_is_damage(folder, value):
+    saved_twice(folder)
+    raw(folder, ("UPDATE history SET columns = ?", (value,)))
+    assert loaded(folder) is None
+
+
+def test_a_newer_schema_is_refused_and_left_alone(folder):
+    saved_twice(folder)
+    raw(folder, (f"PRAGMA user_version = {SCHEMA_VERSION + 1}",))
+    before = (folder / DATABASE).read_bytes()
+    with pytest.raises(StoreError, match=r"was written by a newer preheat \(schema 2\); upgrade, or choose another"):
+        SqliteStore(folder)
+    assert before == (folder / DATABASE).read_bytes()
+    raw(folder, (f"PRAGMA user_version = {SCHEMA_VERSION}",))
+    assert same_history(NEW, loaded(folder))  # and the refusal kept no lock
+
+
+def test_a_table_that_is_gone_is_an_error_and_no_crash(store, folder):
+    raw(folder, ("DROP TABLE history",))
+    with pytest.raises(StoreError, match="can't be used"):
+        store.load()
+
+
+def test_a_full_disk_is_an_error_and_the_last_save_stands(store):
+    store.save(OLD)
+    store._connection.execute("PRAGMA max_page_count = 1")  # SQLite says "full", as it does when a disk is
+    big = history_of(batch([f"a long key number {n}" for n in range(5000)]))
+    with pytest.raises(StoreError, match="full"):
+        store.save(big)
+    assert same_history(OLD, store.load())
+    store._connection.execute("PRAGMA max_page_count = 1000000")
+    store.save(big)
+    assert same_history(big, store.load())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+def test_a_read_only_folder_can_still_be_read(folder: Path):
+    folder.mkdir(mode=0o700)
+    if subprocess.run(["mount", "-t", "tmpfs", "none", folder], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        folder.chmod(0o700)
+        saved_twice(folder)
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        store = SqliteStore(folder)
+        assert not store.owner
+        assert same_history(NEW, store.load())
+        with pytest.raises(StoreError):
+            store.save(OLD)
+        store.close()
+    finally:
+        subprocess.run(["umount", folder], check=True)
