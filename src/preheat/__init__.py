@@ -1,5 +1,7 @@
 """Memory-aware cache warm-up: record, predict, plan, load and measure, inside the memory that is really free."""
 
+from typing import TYPE_CHECKING, Any
+
 from preheat._environment import validate_warmup_environment
 from preheat._model import (
     MemoryPressureLevel,
@@ -14,12 +16,14 @@ from preheat._plan.budget import calculate_memory_budget
 from preheat._plan.items import create_warmup_item, group_items_by_dependencies, prioritize_warmup_items
 from preheat._service import CacheWarmupService, execute_memory_aware_warmup, get_cache_warmup_service
 from preheat._size import estimate_item_memory_usage
-from preheat.caches import (
-    get_embedding_cache_warmup_candidates,
-    get_file_cache_warmup_candidates,
-    get_project_cache_warmup_candidates,
-    get_search_cache_warmup_candidates,
-)
+
+if TYPE_CHECKING:
+    from preheat.caches import (
+        get_embedding_cache_warmup_candidates,
+        get_file_cache_warmup_candidates,
+        get_project_cache_warmup_candidates,
+        get_search_cache_warmup_candidates,
+    )
 
 __version__ = "0.1.0"
 
@@ -45,3 +49,11 @@ __all__ = [
     "prioritize_warmup_items",
     "validate_warmup_environment",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # what is not imported above comes with the caches, when it is first asked for
+        from preheat import caches
+
+        return getattr(caches, name)
+    raise AttributeError(f"module 'preheat' has no attribute {name!r}")

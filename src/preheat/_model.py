@@ -132,8 +132,7 @@ class History:
 # ------------------------------------------------------------------------------------------------------- memory
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryReading:
+class MemoryReading(NamedTuple):
     """Memory as seen at one instant, under the limit that binds first.
 
     `used_bytes` is what that limit counts; `reclaimable_bytes` the part of it that the kernel can drop without
@@ -172,8 +171,7 @@ class MemoryBudget(NamedTuple):
 # --------------------------------------------------------------------------------------------------------- plan
 
 
-@dataclass(frozen=True, slots=True)
-class WarmupItem:
+class WarmupItem(NamedTuple):
     """One item that could be warmed: the row that people see.
 
     Attributes:
@@ -195,7 +193,7 @@ class WarmupItem:
     recipe: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CandidateTable(Sequence[WarmupItem]):
     """Items that could be warmed, as columns; as a sequence, rows.
 
@@ -342,7 +340,7 @@ class WarmupPhase(NamedTuple):
         return int(self.items.size_bytes.sum())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WarmupPlan:
     """What will be loaded, in which order, what won't, and why.
 
@@ -491,7 +489,7 @@ class Uplift(NamedTuple):
     accesses: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WarmupReport:
     """A finished run.
 

@@ -6,7 +6,6 @@ of an access is the time of the drain that takes it out, so instants are as coar
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -18,7 +17,6 @@ import numpy as np
 from preheat._model import AccessBatch
 from preheat.abc import Clock
 
-logger = logging.getLogger("preheat")
 _thread = threading.local()
 
 LOG_LIMIT = 262_144  # accesses waiting per cache: 2 MiB of pointers; beyond it the oldest are dropped
@@ -93,6 +91,13 @@ def _batch(cache: str, at: float, events: list[str | _Load]) -> AccessBatch:
     )
 
 
+def log_failure(message: str, *about: object) -> None:
+    """Log the exception at hand.  `logging` is imported by the first failure, to keep `import preheat` light."""
+    import logging
+
+    logging.getLogger("preheat").exception(message, *about)
+
+
 class AccessRecorder:
     """The logs of all caches, and the thread that drains them.
 
@@ -125,13 +130,13 @@ class AccessRecorder:
                     for batch in log.drain(at):
                         self._hand_over(batch)
                 except Exception:  # what was recorded is no access: a key that is no text, a size beyond 64 bits
-                    logger.exception("accesses of cache %r could not be read", log.cache)
+                    log_failure("accesses of cache %r could not be read", log.cache)
 
     def _hand_over(self, batch: AccessBatch) -> None:
         try:
             self._consume(batch)
         except Exception:
-            logger.exception("accesses of cache %r could not be folded", batch.cache)
+            log_failure("accesses of cache %r could not be folded", batch.cache)
 
     def start(self, interval_seconds: float, then: Callable[[], None]) -> None:
         """Drain every `interval_seconds` in a daemon thread, and call `then` after each drain."""
@@ -155,4 +160,4 @@ class AccessRecorder:
                 self.drain()
                 then()
             except Exception:
-                logger.exception("what follows a drain failed; recording goes on")
+                log_failure("what follows a drain failed; recording goes on")

@@ -204,9 +204,9 @@ class Run:
     # -------------------------------------------------------------------------------------------- memory
 
     def _pressure_event(self) -> list[Event]:
-        if self._last is not None and self._clock() - self._read_at < READING_SECONDS:
-            return []
-        reading = self._read()
+        # the reading before the run counts too, or a run would begin under any pressure
+        is_fresh = self._last is not None and self._clock() - self._read_at < READING_SECONDS
+        reading = self._last if is_fresh else self._read()
         if reading is None:
             return []
         level = self._rule(reading, self._level)

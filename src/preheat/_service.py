@@ -7,7 +7,6 @@ What is imported inside functions is needed only once a run starts; `import preh
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +32,11 @@ from preheat._plan.budget import grant_budget, limit_from_mb
 from preheat._plan.strategy import STRATEGIES, StrategyProfile, find_strategy, recommend_strategy
 from preheat._predict import decayed_frequency, refill_seconds
 from preheat._pressure import pressure_level
+from preheat._record import log_failure
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
 from preheat.abc import CandidateSource, MemoryMonitor, Predictor, RecordsAccesses, WarmableCache
 from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
-
-logger = logging.getLogger("preheat")
 
 if TYPE_CHECKING:
     from preheat._ledger import Ledger
@@ -301,7 +299,7 @@ def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable
     except UsageError:
         raise
     except Exception:
-        logger.exception("the candidates of %s could not be had and are left out", who)
+        log_failure("the candidates of %s could not be had and are left out", who)
         return CandidateTable.of(())
 
 

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (generation INTEGER PRIMARY KEY, digest BLOB NOT NULL, columns BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS report (id INTEGER PRIMARY KEY, started REAL NOT NULL, body TEXT NOT NULL);
 """
+
+_Statement = tuple[str, tuple[Any, ...]]
 
 
 class SqliteStore:
@@ -67,24 +69,29 @@ class SqliteStore:
         """The last history saved that is whole; None if there is none."""
         with self._busy, _translated(self.folder):
             self._demand_own_process()
-            try:
-                return self._load()
-            except sqlite3.DatabaseError as error:
-                if not self._set_aside(error):
-                    raise
-        return None
+            history, damage = self._newest_whole()
+            if damage is not None:
+                self.notice = f"a saved history was damaged and the one before it is used ({damage})"
+                if self.owner:
+                    self._begin_anew(history)
+            return history
 
-    def _load(self) -> History | None:
-        generations = self._connection.execute("SELECT generation FROM history ORDER BY generation DESC").fetchall()
+    def _newest_whole(self) -> tuple[History | None, Exception | None]:
+        """The newest history that is whole, and what was wrong with those after it."""
+        damage: Exception | None = None
+        try:
+            generations = self._connection.execute("SELECT generation FROM history ORDER BY generation DESC").fetchall()
+        except _FAULTS as error:
+            return None, _demand_damage(error)
         for generation in generations:
             try:
                 read = self._connection.execute("SELECT columns, digest FROM history WHERE generation = ?", generation)
-                return decode_history(*read.fetchone())
-            except (StoreCorrupt, sqlite3.DatabaseError) as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                self.notice = f"a saved history was damaged and the one before it is used ({error})"
-        return None
+                history = decode_history(*(read.fetchone() or (b"", b"")))  # a damaged tree lists what it doesn't find
+            except (StoreCorrupt, *_FAULTS) as error:
+                damage = _demand_damage(error)
+            else:
+                return history, damage
+        return None, damage
 
     def save(self, history: History) -> None:
         """Keep `history` in place of the last one; when this returns it is on the disk.
@@ -92,15 +99,7 @@ class SqliteStore:
         Raises:
             StoreError: It could not be kept, or another process owns the folder; the last one still stands.
         """
-        columns = encode_history(history)
-        digest = xxhash.xxh3_128_digest(columns)
-        self._write(
-            ("INSERT INTO history (digest, columns) VALUES (?, ?)", (digest, columns)),
-            (
-                "DELETE FROM history WHERE generation <= (SELECT max(generation) FROM history) - ?",
-                (KEPT_GENERATIONS,),
-            ),
-        )
+        self._write(*_saving(history))
 
     def save_report(self, key: float, report: dict[str, Any]) -> None:
         """Keep `report`, a tree of plain data, under the instant at which its run started.
@@ -131,19 +130,22 @@ class SqliteStore:
                 os.close(self._lock)
                 self._lock = None
 
-    def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+    def _write(self, *statements: _Statement) -> None:
         self._demand_own_process()
         if not self.owner:
             raise StoreError(f"another process owns {self.folder}; this one only reads it")
         with self._busy, _translated(self.folder):
             try:
                 self._transact(statements)
-            except sqlite3.DatabaseError as error:
-                if not self._set_aside(error):
-                    raise
+            except _FAULTS as error:
+                _demand_damage(error)
+                known: History | None = None
+                with suppress(*_FAULTS):  # what is damaged may be another table
+                    known = self._newest_whole()[0]
+                self._begin_anew(known)
                 self._transact(statements)
 
-    def _transact(self, statements: tuple[tuple[str, tuple[Any, ...]], ...]) -> None:
+    def _transact(self, statements: Sequence[_Statement]) -> None:
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             for statement, values in statements:
@@ -157,24 +159,28 @@ class SqliteStore:
         path = self.folder / DATABASE
         try:
             return _connect(path, writable=self.owner)
-        except (sqlite3.Error, StoreError, OSError) as error:
+        except (*_FAULTS, StoreError, OSError) as error:
             try:
                 if self.owner and _is_damage(error):
-                    return self._begin_anew()
+                    return self._replace_database()
                 raise error if isinstance(error, StoreError) else StoreError(f"{path} can't be opened: {error}")
             except BaseException:
                 self._drop_lock()
                 raise
 
-    def _set_aside(self, error: sqlite3.Error) -> bool:
-        """Move a damaged database aside and begin a new one, where `error` says that it is damaged and it is ours."""
-        if not (self.owner and _is_damage(error)):
-            return False
+    def _begin_anew(self, known: History | None) -> None:
+        """Move the damaged database aside, so that nothing more is built on it, and begin one with what is known."""
+        reports: list[tuple[float, str]] = []
+        with suppress(*_FAULTS):
+            reports = self._connection.execute("SELECT started, body FROM report ORDER BY id").fetchall()
         self._connection.close()
-        self._connection = self._begin_anew()
-        return True
+        self._connection = self._replace_database()
+        with suppress(*_FAULTS):  # what can't be kept now is known all the same, and saved again soon
+            if known is not None:
+                self._transact(_saving(known))
+            self._transact([("INSERT INTO report (started, body) VALUES (?, ?)", report) for report in reports])
 
-    def _begin_anew(self) -> sqlite3.Connection:
+    def _replace_database(self) -> sqlite3.Connection:
         path = self.folder / DATABASE
         try:
             path.replace(path.with_name(f"{DATABASE}.damaged"))
@@ -190,16 +196,43 @@ class SqliteStore:
             os.close(self._lock)
 
 
+def _saving(history: History) -> Sequence[_Statement]:
+    columns = encode_history(history)
+    forget = "DELETE FROM history WHERE generation <= (SELECT max(generation) FROM history) - ?"
+    return (
+        ("INSERT INTO history (digest, columns) VALUES (?, ?)", (xxhash.xxh3_128_digest(columns), columns)),
+        (forget, (KEPT_GENERATIONS,)),
+    )
+
+
+_FAULTS = (sqlite3.Error, UnicodeDecodeError)  # the latter from a message about a damaged name
+_DAMAGE_CODES = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,  # our statements don't change, so what they don't fit is the schema
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+)
+
+
 def _is_damage(error: Exception) -> bool:
-    """Whether SQLite says that the file is not what it wrote; being busy, full or refused is no damage."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    """Whether `error` says that the file is not what was written; being busy, full or refused is no damage."""
+    if isinstance(error, StoreCorrupt | UnicodeDecodeError):
+        return True
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE_CODES
+
+
+def _demand_damage(error: Exception) -> Exception:
+    if not _is_damage(error):
+        raise error
+    return error
 
 
 @contextmanager
 def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except _FAULTS as error:
         raise StoreError(f"the history in {folder} can't be used: {error}") from error
 
 

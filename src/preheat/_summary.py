@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -164,7 +163,7 @@ def _cache_history(history: History, code: int, counts: NDArray[np.float64], top
 
 
 def _reading(reading: MemoryReading | None) -> dict[str, Any] | None:
-    return asdict(reading) | {"available_bytes": reading.available_bytes} if reading else None
+    return reading._asdict() | {"available_bytes": reading.available_bytes} if reading else None
 
 
 __all__ = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,7 +70,7 @@ def test_folding_in_batches_of_one_instant_is_folding_at_once(accesses, data):
     keys, hits = [key for key, _ in accesses], [hit for _, hit in accesses]
     cuts = sorted({0, len(keys), *data.draw(st.lists(st.integers(0, len(keys)), max_size=4))})
     before = batch(["a", "z"], at=50.0)
-    parts = [batch(keys[i:j], at=90.0, hits=hits[i:j]) for i, j in zip(cuts, cuts[1:], strict=False)]
+    parts = [batch(keys[i:j], at=90.0, hits=hits[i:j]) for i, j in pairwise(cuts)]
     at_once, in_parts = history_of(before, batch(keys, at=90.0, hits=hits)), history_of(before, *parts)
     assert list(at_once.keys) == list(in_parts.keys)
     assert np.allclose(at_once.counts, in_parts.counts, rtol=1e-5)

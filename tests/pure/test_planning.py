@@ -6,9 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from builders import EVERYTHING, item, plan_of, planned, reasons, ref
+from builders import EVERYTHING, batch, history_of, item, plan_of, planned, reasons, ref
 from preheat._model import PHASES, CandidateTable, WarmupItem
 from preheat._plan import request_probability
+from preheat._plan.candidates import candidates_from_history
 from preheat._plan.ordering import bundle, bundle_totals, cache_ranks, dependency_levels, try_bundle
 from preheat._plan.selection import knee
 from preheat._plan.strategy import StrategyProfile
@@ -197,6 +198,47 @@ def test_the_probability_of_a_request_is_that_of_a_poisson_process():
     table = CandidateTable.of([item("a", rate=0.5), item("b:x", rate=0.5), item("zero", rate=0.0)])
     expected = [1 - math.exp(-1.0), 0.0, 0.0]
     assert np.allclose(expected, request_probability(table, {"c": 2.0}))
+
+
+def test_rows_of_history_become_candidates():
+    history = history_of(
+        batch(["x"], cache="other"),
+        batch(
+            ["a", "b", "c"],
+            loads={"a": (100, 0.5, "v", "recipe of a"), "b": (300, 1.5, "v", "")},
+        ),
+    )
+    table = candidates_from_history(
+        history,
+        history.rows_of("c"),
+        np.array([9.0, 1.0, 2.0, 3.0]),
+        cache="c",
+        priority=6,
+        needs=lambda key, recipe: [ref("other:x")] if recipe else (),
+    )
+    assert list(table) == [
+        WarmupItem(ref("a"), 6, 100, 1.0, 0.5, (ref("other:x"),), "recipe of a"),
+        WarmupItem(ref("b"), 6, 300, 2.0, 1.5),
+        WarmupItem(ref("c"), 6, 200, 3.0, 0.0),  # never loaded: as large as the others, and worth nothing
+    ]
+
+
+def test_without_a_known_size_candidates_have_none():
+    history = history_of(batch(["a"]))
+    table = candidates_from_history(history, history.rows_of("c"), np.ones(1), cache="c", priority=5)
+    assert list(table) == [WarmupItem(ref("a"), 5, 0, 1.0)]
+
+
+def test_a_cache_is_loaded_after_those_that_it_needs():
+    rows = [item("a:top", "b:low", cost=99.0), item("b:low"), item("a:free", cost=99.0)]
+    assert planned(plan_of(rows)) == ["low", "free", "top"]
+
+
+def test_caches_that_need_each_other_have_no_order_and_their_items_do():
+    rows = [item("a:1", "b:2"), item("b:2"), item("b:3", "a:4"), item("a:4")]
+    order = planned(plan_of(rows))
+    assert order.index("2") < order.index("1")
+    assert order.index("4") < order.index("3")
 
 
 # ------------------------------------------------------------------------------------------------------------- knee

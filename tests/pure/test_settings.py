@@ -88,7 +88,7 @@ def test_an_unknown_name_far_from_all_still_lists_what_there_is():
 
 @pytest.mark.parametrize("source", ["file", "argument"])
 def test_an_unknown_name_elsewhere_is_refused_too(source):
-    with pytest.raises(InvalidSetting, match="batchsize is not a setting.*batch_size"):
+    with pytest.raises(InvalidSetting, match=r"batchsize is not a setting.*batch_size"):
         resolve_settings({}, **({"file": {"batchsize": 3}} if source == "file" else {"batchsize": 3}))
 
 

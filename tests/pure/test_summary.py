@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from builders import item, plan_of, reading
+from builders import batch, history_of, item, plan_of, reading
 from preheat._model import (
     PHASES,
     STATUS_CODE,
@@ -15,7 +15,14 @@ from preheat._model import (
     WarmupProgress,
     WarmupReport,
 )
-from preheat._summary import explain_plan, left_out_counts, plan_summary, progress_summary, report_summary
+from preheat._summary import (
+    explain_plan,
+    history_summary,
+    left_out_counts,
+    plan_summary,
+    progress_summary,
+    report_summary,
+)
 
 ROWS = [
     item("a:pin", priority=9, size=100),
@@ -136,6 +143,21 @@ def test_an_explanation_tells_what_is_held_out():
     made = plan_of([item(str(n)) for n in range(10)], holdout_ratio=0.5, seed=1)
     held = [choice for choice in explain_plan(made) if choice.decision.startswith("held out at random")]
     assert len(made.held_out) == len(held) > 0
+
+
+def test_a_history_is_summed_up_by_cache_with_what_was_asked_for_most():
+    history = history_of(
+        batch(["a", "b", "b"], cache="x", hits=[False, False, True], loads={"b": (70, 1.0, "v", "the b")}),
+        batch(["c"], at=2000.0, cache="y", hits=[False]),
+    )
+    summary = history_summary(history, top=1)
+    assert summary == as_json(summary)
+    assert (summary["since"], summary["at"]) == (1000.0, 2000.0)
+    x, y = summary["caches"]
+    assert (x["name"], x["items"], x["bytes"], x["hits"], x["misses"]) == ("x", 2, 70, 1, 2)
+    assert [(top["key"], top["label"]) for top in x["top"]] == [("b", "the b")]
+    assert (x["hit_ratio"], y["hit_ratio"]) == (1 / 3, 0.0)
+    assert history_summary(history_of(), top=3)["caches"] == []
 
 
 def test_left_out_is_counted_by_reason():

@@ -530,7 +530,7 @@ def test_the_expected_size_is_the_item_s_or_else_the_mean_of_what_is_there(rig):
     assert rig.cache.estimate_item_size(WarmupItem(rig.item(1).ref, size_bytes=77)) == 77
 
 
-# -------------------------------------------------------------------------------------------------- traffic meets warm-up
+# ---------------------------------------------------------------------------------------------- traffic meets warm-up
 
 
 def test_a_live_miss_joins_the_load_of_a_warm_up(rig):
@@ -623,7 +623,7 @@ def test_traffic_warm_ups_and_invalidations_at_once_leave_a_sound_cache(small, s
     assert statistics.used_bytes <= small.cache.capacity_bytes
 
 
-# -------------------------------------------------------------------------------------------------- history and candidates
+# ---------------------------------------------------------------------------------------------- history and candidates
 
 
 def test_reads_are_reported_with_what_makes_the_value_again(rig):

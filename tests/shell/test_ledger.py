@@ -42,7 +42,7 @@ def open_ledger(folder, clock):
     opened = []
 
     def make(where=folder, **changes):
-        arguments = {"max_items": 1000, "flush_seconds": 3600.0, "clock": clock} | changes
+        arguments = {"max_items": 10_000, "flush_seconds": 3600.0, "clock": clock} | changes
         opened.append(Ledger(where, **arguments))
         return opened[-1]
 
@@ -249,7 +249,7 @@ def test_a_folder_of_another_process_is_read_and_not_written(open_ledger, folder
     owner.close()
 
 
-def test_a_save_that_fails_is_noted_and_done_again_later(open_ledger, folder, monkeypatch, caplog):
+def test_a_save_that_fails_is_noted_and_done_again_later(open_ledger, folder, caplog):
     ledger = open_ledger()
     ledger.log("c").hit("a")
     ledger.history()

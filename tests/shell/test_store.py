@@ -327,8 +327,36 @@ def test_a_flipped_byte_in_the_newest_save_falls_back_to_the_one_before(folder, 
     )
     store = SqliteStore(folder)
     assert same_history(OLD, store.load())
-    assert "a saved history was damaged and the one before it is used" in store.notice
+    assert f"was damaged; it was moved to {folder / DATABASE}.damaged" in store.notice
+    assert same_history(OLD, store.load())  # nothing more is built on the damaged file
     store.save(NEW)
+    assert same_history(NEW, store.load())
+    store.close()
+
+
+def test_a_reader_of_a_damaged_save_uses_the_one_before_and_moves_nothing(folder):
+    saved_twice(folder)
+    raw(folder, ("UPDATE history SET digest = x'00' WHERE generation = (SELECT max(generation) FROM history)",))
+    owner, reader = SqliteStore(folder), SqliteStore(folder)
+    assert not reader.owner
+    assert same_history(OLD, reader.load())
+    assert "a saved history was damaged and the one before it is used" in reader.notice
+    assert not (folder / f"{DATABASE}.damaged").exists()
+    reader.close()
+    owner.close()
+
+
+def test_reports_survive_the_damage_of_a_history_and_a_history_that_of_the_reports(folder):
+    store = SqliteStore(folder)
+    store.save(OLD)
+    store.save_report(1.0, {"n": 1})
+    raw(folder, ("UPDATE history SET digest = x'00'",))
+    assert store.load() is None
+    assert store.reports() == [{"n": 1}]
+    store.save(NEW)
+    raw(folder, ("DROP TABLE report",))
+    store.save_report(2.0, {"n": 2})
+    assert store.reports() == [{"n": 2}]
     assert same_history(NEW, store.load())
     store.close()
 
@@ -351,10 +379,19 @@ def test_a_newer_schema_is_refused_and_left_alone(folder):
     assert same_history(NEW, loaded(folder))  # and the refusal kept no lock
 
 
-def test_a_table_that_is_gone_is_an_error_and_no_crash(store, folder):
+def test_a_table_that_is_gone_is_damage(store, folder):
     raw(folder, ("DROP TABLE history",))
+    assert store.load() is None
+    store.save(NEW)
+    assert same_history(NEW, store.load())
+
+
+def test_a_reader_of_a_table_that_is_gone_is_told_so(store, folder):
+    raw(folder, ("DROP TABLE report",))
+    reader = SqliteStore(folder)
     with pytest.raises(StoreError, match="can't be used"):
-        store.load()
+        reader.reports()
+    reader.close()
 
 
 def test_a_full_disk_is_an_error_and_the_last_save_stands(store):

@@ -1,0 +1,509 @@
+"""The performer, with small caches and a memory that follows a script."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from builders import GIB, item, plan_of, reading
+from preheat._execution import MAX_ATTEMPTS
+from preheat._model import (
+    CacheStatistics,
+    ItemResult,
+    ItemStatus,
+    MemoryPressureLevel,
+    MemoryReading,
+    WarmupItem,
+    WarmupProgress,
+    WarmupReport,
+)
+from preheat._pressure import pressure_level
+from preheat._run import Run, report_without_running
+
+pytestmark = pytest.mark.usefixtures("no_leaked_threads")
+
+LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
+
+
+class Plain:
+    """A cache of nothing but a dict, one item at a time."""
+
+    def __init__(self, name: str = "c", load: Callable[[WarmupItem], Any] | None = None) -> None:
+        self.name = name
+        self.held: dict[str, int] = {}
+        self.calls: list[str] = []
+        self.threads: set[str] = set()
+        self._load = load
+
+    def get_warmup_candidates(self, history: Any, rates: Any) -> Sequence[WarmupItem]:
+        return []
+
+    def estimate_item_size(self, item: WarmupItem) -> int:
+        return item.size_bytes
+
+    def get_warmup_statistics(self) -> CacheStatistics:
+        return CacheStatistics(len(self.held), sum(self.held.values()), None, 0, 0, 0)
+
+    def warmup_item(self, item: WarmupItem) -> Any:
+        self.calls.append(item.ref.key)
+        self.threads.add(threading.current_thread().name)
+        result = self._load(item) if self._load else None
+        if result is None:
+            self.held[item.ref.key] = item.size_bytes
+            return ItemResult(ItemStatus.LOADED, item.size_bytes)
+        return result
+
+
+class Undoable(Plain):
+    def __init__(self, *arguments: Any, in_use: Sequence[str] = ()) -> None:
+        super().__init__(*arguments)
+        self.in_use, self.undone = in_use, []
+
+    def undo_warmup(self, key: str) -> int:
+        if key in self.in_use:
+            return 0
+        self.undone.append(key)
+        return self.held.pop(key)
+
+
+class Bulk(Plain):
+    """One bad item spoils the whole batch."""
+
+    def __init__(self, bad: Sequence[str] = (), answer: Callable[[list[ItemResult]], Any] = lambda results: results):
+        super().__init__(load=self._refuse)
+        self.bad, self.batches, self._answer = bad, [], answer
+
+    def _refuse(self, item: WarmupItem) -> None:
+        if item.ref.key in self.bad:
+            raise ValueError(f"{item.ref.key} is bad")
+
+    def warmup_items(self, items: Sequence[WarmupItem]) -> Any:
+        self.batches.append([each.ref.key for each in items])
+        for each in items:
+            self._refuse(each)
+        return self._answer([Plain.warmup_item(self, each) for each in items])
+
+
+class Async(Plain):
+    async def warmup_item(self, item: WarmupItem) -> Any:
+        await asyncio.sleep(0)
+        return super().warmup_item(item)
+
+
+class Script:
+    """Memory that gives one reading after another, the last one again and again."""
+
+    def __init__(self, *available: int | BaseException) -> None:
+        self._left = list(available) or [4 * GIB]
+
+    def __call__(self) -> MemoryReading:
+        now = self._left.pop(0) if len(self._left) > 1 else self._left[0]
+        if isinstance(now, BaseException):
+            raise now
+        return reading(now, process_bytes=GIB - now // 8)
+
+
+def run_of(caches: Any, items: Sequence[WarmupItem], granted_bytes: int = 10**9, **changes: Any) -> Run:
+    caches = caches if isinstance(caches, list) else [caches]
+    arguments: dict[str, Any] = {
+        "memory": Script(),
+        "pressure_rule": pressure_level,
+        "concurrency_limit": 4,
+        "batch_size": 1,
+    }
+    return Run(plan_of(items, granted_bytes), {cache.name: cache for cache in caches}, **(arguments | changes))
+
+
+def perform(run: Run, seconds: float = 20.0) -> WarmupReport:
+    async def within() -> WarmupReport:
+        return await asyncio.wait_for(run.perform(), seconds)
+
+    return asyncio.run(within())
+
+
+def statuses(report: WarmupReport) -> dict[str, str]:
+    keys = [report.plan.candidates.keys[row] for row in report.plan.order.tolist()]
+    return dict(zip(keys, [list(ItemStatus)[code].value for code in report.status.tolist()], strict=True))
+
+
+def reasons(report: WarmupReport) -> dict[str, str]:
+    return {report.plan.candidates.keys[int(report.plan.order[n])]: why for n, why in report.reasons.items()}
+
+
+def some(n: int, **columns: Any) -> list[WarmupItem]:
+    return [item(f"{i:02}", **columns) for i in range(n)]
+
+
+# ----------------------------------------------------------------------------------------------------------- outcomes
+
+
+@pytest.mark.parametrize("kind", [Plain, Async, Undoable, Bulk])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_every_kind_of_cache_is_loaded_whole(kind, batch_size):
+    cache = kind()
+    report = perform(run_of(cache, some(10), batch_size=batch_size))
+    assert {f"{n:02}": 100 for n in range(10)} == cache.held
+    assert {"loaded"} == set(statuses(report).values())
+    assert (report.stopped, report.accounted_bytes, report.attempts) == (None, 1000, 10)
+    assert sum(report.counts.values()) == len(report.plan)
+
+
+def test_synchronous_loaders_run_in_threads_of_the_pool_and_asynchronous_ones_on_the_loop():
+    plain, loop = Plain("p"), Async("a")
+    perform(run_of([plain, loop], [item("p:x"), item("a:y")]))
+    assert all(name.startswith("preheat-load") for name in plain.threads)
+    assert {threading.current_thread().name} == loop.threads
+
+
+def test_a_plain_function_that_gives_an_awaitable_is_awaited():
+    async def later(item):
+        return ItemResult(ItemStatus.LOADED, 7)
+
+    report = perform(run_of(Plain(load=later), some(3)))
+    assert ({"loaded"}, 21) == (set(statuses(report).values()), report.accounted_bytes)
+
+
+def test_an_empty_plan_is_done_at_once():
+    report = perform(run_of(Plain(), []))
+    assert (report.stopped, len(report.status), report.attempts) == (None, 0, 0)
+
+
+def raising(error: BaseException) -> Callable[[WarmupItem], Any]:
+    def load(item: WarmupItem) -> None:
+        if item.ref.key == "01":
+            raise error
+
+    return load
+
+
+@pytest.mark.parametrize("kind", [Plain, Async])
+@pytest.mark.parametrize(
+    "error", [ValueError("no value"), asyncio.CancelledError("somebody else's"), TimeoutError("slow"), KeyError("k")]
+)
+def test_an_item_whose_loader_raises_fails_by_name_and_the_others_do_not(kind, error):
+    cache = kind(load=raising(error))
+    report = perform(run_of(cache, some(3)))
+    assert statuses(report) == {"00": "loaded", "01": "failed", "02": "loaded"}
+    assert {"01": f"{type(error).__name__}: {error}"} == reasons(report)
+    assert [str(ref) for ref in report.failures] == ["c:01"]
+    assert cache.calls.count("01") == MAX_ATTEMPTS
+
+
+def test_an_item_that_fails_once_is_loaded_in_the_end():
+    def load(item: WarmupItem) -> None:
+        if len(cache.calls) == 1:
+            raise ConnectionError
+
+    cache = Plain(load=load)
+    report = perform(run_of(cache, some(1)))
+    assert (statuses(report), report.attempts) == ({"00": "loaded"}, 2)
+    assert reasons(report) == {}
+
+
+def test_one_bad_item_of_a_bulk_load_is_found_and_the_others_are_loaded():
+    cache = Bulk(bad=["02"])
+    report = perform(run_of(cache, some(4), batch_size=4, concurrency_limit=1))
+    assert statuses(report) == {"00": "loaded", "01": "loaded", "02": "failed", "03": "loaded"}
+    assert reasons(report) == {"02": "ValueError: 02 is bad"}
+    assert cache.batches == [["00", "01", "02", "03"]]
+
+
+@pytest.mark.parametrize(
+    "answer", [None, 7, "text", ("loaded", 1), ItemResult("done", 1), ItemResult(ItemStatus.LOADED, None)]
+)
+@pytest.mark.parametrize("kind", [Plain, Async])
+def test_an_answer_that_is_no_result_is_a_failure(kind, answer):
+    report = perform(run_of(kind(load=lambda item: answer if item.ref.key == "01" else None), some(2)))
+    expected = "loaded" if answer is None else "failed"
+    assert {"00": "loaded", "01": expected} == statuses(report)
+    assert (answer is None) == (reasons(report) == {})
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, "big"])
+def test_a_size_that_is_none_is_a_failure(size):
+    report = perform(run_of(Plain(load=lambda item: ItemResult(ItemStatus.LOADED, size)), some(1)))
+    assert {"00": f"warmup_item gave {size!r} as its size in bytes"} == reasons(report)
+    assert report.accounted_bytes == 0
+
+
+def test_a_size_of_numpy_is_a_size():
+    import numpy as np
+
+    report = perform(run_of(Plain(load=lambda item: ItemResult(ItemStatus.LOADED, np.int64(5))), some(2)))
+    assert report.accounted_bytes == 10
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda results: results[:-1], lambda results: [None] * len(results), lambda _: None]
+)
+def test_a_bulk_answer_that_is_none_fails_its_items_and_not_the_run(answer):
+    report = perform(run_of(Bulk(answer=answer), some(4), batch_size=2, concurrency_limit=2))
+    assert len(report.plan) == sum(report.counts.values())
+    assert report.stopped is None
+
+
+def test_a_reason_with_a_lone_surrogate_is_made_printable():
+    report = perform(run_of(Plain(load=raising(ValueError("caf\udce9"))), some(2)))
+    assert reasons(report) == {"01": "ValueError: caf\\udce9"}
+
+
+def test_dependants_wait_for_what_they_need_and_are_skipped_without_it():
+    cache = Plain(load=raising(ValueError("no")))
+    rows = [item("00"), item("01"), item("a", "00"), item("b", "01"), item("c", "b")]
+    report = perform(run_of(cache, rows, batch_size=10))
+    assert statuses(report) == {"00": "loaded", "01": "failed", "a": "loaded", "b": "skipped", "c": "skipped"}
+    assert reasons(report)["b"] == "it needs c:01, which ended as failed"
+    assert cache.calls.index("00") < cache.calls.index("a")
+
+
+def test_never_more_loaders_at_once_than_the_limit():
+    now, most, lock = [0], [0], threading.Lock()
+
+    def load(_: WarmupItem) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.005)
+        with lock:
+            now[0] -= 1
+
+    perform(run_of(Plain(load=load), some(20), concurrency_limit=3))
+    assert most[0] == 3
+
+
+def test_what_turns_out_larger_than_the_budget_is_given_back():
+    cache = Undoable("c", lambda item: ItemResult(ItemStatus.LOADED, cache.held.setdefault(item.ref.key, 700)))
+    report = perform(run_of(cache, some(3), granted_bytes=1000, concurrency_limit=1))
+    assert statuses(report) == {"00": "loaded", "01": "rejected", "02": "rejected"}
+    assert (cache.held, report.accounted_bytes) == ({"00": 700}, 700)
+
+
+# ----------------------------------------------------------------------------------------------------------- pressure
+
+CRITICALLY_LOW = 10 * 2**20
+
+
+def test_critical_pressure_rolls_back_newest_first_and_frees_memory():
+    freed = []
+    memory = Script(*[4 * GIB] * 3, CRITICALLY_LOW)
+    cache = Undoable("c", lambda item: time.sleep(0.03))
+    run = run_of(
+        cache, some(40), memory=memory, concurrency_limit=1, release_memory=lambda: freed.append(len(cache.held))
+    )
+    report = perform(run)
+    counts = report.counts
+    assert report.stopped == "pressure"
+    assert counts[ItemStatus.ROLLED_BACK] > 0
+    assert 0 == counts[ItemStatus.LOADED] == report.accounted_bytes
+    assert counts[ItemStatus.ROLLED_BACK] + counts[ItemStatus.SKIPPED] == 40
+    assert cache.held == {}
+    assert freed
+    first = cache.undone[: counts[ItemStatus.ROLLED_BACK] - 1]
+    assert sorted(first, reverse=True) == first
+
+
+def test_what_traffic_uses_survives_a_roll_back_and_stays_counted():
+    memory = Script(*[4 * GIB] * 3, CRITICALLY_LOW)
+    cache = Undoable("c", lambda item: time.sleep(0.03), in_use=["00"])
+    report = perform(run_of(cache, some(40), memory=memory, concurrency_limit=1))
+    assert statuses(report)["00"] == "loaded"
+    assert (cache.held, report.accounted_bytes) == ({"00": 100}, 100)
+
+
+def test_a_cache_that_cannot_undo_keeps_what_it_has():
+    memory = Script(*[4 * GIB] * 3, CRITICALLY_LOW)
+    cache = Plain("c", lambda item: time.sleep(0.03))
+    report = perform(run_of(cache, some(40), memory=memory, concurrency_limit=1))
+    assert report.stopped == "pressure"
+    assert len(cache.held) == report.count(ItemStatus.LOADED) > 0
+    assert sum(cache.held.values()) == report.accounted_bytes
+
+
+def test_an_undo_that_raises_keeps_its_item_and_not_the_run(caplog):
+    def fail(key: str) -> int:
+        raise RuntimeError("locked")
+
+    cache = Undoable("c", lambda item: time.sleep(0.03))
+    cache.undo_warmup = fail
+    report = perform(run_of(cache, some(40), memory=Script(*[4 * GIB] * 3, CRITICALLY_LOW), concurrency_limit=1))
+    assert len(cache.held) == report.count(ItemStatus.LOADED) > 0
+    assert "an item of cache 'c' could not be undone" in caplog.text
+
+
+def test_high_pressure_pauses_and_relief_goes_on():
+    high = GIB // 2
+    memory = Script(*[4 * GIB] * 2, *[high] * 6, 4 * GIB)
+    seen = []
+    run = run_of(
+        Plain(load=lambda item: time.sleep(0.002)),
+        some(60),
+        memory=memory,
+        concurrency_limit=1,
+        on_pressure=lambda level, _: seen.append(level),
+    )
+    report = perform(run)
+    assert seen == [HIGH, LOW]
+    assert (report.stopped, report.count(ItemStatus.LOADED)) == (None, 60)
+
+
+def test_a_run_that_begins_at_critical_pressure_loads_nothing():
+    cache = Plain()
+    report = perform(run_of(cache, some(5), memory=Script(CRITICALLY_LOW)))
+    assert (report.stopped, cache.calls, report.count(ItemStatus.SKIPPED)) == ("pressure", [], 5)
+
+
+def test_a_memory_that_cannot_be_read_leaves_the_level_as_it_was(caplog):
+    report = perform(run_of(Plain(), some(5), memory=Script(OSError("no /proc"))))
+    assert (report.stopped, report.count(ItemStatus.LOADED), report.before, report.after) == (None, 5, None, None)
+    assert "memory could not be read" in caplog.text
+
+
+def test_readings_before_at_the_peak_and_after_are_kept():
+    memory = Script(4 * GIB, GIB * 7 // 2, 3 * GIB, 4 * GIB)
+    report = perform(run_of(Plain(load=lambda item: time.sleep(0.03)), some(6), memory=memory, concurrency_limit=1))
+    held = [GIB - available // 8 for available in (4 * GIB, 3 * GIB, 4 * GIB)]
+    assert held == [seen.process_bytes for seen in (report.before, report.peak, report.after)]
+
+
+def test_a_pressure_callback_that_raises_does_not_break_the_run(caplog):
+    def fail(*_: Any) -> None:
+        raise RuntimeError("pager")
+
+    report = perform(run_of(Plain(), some(3), memory=Script(CRITICALLY_LOW), on_pressure=fail))
+    assert report.stopped == "pressure"
+    assert "the pressure callback failed" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------- cancel and progress
+
+
+def test_cancel_awaits_what_is_in_flight_and_reports():
+    async def scene() -> WarmupReport:
+        task = asyncio.create_task(run.perform())
+        while not cache.calls:
+            await asyncio.sleep(0.001)
+        run.cancel()
+        await asyncio.sleep(0.01)
+        gate.set()
+        return await asyncio.wait_for(task, 10.0)
+
+    gate = threading.Event()
+    cache = Plain(load=lambda item: gate.wait(10.0) and None)
+    run = run_of(cache, some(9), concurrency_limit=2)
+    report = asyncio.run(scene())
+    assert report.stopped == "cancelled"
+    assert (report.count(ItemStatus.LOADED), report.count(ItemStatus.SKIPPED)) == (2, 7)
+    assert len(cache.held) == 2
+
+
+@pytest.mark.parametrize("kind", [Plain, Async])
+def test_the_cancellation_of_its_task_passes_through(kind):
+    async def scene() -> None:
+        task = asyncio.create_task(run.perform())
+        while not cache.calls:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        called = len(cache.calls)
+        await asyncio.sleep(0.05)
+        assert len(cache.calls) <= called + 1  # what was in flight; nothing new starts
+
+    cache = kind(load=lambda item: time.sleep(0.01))
+    run = run_of(cache, some(200), concurrency_limit=1)
+    asyncio.run(scene())
+
+
+def test_a_cancellation_is_never_lost_however_it_falls():
+    async def scene(seconds: float) -> bool:
+        task = asyncio.create_task(run_of(Async(), some(300), concurrency_limit=2).perform())
+        await asyncio.sleep(seconds)
+        if task.done():
+            return False
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(task), 5.0)
+        return task.cancelled()
+
+    cancelled = [asyncio.run(scene(n * 0.0007)) for n in range(25)]
+    assert any(cancelled)
+
+
+def test_progress_comes_at_the_end_and_never_goes_back():
+    seen: list[WarmupProgress] = []
+    perform(run_of(Plain(load=lambda item: time.sleep(0.02)), some(30), on_progress=seen.append, concurrency_limit=2))
+    assert (seen[-1].done, seen[-1].total, seen[-1].progress_percent, seen[-1].loaded_bytes) == (30, 30, 100.0, 3000)
+    assert sorted(p.done for p in seen) == [p.done for p in seen]
+    assert len(seen) >= 3
+    assert all(p.budget_bytes == 10**9 for p in seen)
+
+
+def test_a_progress_callback_that_raises_is_called_once_and_breaks_nothing(caplog):
+    calls = []
+
+    def fail(progress: WarmupProgress) -> None:
+        calls.append(progress)
+        raise RuntimeError("the terminal is gone")
+
+    with caplog.at_level(logging.ERROR, "preheat"):
+        report = perform(run_of(Plain(load=lambda item: time.sleep(0.02)), some(20), on_progress=fail))
+    assert (report.count(ItemStatus.LOADED), len(calls)) == (20, 1)
+    assert "the progress callback failed" in caplog.text
+
+
+def test_progress_can_be_read_before_and_during_a_run():
+    run = run_of(Plain(load=lambda item: seen.append(run.progress())), some(3), concurrency_limit=1)
+    seen: list[WarmupProgress] = []
+    assert (run.progress().done, run.progress().total, run.progress().elapsed_seconds) == (0, 3, 0.0)
+    perform(run)
+    assert [progress.done for progress in seen] == [0, 1, 2]
+    assert [progress.phase for progress in seen] == ["standard"] * 3
+
+
+def test_the_pause_between_phases_is_measured_by_the_clock_it_is_given():
+    class Fast:
+        """A clock on which each look takes a second."""
+
+        now = 0.0
+
+        def __call__(self) -> float:
+            self.now += 1.0
+            return self.now
+
+    started: dict[str, float] = {}
+    clock = Fast()
+    run = run_of(
+        Plain(load=lambda item: started.setdefault(item.ref.key, clock.now) and None),
+        [item("first", priority=9), item("second")],
+        phase_delay_seconds=100.0,
+        clock=clock,
+    )
+    begun = time.monotonic()
+    report = perform(run)
+    assert started["second"] - started["first"] >= 100.0
+    assert time.monotonic() - begun < 15.0
+    assert {"critical", "standard"} == set(report.phase_seconds)
+    assert report.seconds >= 100.0
+
+
+def test_a_bug_in_the_run_is_raised_and_not_waited_for():
+    def fail() -> None:
+        raise RuntimeError("release")
+
+    cache = Undoable("c", lambda item: time.sleep(0.03))
+    run = run_of(
+        cache, some(40), memory=Script(*[4 * GIB] * 3, CRITICALLY_LOW), concurrency_limit=1, release_memory=fail
+    )
+    with pytest.raises(RuntimeError, match="release"):
+        perform(run)
+
+
+def test_a_run_that_never_began_skips_everything():
+    report = report_without_running(plan_of(some(3)), "disabled")
+    assert (report.stopped, report.count(ItemStatus.SKIPPED), report.accounted_bytes) == ("disabled", 3, 0)
