@@ -20,6 +20,7 @@ from codesearch.loads import watch_loads
 from codesearch.service import FULL_TEXT_HITS, CodeSearch, NotFound
 from codesearch.settings import Settings
 from preheat import CacheWarmupService, get_cache_warmup_service
+from preheat.abc import WarmableCache
 
 MOST_RESULTS = FULL_TEXT_HITS
 logger = logging.getLogger("codesearch")
@@ -55,6 +56,11 @@ async def warm_up(app: Starlette) -> None:
         logger.exception("The warm-up failed; the caches will fill by themselves.")
     finally:
         app.state.ready = True
+
+
+def caches() -> tuple[WarmableCache, ...]:
+    """What the command line plans for: `preheat plan codesearch.app:caches --explain`."""
+    return CodeSearch(Settings.from_environment(os.environ)).caches
 
 
 # ------------------------------------------------------------------------------------------------------------- routes
