@@ -113,8 +113,8 @@ def test_the_thread_saves_when_it_is_time_and_not_before(open_ledger, folder, cl
     time.sleep(0.3)  # more than one drain
     assert ledger._dirty
     clock.now += 0.1
-    wait_for(lambda: not ledger._dirty)
     reader = SqliteStore(folder)
+    wait_for(lambda: reader.load() is not None)
     assert len(reader.load()) == 1
     reader.close()
 

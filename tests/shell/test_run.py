@@ -420,6 +420,28 @@ def test_the_cancellation_of_its_task_passes_through(kind):
     asyncio.run(scene())
 
 
+def test_a_cancelled_batch_of_an_asynchronous_cache_stops_inside():
+    async def scene() -> None:
+        task = asyncio.create_task(run.perform())
+        while not begun:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert begun == ["00"]
+
+    class Waiting(Plain):
+        async def warmup_item(self, item: WarmupItem) -> Any:
+            begun.append(item.ref.key)
+            await asyncio.sleep(60)
+
+    begun: list[str] = []
+    run = run_of(Waiting(), some(5), batch_size=5, concurrency_limit=1)
+    asyncio.run(scene())
+
+
 def test_a_cancellation_is_never_lost_however_it_falls():
     async def scene(seconds: float) -> bool:
         task = asyncio.create_task(run_of(Async(), some(300), concurrency_limit=2).perform())

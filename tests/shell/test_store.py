@@ -75,6 +75,12 @@ def test_an_empty_history_comes_back_and_can_grow(store):
     assert same_history(history_of(batch(["a"])), builder.history())
 
 
+def test_a_save_waits_for_the_disk(store):
+    """What a kill can't show and a power cut would: each commit is synchronised before it counts."""
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_two_generations_are_kept(store, folder):
     for _ in range(5):
         store.save(OLD)
