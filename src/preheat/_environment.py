@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from preheat._model import MIB, MemoryPressureLevel
@@ -61,12 +62,11 @@ def _check_state(settings: Settings) -> Finding:
     from preheat._store import SqliteStore  # sqlite3 is needed by nothing else here
 
     try:
-        store = SqliteStore(settings.state_dir)
-        history = store.load()
+        with closing(SqliteStore(settings.state_dir)) as store:
+            history, owner = store.load(), store.owner
     except StoreError as error:
         return Finding("state", "error", str(error), "set CACHE_WARMUP_STATE_DIR to a folder of your own")
-    owner, notice = store.owner, store.notice
-    store.close()
+    notice = store.notice
     known = f"{len(history)} items known" if history is not None else "no history yet"
     if notice is not None:
         return Finding("state", "warning", notice, "nothing: a damaged history is never used")

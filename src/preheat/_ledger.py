@@ -39,14 +39,15 @@ class Ledger:
         self._recorder = AccessRecorder(self._fold, clock=clock)
         self._store = self._open(folder)
         self._builder = HistoryBuilder(self._load(), max_items=max_items)
-        self._saved_at, self._dirty = clock(), False
+        self._saved_at, self._dirty, self._closed = clock(), False, False
         self._report: WarmupReport | None = None
         self._started_at = 0.0
         self._window: TrafficWindow | None = None
 
     def log(self, cache: str) -> AccessLog:
-        """Where accesses of `cache` are reported to; the folding thread runs from the first call on."""
-        self._recorder.start(DRAIN_SECONDS, self._flush_if_due)
+        """Where accesses of `cache` are reported to; the folding thread runs from the first call until `close`."""
+        if not self._closed:
+            self._recorder.start(DRAIN_SECONDS, self._flush_if_due)
         return self._recorder.log(cache)
 
     def history(self) -> History:
@@ -109,6 +110,7 @@ class Ledger:
 
     def close(self) -> None:
         """Fold and save the rest, and give up the state folder."""
+        self._closed = True
         self._recorder.stop()
         self._recorder.drain()
         self.flush()

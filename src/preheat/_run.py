@@ -100,6 +100,7 @@ class Run:
         self._peak: MemoryReading | None = None
         self._begun = self._shown = 0.0
         self._wake_at: float | None = None
+        self._running_on: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -117,11 +118,14 @@ class Run:
         )
 
     def cancel(self) -> None:
-        """Ask the run to end; what is in flight is awaited.  Call from the run's loop."""
-        self._events.put_nowait(Cancel(self._clock()))
+        """Ask the run to end; what is in flight is awaited.  From any thread; outside of a run without effect."""
+        loop = self._running_on
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._events.put_nowait, Cancel(self._clock()))
 
     async def perform(self) -> WarmupReport:
         """Run to the end and report.  Item failures are rows of the report; cancellation passes through."""
+        self._running_on = asyncio.get_running_loop()
         self._begun = self._clock()
         self._before = self._read()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="preheat-load")

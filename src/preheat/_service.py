@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from preheat._model import (
+    CacheStatistics,
     CandidateTable,
     History,
     MemoryBudget,
     MemoryPressureLevel,
+    MemoryReading,
     WarmupItem,
     WarmupPlan,
     WarmupProgress,
@@ -35,7 +37,7 @@ from preheat._pressure import pressure_level
 from preheat._record import log_failure
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
-from preheat.abc import CandidateSource, MemoryMonitor, Predictor, RecordsAccesses, WarmableCache
+from preheat.abc import CandidateSource, MemoryMonitor, Predictor, PressureCallback, RecordsAccesses, WarmableCache
 from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class CacheWarmupService:
         predictor: Predictor = decayed_frequency,
         **changes: Any,
     ) -> None:
+        if settings is not None and changes:
+            raise InvalidSetting(f"settings are given whole, so {', '.join(changes)} can't be given beside them")
         self.settings = settings or resolve_settings(os.environ, **changes)
         self._memory = memory or _system_memory()
         self._predictor = predictor
@@ -72,6 +76,7 @@ class CacheWarmupService:
         find_strategy(self.settings.strategy, self._strategies)
         self._caches: dict[str, WarmableCache] = {}
         self._sources: list[CandidateSource] = []
+        self._pressure_callbacks: list[PressureCallback] = []
         self._ledger: Ledger | None = None
         self._opening = threading.Lock()
         self._run: Run | None = None
@@ -120,6 +125,11 @@ class CacheWarmupService:
     def caches(self) -> dict[str, WarmableCache]:
         """The registered caches by name: a copy."""
         return dict(self._caches)
+
+    def add_memory_pressure_callback(self, callback: PressureCallback) -> Callable[[], None]:
+        """Call `callback(level, reading)` whenever a run meets another level of pressure; returns what ends that."""
+        self._pressure_callbacks.append(callback)
+        return lambda: self._pressure_callbacks.remove(callback)
 
     # ----------------------------------------------------------------------------------------- warming
 
@@ -172,6 +182,7 @@ class CacheWarmupService:
             batch_size=self.settings.batch_size,
             phase_delay_seconds=self.settings.phase_delay_ms / 1000,
             on_progress=on_progress,
+            on_pressure=self._tell_pressure,
         )
         try:
             await asyncio.to_thread(self.ledger.begin_run, plan)
@@ -248,7 +259,7 @@ class CacheWarmupService:
 
     def _plan(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         history = self.ledger.history()
-        statistics = {name: cache.get_warmup_statistics() for name, cache in self._caches.items()}
+        statistics = self._statistics()
         horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
         return create_plan(
             self._candidates(history, horizon),
@@ -269,8 +280,8 @@ class CacheWarmupService:
         by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
         rates = self._predictor(history, by_cache[history.cache])
         tables = [_ask(repr(source), partial(source, history)) for source in self._sources]
-        for name, cache in self._caches.items():
-            tables.append(_ask(f"cache {name!r}", partial(cache.get_warmup_candidates, history, rates)))
+        for name in horizon:
+            tables.append(_ask(f"cache {name!r}", partial(self._caches[name].get_warmup_candidates, history, rates)))
         table = CandidateTable.concatenate(tables)
         self._demand_known(table.caches)
         return table
@@ -281,6 +292,23 @@ class CacheWarmupService:
             return MemoryBudget(0, 0, MemoryPressureLevel.LOW, None, reason)
         reading = self._memory()
         return grant_budget(reading, profile, pressure_level(reading), limit_bytes)
+
+    def _statistics(self) -> dict[str, CacheStatistics]:
+        """What each cache says of itself; one that fails is left out of the plan."""
+        found: dict[str, CacheStatistics] = {}
+        for name, cache in self._caches.items():
+            try:
+                found[name] = cache.get_warmup_statistics()
+            except Exception:
+                log_failure("the statistics of cache %r could not be had, so it is not warmed", name)
+        return found
+
+    def _tell_pressure(self, level: MemoryPressureLevel, reading: MemoryReading) -> None:
+        for callback in list(self._pressure_callbacks):
+            try:
+                callback(level, reading)
+            except Exception:
+                log_failure("a pressure callback failed; the run goes on")
 
     def _demand_known(self, names: Any) -> None:
         for name in names:

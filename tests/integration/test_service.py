@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import textwrap
 import threading
 import time
@@ -829,3 +830,101 @@ def test_the_check_leaves_the_folder_free_for_the_service(tmp_path, state_dir):
             return (await service.get_warmup_status())["fault"]
 
     assert asyncio.run(scene()) is None
+
+
+# -------------------------------------------------------------------------------------- what others do to the service
+
+
+def in_loop(test: Callable[..., Any]) -> Callable[..., None]:
+    """The coroutine `test` as a test of its own loop."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+@in_loop
+async def test_pressure_callbacks_are_told_until_they_are_removed_and_their_faults_stay_theirs() -> None:
+    readings = iter([plenty(), plenty(), reading(GIB, 8 * GIB)])
+    told: list[MemoryPressureLevel] = []
+
+    def fail(level: MemoryPressureLevel, seen: Any) -> None:
+        raise RuntimeError("the callback is broken")
+
+    async with service_with(
+        Watched(load=lambda item: time.sleep(0.03)),
+        items=rows(6),
+        memory=lambda: next(readings, reading(GIB, 8 * GIB)),
+        batch_size=1,
+        concurrency_limit=1,
+        holdout_ratio=0.0,
+    ) as service:
+        plan = await service.create_warmup_plan("aggressive")
+        service.add_memory_pressure_callback(fail)
+        remove = service.add_memory_pressure_callback(lambda level, seen: told.append(level))
+        report = await service.execute_warmup_plan(plan)
+        assert told == [MemoryPressureLevel.MODERATE]
+        assert report.count(ItemStatus.LOADED) == 6
+        remove()
+        await service.execute_warmup_plan(plan)
+        assert told == [MemoryPressureLevel.MODERATE]
+
+
+@in_loop
+async def test_a_cache_whose_statistics_fail_costs_its_own_warmup_alone() -> None:
+    class Broken(Watched):
+        def get_warmup_statistics(self) -> CacheStatistics:
+            raise RuntimeError("the statistics are broken")
+
+        def get_warmup_candidates(self, history: Any, rates: Any) -> Sequence[WarmupItem]:
+            return rows(3, "broken")
+
+    class Sound(Watched):
+        def get_warmup_candidates(self, history: Any, rates: Any) -> Sequence[WarmupItem]:
+            return rows(3)
+
+    async with service_with(Broken("broken"), Sound()) as service:
+        plan = await service.create_warmup_plan("aggressive")
+        assert {ref.cache for ref in plan.candidates.refs()} == {"watched"}
+
+
+@in_loop
+async def test_settings_come_whole_or_by_name_but_not_both() -> None:
+    settings = CacheWarmupService().settings
+    with pytest.raises(InvalidSetting, match="so seed can't be given beside them"):
+        CacheWarmupService(settings, seed=3)
+
+
+@in_loop
+async def test_a_cache_registered_after_close_is_served_and_starts_no_thread(tmp_path: Path) -> None:
+    service = CacheWarmupService(memory=plenty)
+    caches = four_caches(tmp_path / "corpus")
+    service.register(caches["file"])
+    await service.close()
+    service.register(caches["project"])
+    assert caches["project"].get("p1") == ["main.py"]
+
+
+@in_loop
+async def test_a_run_can_be_cancelled_from_another_thread() -> None:
+    started = threading.Event()
+
+    def load(item: WarmupItem) -> None:
+        started.set()
+        time.sleep(0.01)
+
+    async with service_with(Watched(load=load), items=rows(200), batch_size=1, concurrency_limit=1) as service:
+        plan = await service.create_warmup_plan("aggressive")
+
+        def cancel() -> None:
+            started.wait()
+            asyncio.run(service.cancel_warmup())
+
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
+        report = await service.execute_warmup_plan(plan)
+        canceller.join()
+        assert report.stopped == "cancelled"
+        assert 0 < report.count(ItemStatus.LOADED) < len(plan)

@@ -15,13 +15,15 @@ import pytest
 
 from builders import history_of
 from preheat import (
+    create_warmup_item,
     get_embedding_cache_warmup_candidates,
     get_file_cache_warmup_candidates,
     get_project_cache_warmup_candidates,
     get_search_cache_warmup_candidates,
 )
+from preheat._history import HistoryBuilder
 from preheat._model import ItemRef, ItemStatus, WarmupItem
-from preheat._record import CacheLog, quietly
+from preheat._record import AccessRecorder, CacheLog, quietly
 from preheat.caches import EmbeddingCache, FileCache, LoadingCache, ProjectCache, SearchCache
 from preheat.errors import InvalidSetting
 
@@ -896,3 +898,51 @@ def test_the_time_of_a_load_is_its_own_without_that_of_the_loads_inside_it(tmp_p
     seconds = {name: next(iter(log.drain(0.0))).load_seconds[0] for name, log in logs.items()}
     assert seconds["file"] >= 0.05
     assert seconds["search"] < 0.04
+
+
+# --------------------------------------------------------------------------------------------- what else they are told
+
+
+def test_the_application_says_what_a_projects_facts_depend_on(tmp_path):
+    (tmp_path / "p").mkdir()
+    state, analysed = ["one"], []
+    cache = ProjectCache(
+        lambda path: analysed.append(path) or len(analysed),
+        root=tmp_path,
+        capacity_bytes=10_000,
+        state_of=lambda path: state[0],
+        recheck_seconds=0.0,
+    )
+    (tmp_path / "p" / "new.txt").write_text("new")
+    assert [cache.get("p"), cache.get("p")] == [1, 1]
+    state[0] = "two"
+    assert cache.get("p") == 2
+
+
+def test_history_of_another_cache_of_the_name_is_no_query():
+    other = SearchCache(lambda query: query, version="1", capacity_bytes=10_000)
+    builder = HistoryBuilder()
+    recorder = AccessRecorder(builder.fold)
+    log = recorder.log("search")
+    for key in ("no json", "5", '["a query",{}]'):
+        log.miss(key, 10, 0.1, "1", "")
+    recorder.drain()
+    history = builder.history()
+    candidates = get_search_cache_warmup_candidates(other, history)
+    assert [ref.key for ref in candidates.refs()] == ['["a query",{}]']
+
+
+def test_statistics_of_what_was_warmed_add_up_over_every_way_out_of_the_cache():
+    cache = EmbeddingCache(lambda texts: np.ones((len(texts), 8), np.float32), model="ones", capacity_bytes=4_000)
+    items = [create_warmup_item(*cache.ref(str(n)), recipe=f"text:{n}") for n in range(8)]
+    sizes = [cache.warmup_item(item).size_bytes for item in items]
+    cache.get("0")
+    cache.undo_warmup(items[1].ref.key)
+    cache.invalidate(items[2].ref.key)
+    statistics = cache.get_warmup_statistics()
+    assert (statistics.warmed_items, statistics.warmed_bytes) == (5, sum(sizes[3:]))
+    for n in range(100, 140):
+        cache.get(str(n))
+    statistics = cache.get_warmup_statistics()
+    assert (statistics.warmed_items, statistics.warmed_bytes) == (0, 0)
+    assert statistics.used_bytes <= 4_000

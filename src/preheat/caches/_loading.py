@@ -94,6 +94,7 @@ class LoadingCache(Generic[V]):
         self._lock = threading.Lock()
         self._log: AccessLog | None = None
         self._used_bytes = self._hits = self._misses = self._evictions = 0
+        self._warmed_items = self._warmed_bytes = 0
 
     # -------------------------------------------------------------------------------- for the application
 
@@ -144,7 +145,6 @@ class LoadingCache(Generic[V]):
     def get_warmup_statistics(self) -> CacheStatistics:
         """What the cache holds; `warmed_*` is what a warm-up loaded and traffic has not used yet."""
         with self._lock:
-            warmed = [entry.size_bytes for entry in self._entries.values() if entry.warmed]
             return CacheStatistics(
                 items=len(self._entries),
                 used_bytes=self._used_bytes,
@@ -152,8 +152,8 @@ class LoadingCache(Generic[V]):
                 hits=self._hits,
                 misses=self._misses,
                 evictions=self._evictions,
-                warmed_items=len(warmed),
-                warmed_bytes=sum(warmed),
+                warmed_items=self._warmed_items,
+                warmed_bytes=self._warmed_bytes,
             )
 
     def undo_warmup(self, key: str) -> int:
@@ -202,7 +202,7 @@ class LoadingCache(Generic[V]):
             if is_quiet():
                 return entry.value
             self._entries.move_to_end(key)
-            entry.warmed = False
+            self._note_use(entry)
             self._hits += 1
         if self._log is not None:
             self._log.hit(key)
@@ -266,7 +266,7 @@ class LoadingCache(Generic[V]):
         with self._lock:
             entry = self._entries.get(request.key)
             if entry is not None:
-                entry.warmed = False
+                self._note_use(entry)
                 self._entries.move_to_end(request.key)
         return value
 
@@ -297,17 +297,28 @@ class LoadingCache(Generic[V]):
     def _insert(self, key: str, entry: _Entry[V]) -> None:
         self._discard(key)
         while self._used_bytes + entry.size_bytes > self.capacity_bytes:
-            self._used_bytes -= self._entries.popitem(last=False)[1].size_bytes
+            self._discard(next(iter(self._entries)))
             self._evictions += 1
         self._entries[key] = entry
         self._used_bytes += entry.size_bytes
+        if entry.warmed:
+            self._warmed_items += 1
+            self._warmed_bytes += entry.size_bytes
 
     def _discard(self, key: str) -> int:
         entry = self._entries.pop(key, None)
         if entry is None:
             return 0
+        self._note_use(entry)
         self._used_bytes -= entry.size_bytes
         return entry.size_bytes
+
+    def _note_use(self, entry: _Entry[V]) -> None:
+        """From now on `entry` is not one that a warm-up loaded and nobody used."""
+        if entry.warmed:
+            entry.warmed = False
+            self._warmed_items -= 1
+            self._warmed_bytes -= entry.size_bytes
 
     # ---------------------------------------------------------------------------------- warming a batch
 

@@ -22,7 +22,7 @@ class FileCache(LoadingCache[V]):
 
     Args:
         parse: Called as `parse(path, content)`; its result must not be changed by whoever reads it.
-        root: Folder that the paths are relative to; nothing outside it is read.
+        root: Folder that the paths are relative to.  No path leads out of it; a link below it is followed.
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import xxhash
@@ -129,11 +130,12 @@ def _walk(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         named = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in named:
-        if not entry.is_dir(follow_symlinks=False):
-            status = entry.stat(follow_symlinks=False)
-            yield f"{entry.path}\0{status.st_mtime_ns}\0{status.st_size}\n"
-        elif entry.name != "__pycache__":
-            yield from _walk(entry.path)
+        with suppress(FileNotFoundError):  # went away since it was listed
+            if not entry.is_dir(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                yield f"{entry.path}\0{status.st_mtime_ns}\0{status.st_size}\n"
+            elif entry.name != "__pycache__":
+                yield from _walk(entry.path)
 
 
 def get_project_cache_warmup_candidates(

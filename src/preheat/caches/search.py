@@ -116,6 +116,12 @@ def get_search_cache_warmup_candidates(
         rates: (len(history),) accesses per second expected; by default the decayed frequency's.
         where: Called as `where(query, **parameters)`; keeps a query.
     """
-    return warmup_candidates(
-        cache, history, rates, None if where is None else lambda key, _: where(_read_key(key)[0], **_read_key(key)[1])
-    )
+
+    def is_kept(key: str, _recipe: str) -> bool:
+        try:
+            query, parameters = _read_key(key)
+        except (ValueError, TypeError):  # recorded by another cache of this name
+            return False
+        return where is None or where(query, **parameters)
+
+    return warmup_candidates(cache, history, rates, is_kept)
