@@ -81,7 +81,7 @@ def _demand_usable(candidates: CandidateTable) -> None:
     for column in (candidates.usage_frequency, candidates.warmup_cost):
         usable &= (column >= 0) & np.isfinite(column)
     if not usable.all():
-        item = candidates[int(usable.argmin())]
+        item = candidates[int(np.flatnonzero(~usable)[0])]
         raise InvalidSetting(
             f"item {item.ref}: priority {item.priority}, size_bytes {item.size_bytes}, usage_frequency "
             f"{item.usage_frequency}, warmup_cost {item.warmup_cost}; the priority has to be from 1 to 10 and the "
