@@ -166,6 +166,10 @@ class LoadingCache(Generic[V]):
 
     def _make(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
         """Value and version of each item, made as a miss makes them; None where there is none any more."""
+        return [self._make_one(item.ref.key) for item in items]
+
+    def _make_one(self, key: str) -> tuple[V, str] | None:
+        """The same for one item whose key says it all."""
         raise NotImplementedError
 
     def _find_needs(self) -> Callable[[str, str], Iterable[ItemRef]] | None:

@@ -57,13 +57,10 @@ class FileCache(LoadingCache[V]):
         """Files that history knows."""
         return get_file_cache_warmup_candidates(self, history, rates)
 
-    def _make(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
-        return [self._make_one(item.ref.key) for item in items]
-
-    def _make_one(self, path: str) -> tuple[V, str] | None:
+    def _make_one(self, key: str) -> tuple[V, str] | None:
         try:
-            version = self._state_of(path)  # before the content: a file changed in between is parsed anew
-            return self._read(path), version
+            version = self._state_of(key)  # before the content: a file changed in between is parsed anew
+            return self._read(key), version
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 

@@ -79,13 +79,10 @@ class ProjectCache(LoadingCache[V]):
         """Projects that history knows."""
         return get_project_cache_warmup_candidates(self, history, rates)
 
-    def _make(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
-        return [self._make_one(item.ref.key) for item in items]
-
-    def _make_one(self, project: str) -> tuple[V, str] | None:
+    def _make_one(self, key: str) -> tuple[V, str] | None:
         try:
-            version = self._state_of(project)
-            return self._facts(project), version
+            version = self._state_of(key)
+            return self._facts(key), version
         except (FileNotFoundError, NotADirectoryError):
             return None
 

@@ -62,9 +62,9 @@ class SearchCache(LoadingCache[V]):
         """Queries that history knows."""
         return get_search_cache_warmup_candidates(self, history, rates)
 
-    def _make(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
+    def _make_one(self, key: str) -> tuple[V, str] | None:
         version = self._version_now()
-        return [(self._run(item.ref.key), version) for item in items]
+        return self._run(key), version
 
     def _run(self, key: str) -> V:
         query, parameters = _read_key(key)
