@@ -65,7 +65,7 @@ class Plot:
 
     def __init__(self, title: str, description: str, x: Axis, y: Axis, *, width: int, height: int = 300) -> None:
         self._x, self._y = x, y
-        self._width, self._height = width, height
+        self._height = height
         self._left, self._right, self._top, self._bottom = 52, width - 14, 26, height - 42
         self._parts = [_opening(title, description, width, height)]
         self._draw_axes()

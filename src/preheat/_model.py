@@ -548,4 +548,3 @@ class WarmupReport:
 
 
 STATUS_CODE: dict[ItemStatus, int] = {status: code for code, status in enumerate(ItemStatus)}
-STATUSES: tuple[ItemStatus, ...] = tuple(ItemStatus)

@@ -42,6 +42,7 @@ __all__ = [
     "MemoryMonitor",
     "MemoryReading",
     "Predictor",
+    "PressureCallback",
     "RecordsAccesses",
     "UndoesWarmup",
     "WarmableCache",

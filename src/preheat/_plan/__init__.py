@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preheat._model import PHASES, CandidateTable, MemoryBudget, Reason, WarmupPlan
+from preheat._model import PHASES, CandidateTable, MemoryBudget, WarmupPlan
 from preheat._plan.ordering import cache_ranks, needed_by_others
 from preheat._plan.selection import REASONS, Selection, select_items
 from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
@@ -135,4 +135,4 @@ def _in_loading_order(
     return rows[np.lexsort((rows, -selection.density[rows], levels, cache_rank[rows]))]
 
 
-__all__ = ["Reason", "create_plan", "drop_repeats", "request_probability"]
+__all__ = ["create_plan", "drop_repeats", "request_probability"]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from preheat._model import ItemResult
 
-Vector = "NDArray[np.float32]"
 MAX_TEXT = 8192  # longer texts are not kept in history; give them a source
 
 _TEXT, _SOURCE = "text:", "source:"
