@@ -163,18 +163,16 @@ class Execution:
         """Take `event` into account and return what is to be done now.  After `Finish` nothing ever is."""
         if self._finished:
             return []
+        undo: list[Instruction] = []
         match event:
             case Ended():
                 undo = self._end_batch(event)
             case RolledBack():
-                undo = self._end_rollback(event)
+                self._end_rollback(event)
             case PressureChanged():
-                undo = self._change_pressure(event)
+                self._change_pressure(event)
             case Cancel():
                 self._stop("cancelled")
-                undo = []
-            case _:
-                undo = []
         return [*undo, *self._advance(event.at)]
 
     # -------------------------------------------------------------------------------------------- events
@@ -205,7 +203,7 @@ class Execution:
         self._undoing += 1
         return [RollBack(tuple(reversed(items)))]
 
-    def _end_rollback(self, event: RolledBack) -> list[Instruction]:
+    def _end_rollback(self, event: RolledBack) -> None:
         self._undoing -= 1
         for item, released in zip(event.positions, event.released_bytes, strict=True):
             if item in self._oversized:
@@ -215,7 +213,6 @@ class Execution:
                 self.loaded_bytes -= result.size_bytes
                 reason = "memory pressure became critical"
                 self.results[item] = ItemResult(ItemStatus.ROLLED_BACK, 0, result.seconds, reason)
-        return []
 
     def _settle_oversized(self, item: int, result: ItemResult, released: int) -> None:
         if released:
@@ -224,7 +221,7 @@ class Execution:
             self._count_loaded(item, result)
             self._end(item, result)
 
-    def _change_pressure(self, event: PressureChanged) -> list[Instruction]:
+    def _change_pressure(self, event: PressureChanged) -> None:
         self.pressure = event.level
         paused = event.level >= MemoryPressureLevel.HIGH
         if not paused:
@@ -234,7 +231,6 @@ class Execution:
         if event.level >= MemoryPressureLevel.CRITICAL:
             self._must_undo = True
             self._stop("pressure")
-        return []
 
     def _stop(self, why: str) -> None:
         if self.stopped is None:
@@ -302,7 +298,7 @@ class Execution:
         return [*loads, *self._wait_or_finish(at)]
 
     def _enter_phases(self, at: float) -> None:
-        while self.phase < 0 or (not self._left[self.phase] and self.phase < len(self._left)):
+        while self.phase < 0 or not self._left[self.phase]:
             if self.phase >= 0 and self.phase not in self.phase_ended:
                 self.phase_ended[self.phase] = at
                 worked, more = bool(self._members[self.phase]), any(self._left[self.phase + 1 :])
@@ -350,7 +346,6 @@ class Execution:
 
     def _wait_or_finish(self, at: float) -> list[Instruction]:
         if self.done == len(self.results) and not self._batches and not self._undoing:
-            self._enter_phases(at)
             return self._finish()
         if self._retries:
             return [WakeAt(self._retries[0][0])]

@@ -262,13 +262,14 @@ class CandidateTable(Sequence[WarmupItem]):
 
     def take(self, rows: NDArray[np.integer]) -> CandidateTable:
         """The table of the rows at `rows`, in that order."""
-        wanted = {row: self.needs[row] for row in self.needs} if self.needs else {}
         return CandidateTable(
             caches=self.caches,
             cache=self.cache[rows],
             keys=self.keys.take(rows),
             recipes=self.recipes.take(rows),
-            needs={n: wanted[row] for n, row in enumerate(rows.tolist()) if row in wanted} if wanted else {},
+            needs={n: self.needs[row] for n, row in enumerate(rows.tolist()) if row in self.needs}
+            if self.needs
+            else {},
             **{name: getattr(self, name)[rows] for name in _NUMERIC},
         )
 

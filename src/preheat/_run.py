@@ -45,6 +45,7 @@ from preheat._model import (
     WarmupProgress,
     WarmupReport,
 )
+from preheat._plan.ordering import resolve_needs
 from preheat.abc import Clock, LoadsInBulk, MemoryMonitor, PressureCallback, UndoesWarmup, WarmableCache
 
 logger = logging.getLogger("preheat")
@@ -77,20 +78,19 @@ class Run:
         self.plan = plan
         self._caches, self._memory, self._rule, self._clock = caches, memory, pressure_rule, clock
         self._on_progress, self._on_pressure, self._release_memory = on_progress, on_pressure, release_memory
-        self._order = plan.order
+        self._items = items = plan.candidates.take(plan.order)
         phase = np.repeat(np.arange(len(plan.chosen)), [len(rows) for rows in plan.chosen])
-        cache = plan.candidates.cache[self._order]
         self._execution = Execution(
-            [plan.candidates.caches[code] for code in cache.tolist()],
-            plan.candidates.size_bytes[self._order].tolist(),
+            [items.caches[code] for code in items.cache.tolist()],
+            items.size_bytes.tolist(),
             phase.tolist(),
-            _positions_needed(plan, self._order),
+            resolve_needs(items),
             budget_bytes=plan.budget.granted_bytes,
             concurrency_limit=concurrency_limit,
             batch_size=batch_size,
             phase_delay_seconds=phase_delay_seconds,
             seed=plan.seed,
-            describe=lambda n: str(plan.candidates.ref(int(self._order[n]))),
+            describe=lambda n: str(items.ref(n)),
         )
         self._threads = concurrency_limit
         self._level = MemoryPressureLevel.LOW
@@ -187,8 +187,7 @@ class Run:
             self._events.put_nowait(Tick(self._clock()))
 
     async def _load(self, positions: tuple[int, ...], pool: ThreadPoolExecutor) -> None:
-        candidates = self.plan.candidates
-        items = [candidates[int(self._order[n])] for n in positions]
+        items = [self._items[n] for n in positions]
         cache = self._caches[items[0].ref.cache]
         if inspect.iscoroutinefunction(cache.warmup_item):
             results = [await _load_async(cache, item) for item in items]
@@ -198,7 +197,7 @@ class Run:
         self._events.put_nowait(Ended(self._clock(), positions, results))
 
     async def _roll_back(self, positions: tuple[int, ...], pool: ThreadPoolExecutor) -> None:
-        refs = [self.plan.candidates.ref(int(self._order[n])) for n in positions]
+        refs = [self._items.ref(n) for n in positions]
         pairs = [(self._caches[ref.cache], ref.key) for ref in refs]
         loop = asyncio.get_running_loop()
         released = await loop.run_in_executor(pool, _undo_batch, pairs)
@@ -289,15 +288,6 @@ def report_without_running(plan: WarmupPlan, why: str) -> WarmupReport:
         phase_seconds={},
         attempts=0,
     )
-
-
-def _positions_needed(plan: WarmupPlan, order: Any) -> dict[int, list[int]]:
-    """Dependencies between the items of a plan, as positions in its loading order."""
-    if not plan.candidates.needs:
-        return {}
-    position = {plan.candidates.ref(row): n for n, row in enumerate(order.tolist())}
-    needs = ((n, plan.candidates.needs.get(row, ())) for n, row in enumerate(order.tolist()))
-    return {n: [position[ref] for ref in refs if ref in position] for n, refs in needs if refs}
 
 
 def _load_batch(cache: WarmableCache, items: Sequence[WarmupItem]) -> list[Any]:

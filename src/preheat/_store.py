@@ -126,9 +126,7 @@ class SqliteStore:
         with self._busy:
             if os.getpid() == self._process_id:  # a child's close would end the parent's transactions
                 self._connection.close()
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            self._drop_lock()
 
     def _write(self, *statements: _Statement) -> None:
         self._demand_own_process()
@@ -194,6 +192,7 @@ class SqliteStore:
     def _drop_lock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
 
 
 def _saving(history: History) -> Sequence[_Statement]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, ItemRef, WarmupItem
 from preheat._plan import request_probability
-from preheat._plan.ordering import bundle, bundle_totals, dependency_levels, name_cycle, resolve_needs
-from preheat.errors import DependencyCycle, InvalidSetting
+from preheat._plan.ordering import bundle, bundle_totals, resolve_dependencies
+from preheat.errors import InvalidSetting
 
 PRIORITY_HORIZON_SECONDS = 3600.0
 
@@ -81,7 +81,7 @@ def prioritize_warmup_items(
         DependencyCycle: No order exists.
     """
     table = CandidateTable.of(items)
-    needs, levels = _dependencies(table)
+    needs, levels = resolve_dependencies(table)
     value = request_probability(table, dict.fromkeys(table.caches, horizon_seconds)) * table.warmup_cost
     totals = dict(enumerate(zip(value.tolist(), table.size_bytes.tolist(), strict=True)))
     totals |= bundle_totals(needs, levels, value.tolist(), table.size_bytes.tolist())
@@ -102,16 +102,8 @@ def group_items_by_dependencies(items: Sequence[WarmupItem]) -> list[list[Warmup
     Raises:
         DependencyCycle: No order exists; carries the cycle.
     """
-    _, levels = _dependencies(CandidateTable.of(items))
+    _, levels = resolve_dependencies(CandidateTable.of(items))
     groups: list[list[WarmupItem]] = [[] for _ in range(1 + max(levels.values(), default=0))] if items else []
     for row, item in enumerate(items):
         groups[levels.get(row, 0)].append(item)
     return groups
-
-
-def _dependencies(table: CandidateTable) -> tuple[dict[int, tuple[int, ...]], dict[int, int]]:
-    needs = resolve_needs(table)
-    try:
-        return needs, dependency_levels(needs)
-    except DependencyCycle as cycle:
-        raise name_cycle(cycle, table) from None

@@ -55,9 +55,17 @@ def _visit(start: int, needs: Needs, levels: dict[int, int]) -> None:
             on_path.add(waiting)
 
 
-def name_cycle(cycle: DependencyCycle, candidates: CandidateTable) -> DependencyCycle:
-    """`cycle` with the items' names in place of the row numbers."""
-    return DependencyCycle([str(candidates.ref(int(row))) for row in cycle.cycle])
+def resolve_dependencies(candidates: CandidateTable) -> tuple[dict[int, tuple[int, ...]], dict[int, int]]:
+    """What `resolve_needs` finds, and the level of each row that needs another.
+
+    Raises:
+        DependencyCycle: No order exists; carries the items of one cycle.
+    """
+    needs = resolve_needs(candidates)
+    try:
+        return needs, dependency_levels(needs)
+    except DependencyCycle as cycle:
+        raise DependencyCycle([str(candidates.ref(int(row))) for row in cycle.cycle]) from None
 
 
 def bundle(row: int, needs: Needs, taken: Container[int]) -> list[int]:

@@ -16,14 +16,11 @@ from preheat._model import CandidateTable, Reason
 from preheat._plan.ordering import (
     bundle,
     bundle_totals,
-    dependency_levels,
     least_bundle_bytes,
-    name_cycle,
-    resolve_needs,
+    resolve_dependencies,
     try_bundle,
 )
 from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
-from preheat.errors import DependencyCycle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,11 +67,7 @@ def select_items(
     Raises:
         DependencyCycle: Candidates need each other.
     """
-    needs = resolve_needs(candidates)
-    try:
-        levels = dependency_levels(needs)
-    except DependencyCycle as cycle:
-        raise name_cycle(cycle, candidates) from None
+    needs, levels = resolve_dependencies(candidates)
     left_out = _threshold(candidates, value, probability, profile)
     density = _bundle_density(value, candidates.size_bytes, needs, levels)
     tier = candidates.priority if profile.by_priority else (candidates.priority >= CRITICAL_PRIORITY)

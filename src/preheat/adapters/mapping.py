@@ -157,17 +157,15 @@ class MappingCache(Generic[V]):
         try:
             value = self._load(key)
         except BaseException:
-            self._report_miss(key, -1, -1.0)
+            if self._log is not None:
+                self._log.miss(key, -1, -1.0, "", "")
             raise
         seconds = time.perf_counter() - started
         with self._lock:
             self.mapping[key] = value
-        self._report_miss(key, estimate_item_memory_usage(value, key=key), seconds)
+        if self._log is not None:  # weighing a value is work that only the record needs
+            self._log.miss(key, estimate_item_memory_usage(value, key=key), seconds, "", "")
         return value
-
-    def _report_miss(self, key: str, size_bytes: int, seconds: float) -> None:
-        if self._log is not None:
-            self._log.miss(key, size_bytes, seconds, "", "")
 
     def _has_room(self, value: V) -> bool:
         mapping: Any = self.mapping
