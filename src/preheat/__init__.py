@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from preheat._environment import validate_warmup_environment
+from preheat._limit import load_limit_bytes
 from preheat._model import (
     MemoryPressureLevel,
     WarmupItem,
@@ -46,6 +47,7 @@ __all__ = [
     "get_project_cache_warmup_candidates",
     "get_search_cache_warmup_candidates",
     "group_items_by_dependencies",
+    "load_limit_bytes",
     "prioritize_warmup_items",
     "validate_warmup_environment",
 ]

@@ -8,7 +8,7 @@ table of columns (`History`, `CandidateTable`); `WarmupItem` is the row that peo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -159,13 +159,79 @@ class MemoryReading(NamedTuple):
 
 
 class MemoryBudget(NamedTuple):
-    """The bytes that a plan may fill, and why."""
+    """The bytes that a plan may fill, and why.
+
+    Beside them `reserve_bytes` stay free for others, and `in_flight_bytes` for what loads hold at their peak.
+    """
 
     granted_bytes: int
     reserve_bytes: int
+    in_flight_bytes: int
     pressure: MemoryPressureLevel
     reading: MemoryReading | None
     reason: str
+
+
+class MemoryEventKind(StrEnum):
+    """What happened to memory."""
+
+    ALLOCATION = "allocation"
+    RELEASE = "release"  # dropped by its owner: deleted, replaced, invalidated
+    EVICTION = "eviction"  # dropped by its cache to make room
+    ROLLBACK = "rollback"  # dropped because a warm-up undid it
+    PRESSURE = "pressure"  # memory, or how a run answered to it, changed
+
+
+class MemoryEvent(NamedTuple):
+    """One thing that happened to memory.
+
+    Attributes:
+        at: Unix seconds.
+        kind: What happened.
+        cache: Name of the cache; empty where the process as a whole is meant.
+        size_bytes: Bytes allocated or dropped; of a PRESSURE event the bytes available then.
+        cause: Why, in a few words.
+        items: How many items it was about.
+    """
+
+    at: float
+    kind: MemoryEventKind
+    cache: str
+    size_bytes: int
+    cause: str
+    items: int = 1
+
+
+class CacheMemory(NamedTuple):
+    """Memory of one cache, as the sum of its events: `current = allocated - released`.
+
+    `released_bytes` is everything dropped, for whatever reason; `evictions` counts the items evicted.
+    """
+
+    current_bytes: int = 0
+    peak_bytes: int = 0
+    allocated_bytes: int = 0
+    released_bytes: int = 0
+    evictions: int = 0
+
+
+class SizeRecord(NamedTuple):
+    """What the items of one kind in one cache were expected to weigh in a run, and what they did.
+
+    Attributes:
+        cache, kind: Which items; `kind` is empty where the cache tells none apart.
+        items: How many were loaded.
+        estimated_bytes: What the plan took them for.
+        accounted_bytes: What the cache accounts for them.
+        peak_ratio: How many times its accounted bytes a load held at its peak; 0 where it could not be seen.
+    """
+
+    cache: str
+    kind: str
+    items: int
+    estimated_bytes: int
+    accounted_bytes: int
+    peak_ratio: float
 
 
 # --------------------------------------------------------------------------------------------------------- plan
@@ -272,6 +338,10 @@ class CandidateTable(Sequence[WarmupItem]):
             else {},
             **{name: getattr(self, name)[rows] for name in _NUMERIC},
         )
+
+    def with_sizes(self, size_bytes: NDArray[np.int64]) -> CandidateTable:
+        """The same rows with other sizes: (n,) int64."""
+        return replace(self, size_bytes=size_bytes)
 
     def ref(self, row: int) -> ItemRef:
         """The identity of the item at `row`."""
@@ -413,6 +483,7 @@ class ItemStatus(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"  # not started: the run stopped, or something it needs failed
     ROLLED_BACK = "rolled_back"
+    TOO_LARGE = "too_large"  # its loader found it to be beyond the limit that it was given
 
 
 class ItemResult(NamedTuple):
@@ -504,6 +575,10 @@ class WarmupReport:
         seconds: Duration of the run.
         phase_seconds: Duration by phase.
         attempts: Loads started, retries included.
+        sizes: Estimated and accounted bytes by cache and kind.
+        rolled_back_bytes: Accounted bytes that were undone.
+        released_bytes: By how much the process shrank while they were undone; None if nothing was.
+        events: What happened to memory in the run, oldest first; the oldest may have been dropped.
         uplift: What it won; None until traffic has been seen.
     """
 
@@ -518,6 +593,10 @@ class WarmupReport:
     seconds: float
     phase_seconds: Mapping[str, float]
     attempts: int
+    sizes: tuple[SizeRecord, ...] = ()
+    rolled_back_bytes: int = 0
+    released_bytes: int | None = None
+    events: Sequence[MemoryEvent] = ()
     uplift: Uplift | None = None
 
     def count(self, status: ItemStatus) -> int:

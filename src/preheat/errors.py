@@ -7,6 +7,7 @@
     │   ├── UnknownStrategy     a strategy name that is in no table
     │   ├── InvalidTarget       a `module:attribute` that can't be imported or isn't warmable
     │   └── DependencyCycle     items that need each other; carries the cycle
+    ├── ItemTooLarge            a value is beyond the limit that its loader was given; loaders raise it
     ├── WarmupInProgress        a run is active in this process already
     └── StoreError              the state directory can't be used
         └── StoreCorrupt        what is in it is not what was written
@@ -60,6 +61,10 @@ class DependencyCycle(UsageError):
             f"these items need each other, so none can be loaded first: {' -> '.join(self.cycle)}; "
             "remove one of the dependencies"
         )
+
+
+class ItemTooLarge(PreheatError):
+    """A value is larger than a load may be now; see `preheat.load_limit_bytes`.  The item ends as TOO_LARGE."""
 
 
 class WarmupInProgress(PreheatError):

@@ -25,6 +25,7 @@ PROMISED = {
     "get_project_cache_warmup_candidates",
     "get_search_cache_warmup_candidates",
     "group_items_by_dependencies",
+    "load_limit_bytes",
     "prioritize_warmup_items",
     "validate_warmup_environment",
 }
