@@ -1,7 +1,8 @@
 """The seams: what an application may implement, each with a contract suite in `preheat.testing`.
 
 A cache that has the five members of `WarmableCache` can be warmed.  The others are optional abilities that the
-service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`) or parts that can be swapped.
+service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`) or parts that can
+be swapped.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from preheat._model import (
     ItemRef,
     ItemResult,
     ItemStatus,
+    MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
     WarmupItem,
@@ -39,11 +41,15 @@ __all__ = [
     "ItemResult",
     "ItemStatus",
     "LoadsInBulk",
+    "MemoryEventKind",
     "MemoryMonitor",
     "MemoryReading",
+    "MemoryTracker",
     "Predictor",
     "PressureCallback",
     "RecordsAccesses",
+    "ReportsMemory",
+    "TellsKinds",
     "UndoesWarmup",
     "WarmableCache",
     "WarmupItem",
@@ -119,6 +125,39 @@ class UndoesWarmup(Protocol):
         Returns:
             Accounted bytes released; 0 if it was kept or absent.
         """
+        ...
+
+
+@runtime_checkable
+class ReportsMemory(Protocol):
+    """A cache that reports what it allocates and drops."""
+
+    def report_memory_to(self, track: MemoryTracker) -> None:
+        """From now on report every byte allocated and dropped to `track`, beginning with what is resident.
+
+        What was reported adds up to the `used_bytes` of the statistics.  A second call takes the place of the first.
+        """
+        ...
+
+
+@runtime_checkable
+class TellsKinds(Protocol):
+    """A cache whose items are of several kinds, such as files of several languages."""
+
+    def kind_of(self, key: str) -> str:
+        """The kind of the item called `key`, always the same: at most 64 characters; "" if all are alike.
+
+        There is a small number of kinds.  What the items of one kind turn out to weigh, in proportion to what was
+        estimated, corrects the estimates of the others.
+        """
+        ...
+
+
+class MemoryTracker(Protocol):
+    """Takes what a cache reports.  Fast, and never calls the cache back."""
+
+    def __call__(self, kind: MemoryEventKind, size_bytes: int, cause: str, items: int = 1) -> None:
+        """`size_bytes` were allocated or dropped, as `kind` says; `cause` says why, in a few words."""
         ...
 
 

@@ -31,11 +31,21 @@ from preheat._model import (
     History,
     ItemResult,
     ItemStatus,
+    MemoryEventKind,
     MemoryReading,
     WarmupItem,
 )
 from preheat._record import AccessRecorder
-from preheat.abc import HistoryStore, LoadsInBulk, Predictor, RecordsAccesses, UndoesWarmup, WarmableCache
+from preheat.abc import (
+    HistoryStore,
+    LoadsInBulk,
+    Predictor,
+    RecordsAccesses,
+    ReportsMemory,
+    TellsKinds,
+    UndoesWarmup,
+    WarmableCache,
+)
 
 __all__ = [
     "FakeClock",
@@ -184,6 +194,54 @@ class WarmableCacheContract:
             assert self._warm(cache, used).status is ItemStatus.RESIDENT
             assert self._warm(cache, unused).status is ItemStatus.LOADED
 
+    def test_what_a_cache_reports_adds_up_to_the_bytes_that_it_uses(self) -> None:
+        cache, reported = self.make_cache(), _Reported()
+        statistics: Callable[[], CacheStatistics] = cache.get_warmup_statistics
+        undo: Callable[[str], int] = getattr(cache, "undo_warmup", lambda _: 0)
+        if isinstance(cache, ReportsMemory):
+            items = [self.make_item(n) for n in range(self.ITEMS)]
+            self._warm(cache, items[0])
+            before = statistics()
+            cache.report_memory_to(reported)
+            assert (reported.total_bytes, reported.total_items) == (before.used_bytes, before.items)
+            for n in (1, 2):
+                self._warm(cache, items[n])
+                assert reported.total_bytes == statistics().used_bytes
+            for n in (1, 3):
+                self.read(cache, items[n])
+                assert reported.total_bytes == statistics().used_bytes
+            for item in items:
+                undo(item.ref.key)
+                assert reported.total_bytes == statistics().used_bytes
+
+    def test_the_load_of_a_warm_up_is_reported_and_its_end_too(self) -> None:
+        cache, reported = self.make_cache(), _Reported()
+        if isinstance(cache, ReportsMemory):
+            cache.report_memory_to(reported)
+            size_bytes = self._warm(cache, self.make_item(0)).size_bytes
+            assert reported == [(MemoryEventKind.ALLOCATION, size_bytes, 1)]
+            if isinstance(cache, UndoesWarmup):
+                cache.undo_warmup(self.make_item(0).ref.key)
+                assert reported[1:] == [(MemoryEventKind.ROLLBACK, size_bytes, 1)]
+
+    def test_a_tracker_that_fails_breaks_no_cache(self) -> None:
+        cache = self.make_cache()
+        if isinstance(cache, ReportsMemory):
+            cache.report_memory_to(_failing_tracker)
+            assert self._warm(cache, self.make_item(0)).status is ItemStatus.LOADED
+            assert self.same(self.read(cache, self.make_item(1)), self.read(self.make_cache(), self.make_item(1)))
+
+    def test_the_kind_of_an_item_is_a_short_text_and_always_the_same(self) -> None:
+        cache, other = self.make_cache(), self.make_cache()
+        if isinstance(cache, TellsKinds):
+            for n in range(self.ITEMS):
+                item = self.make_item(n)
+                kind = cache.kind_of(item.ref.key)
+                assert isinstance(kind, str)
+                assert len(kind) <= 64
+                self._warm(cache, item)
+                assert kind == cache.kind_of(item.ref.key) == other.kind_of(item.ref.key)
+
     def test_candidates_are_what_history_knows_and_is_not_resident(self) -> None:
         cache = self.make_cache()
         items = [self.make_item(n) for n in range(self.ITEMS)]
@@ -213,6 +271,31 @@ class WarmableCacheContract:
             result = asyncio.run(_await(result))
         assert isinstance(result, ItemResult)
         return result
+
+
+class _Reported(list[tuple[MemoryEventKind, int, int]]):
+    """A memory tracker that remembers what it was told."""
+
+    def __call__(self, kind: MemoryEventKind, size_bytes: int, cause: str, items: int = 1) -> None:
+        assert isinstance(kind, MemoryEventKind)
+        assert isinstance(cause, str)
+        assert size_bytes >= 0
+        assert items >= 1
+        self.append((kind, size_bytes, items))
+
+    @property
+    def total_bytes(self) -> int:
+        """Allocated less dropped."""
+        return sum(size if kind is MemoryEventKind.ALLOCATION else -size for kind, size, _ in self)
+
+    @property
+    def total_items(self) -> int:
+        """Items allocated less items dropped."""
+        return sum(items if kind is MemoryEventKind.ALLOCATION else -items for kind, _, items in self)
+
+
+def _failing_tracker(kind: MemoryEventKind, size_bytes: int, cause: str, items: int = 1) -> None:
+    raise RuntimeError("a tracker that fails")
 
 
 async def _await(awaitable: Any) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
 
 from builders import history_of
 from preheat import (
@@ -21,11 +25,14 @@ from preheat import (
     get_project_cache_warmup_candidates,
     get_search_cache_warmup_candidates,
 )
+from preheat._events import MemoryLog
 from preheat._history import HistoryBuilder
-from preheat._model import ItemRef, ItemStatus, WarmupItem
+from preheat._limit import limited_to, load_limit_bytes
+from preheat._model import ItemRef, ItemStatus, MemoryEventKind, WarmupItem
 from preheat._record import AccessRecorder, CacheLog, quietly
+from preheat.adapters.mapping import SPARE_WEIGHTS, MappingCache
 from preheat.caches import EmbeddingCache, FileCache, LoadingCache, ProjectCache, SearchCache
-from preheat.errors import InvalidSetting
+from preheat.errors import InvalidSetting, ItemTooLarge
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")
 
@@ -947,3 +954,447 @@ def test_statistics_of_what_was_warmed_add_up_over_every_way_out_of_the_cache():
     statistics = cache.get_warmup_statistics()
     assert (statistics.warmed_items, statistics.warmed_bytes) == (0, 0)
     assert statistics.used_bytes <= 4_000
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+class Books:
+    """A memory log that a cache reports to, and what it says."""
+
+    def __init__(self, cache: Any) -> None:
+        self.log, self.cache = MemoryLog(limit=100_000), cache
+        cache.report_memory_to(self.track)
+
+    def track(self, kind: MemoryEventKind, size_bytes: int, cause: str, items: int = 1) -> None:
+        self.log.track("c", kind, size_bytes, cause, items)
+
+    @property
+    def told(self) -> list[tuple[str, str, int]]:
+        return [(str(event.kind), event.cause, event.items) for event in self.log.events()]
+
+    @property
+    def current_bytes(self) -> int:
+        totals = self.log.statistics().get("c")
+        return totals.current_bytes if totals else 0
+
+    def assert_balanced(self) -> None:
+        statistics = self.cache.get_warmup_statistics()
+        assert self.current_bytes == statistics.used_bytes
+
+
+# not files, whose keys pathlib interns as it pleases, so that they differ in weight
+@pytest.mark.parametrize("kind", ["embedding", "search", "project"], indirect=True)
+def test_every_way_in_and_out_is_told_with_its_cause(small):
+    books = Books(small.cache)
+    small.read(0)
+    small.cache.warmup_item(small.item(1))
+    small.cache.warmup_item(small.item(2))
+    small.cache.undo_warmup(small.key(2))
+    small.read(2)
+    small.read(3)
+    small.cache.invalidate(small.key(3))
+    small.cache.invalidate(small.key(3))
+    small.cache.clear()
+    small.cache.clear()
+    assert books.told == [
+        ("allocation", "traffic", 1),
+        ("allocation", "warm-up", 1),
+        ("allocation", "warm-up", 1),
+        ("rollback", "undone", 1),
+        ("allocation", "traffic", 1),
+        ("eviction", "to make room", 1),
+        ("allocation", "traffic", 1),
+        ("release", "invalidated", 1),
+        ("release", "cleared", 2),
+    ]
+    assert books.log.statistics()["c"].evictions == small.cache.get_warmup_statistics().evictions
+    assert books.current_bytes == 0
+
+
+@pytest.mark.parametrize("loader", ["traffic", "warm-up"])
+def test_an_entry_of_an_old_version_is_released_when_it_is_replaced(rig, loader):
+    rig.read(1)
+    books = Books(rig.cache)
+    rig.change(1)
+    rig.read(1) if loader == "traffic" else rig.cache.warmup_item(rig.item(1))
+    assert books.told == [("allocation", "resident before", 1), ("release", "replaced", 1), ("allocation", loader, 1)]
+    books.assert_balanced()
+
+
+def test_all_that_makes_room_for_one_is_one_event():
+    cache = SearchCache(lambda query, **_: query * 10, version="1", capacity_bytes=3_000)
+    for n in range(10):
+        cache.get(str(n))
+    books = Books(cache)
+    cache.get("x" * 130)
+    kind, cause, items = books.told[1]
+    assert (kind, cause) == ("eviction", "to make room")
+    assert items > 1
+    books.assert_balanced()
+
+
+def test_what_is_not_kept_is_not_told(kind, make_rig):
+    rig = make_rig(kind, 1)
+    books = Books(rig.cache)
+    rig.read(1)
+    rig.cache.warmup_item(rig.item(2))
+    rig.fault.append(RuntimeError())
+    with pytest.raises(RuntimeError):
+        rig.read(3)
+    assert books.told == []
+
+
+def test_hits_are_not_told(rig):
+    rig.read(1)
+    books = Books(rig.cache)
+    for _ in range(5):
+        rig.read(1)
+    assert len(books.told) == 1
+
+
+def test_a_tracker_may_read_the_cache_that_tells_it(rig):
+    seen = []
+    rig.cache.report_memory_to(lambda *event: seen.append(rig.cache.get_warmup_statistics().used_bytes))
+    rig.read(1)
+    assert seen == [rig.cache.get_warmup_statistics().used_bytes]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_books_of_a_cache_that_all_use_at_once_are_balanced(small, seed):
+    books = Books(small.cache)
+
+    def work(thread: int) -> None:
+        draw = np.random.default_rng([seed, thread])
+        for n in draw.integers(0, 8, 150).tolist():
+            match int(draw.integers(0, 8)):
+                case 0 | 1:
+                    small.cache.warmup_item(small.item(n))
+                case 2:
+                    small.cache.undo_warmup(small.key(n))
+                case 3:
+                    small.cache.invalidate(small.key(n))
+                case 4 if n == 0:
+                    small.cache.clear()
+                case _:
+                    small.read(n)
+
+    threads = [InThread(work, n) for n in range(6)]
+    for thread in threads:
+        thread.end()
+        assert thread.error is None
+    books.assert_balanced()
+    totals = books.log.statistics()["c"]
+    assert totals.peak_bytes <= small.cache.capacity_bytes
+    assert totals.evictions == small.cache.get_warmup_statistics().evictions
+
+
+def make_search_cache() -> tuple[Any, Callable[[int], Any], Callable[[int], Any]]:
+    cache = SearchCache(lambda query, **_: query * 20, version="1", capacity_bytes=900)
+    return cache, lambda n: cache.get(str(n)), lambda n: WarmupItem(cache.ref(str(n)))
+
+
+def make_mapping_cache() -> tuple[Any, Callable[[int], Any], Callable[[int], Any]]:
+    from cachetools import LRUCache
+
+    cache = MappingCache(LRUCache(maxsize=3), lambda key: [key] * int(key), name="c")
+    return cache, lambda n: cache.get(str(n)), lambda n: WarmupItem(ItemRef("c", str(n)))
+
+
+ACTS = st.tuples(st.sampled_from(["read", "warm", "undo", "drop", "listen"]), st.integers(0, 5))
+
+
+@pytest.mark.parametrize("make", [make_search_cache, make_mapping_cache])
+@given(acts=st.lists(ACTS, max_size=30))
+def test_the_books_are_balanced_after_any_sequence(make, acts):
+    cache, read, item = make()
+    books = Books(cache)
+    for act, n in acts:
+        key = item(n).ref.key
+        if act == "read":
+            read(n)
+        elif act == "warm":
+            cache.warmup_item(item(n))
+        elif act == "undo":
+            cache.undo_warmup(key)
+        elif act == "drop":
+            cache.mapping.pop(key, None) if isinstance(cache, MappingCache) else cache.invalidate(key)
+        else:
+            before, books = books, Books(cache)
+            assert before.current_bytes == 0
+        books.assert_balanced()
+    if isinstance(cache, LoadingCache):
+        assert cache._kinds == ({"": [len(cache), cache._used_bytes]} if len(cache) else {})
+
+
+# ------------------------------------------------------------------------------------------------ memory of a mapping
+
+
+def words(mapping: Any = None) -> MappingCache[Any]:
+    return MappingCache({} if mapping is None else mapping, lambda key: [key], name="words")
+
+
+def test_traffic_that_takes_a_warmed_entry_over_releases_nothing():
+    cache = words()
+    books = Books(cache)
+    size_bytes = cache.warmup_item(create_warmup_item("words", "a")).size_bytes
+    cache.get("a")
+    assert cache.undo_warmup("a") == 0
+    assert (books.told, books.current_bytes) == ([("allocation", "warm-up", 1)], size_bytes)
+    books.assert_balanced()
+
+
+def test_what_a_mapping_drops_is_told_when_it_is_noticed():
+    cache = words()
+    books = Books(cache)
+    cache.warmup_item(create_warmup_item("words", "a"))
+    cache.warmup_item(create_warmup_item("words", "b"))
+    del cache.mapping["a"], cache.mapping["b"]
+    cache.get("a")
+    assert books.told[2:] == [("release", "its mapping has dropped it", 1), ("allocation", "traffic", 1)]
+    cache.get_warmup_statistics()
+    assert books.told[4:] == [("release", "its mapping has dropped it", 1)]
+    books.assert_balanced()
+
+
+def test_entries_that_the_application_swaps_are_noticed_when_their_key_is_asked_for():
+    cache = words()
+    books = Books(cache)
+    cache.warmup_item(create_warmup_item("words", "a"))
+    del cache.mapping["a"]
+    cache.mapping["b"] = ["b"]
+    assert cache.undo_warmup("a") == 0
+    cache.get("a")
+    assert books.told[1:] == [("release", "its mapping has dropped it", 1), ("allocation", "traffic", 1)]
+    books.assert_balanced()
+
+
+def test_of_two_loads_of_a_key_at_once_the_first_is_released():
+    both = threading.Barrier(2)
+
+    def load(key: str) -> list[str]:
+        both.wait(10.0)
+        return [key]
+
+    cache = MappingCache({}, load, name="words")
+    books = Books(cache)
+    threads = [InThread(cache.get, "a") for _ in range(2)]
+    for thread in threads:
+        thread.end()
+    assert books.told == [("allocation", "traffic", 1), ("release", "replaced", 1), ("allocation", "traffic", 1)]
+    books.assert_balanced()
+
+
+def test_what_was_loaded_while_nobody_listened_is_not_weighed():
+    cache = words()
+    cache.get("a")
+    cache.warmup_item(create_warmup_item("words", "b"))
+    books = Books(cache)
+    assert books.told == [("allocation", "resident before", 1)]
+    assert cache.get_warmup_statistics().items == 2
+    books.assert_balanced()
+
+
+def test_the_weights_of_what_a_mapping_has_dropped_are_not_kept_for_ever():
+    from cachetools import LRUCache
+
+    class Value:
+        pass
+
+    values: weakref.WeakSet[Value] = weakref.WeakSet()
+
+    def load(key: str) -> Value:
+        value = Value()
+        values.add(value)
+        return value
+
+    cache = MappingCache(LRUCache(maxsize=10), load, name="words")
+    books = Books(cache)
+    for n in range(1_000):
+        if n % 2:
+            cache.mapping.clear()
+            cache.warmup_item(create_warmup_item("words", str(n)))
+        else:
+            cache.get(str(n))
+    assert len(cache._weights) <= 2 * 10 + SPARE_WEIGHTS + 1
+    assert len(values) <= 2 * 10 + SPARE_WEIGHTS + 1
+    books.assert_balanced()
+
+
+# ----------------------------------------------------------------------------------------------------------- the limit
+
+
+def big_files(folder: Path, size: int = 1000) -> tuple[FileCache[int], list[int]]:
+    (folder / "a.bin").write_bytes(bytes(size))
+    parsed: list[int] = []
+    cache = FileCache(
+        lambda path, content: parsed.append(len(content)) or len(content), root=folder, capacity_bytes=9999
+    )
+    return cache, parsed
+
+
+def test_a_warm_up_reads_no_file_that_is_larger_than_a_load_may_be(tmp_path):
+    cache, parsed = big_files(tmp_path)
+    item = WarmupItem(cache.ref("a.bin"))
+    with limited_to(999), pytest.raises(ItemTooLarge, match=r"a\.bin has 1000 bytes; a load may have 999 now"):
+        cache.warmup_item(item)
+    assert (parsed, cache._flights, len(cache)) == ([], {}, 0)
+    with limited_to(1000):
+        assert cache.warmup_item(item).status is ItemStatus.LOADED
+    assert (parsed, cache.get("a.bin")) == ([1000], 1000)
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_no_further_than_the_limit(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    cache, parsed = big_files(tmp_path)
+    monkeypatch.setattr(os, "fstat", lambda _: SimpleNamespace(st_size=0))
+    with limited_to(999), pytest.raises(ItemTooLarge, match="a load may have 999 now"):
+        cache.warmup_item(WarmupItem(cache.ref("a.bin")))
+    assert parsed == []
+
+
+@pytest.mark.parametrize("limit_bytes", [10**9, None])
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**21 + 1])
+def test_a_limit_that_is_kept_changes_no_content(tmp_path, limit_bytes, size):
+    content = os.urandom(size)
+    (tmp_path / "a.bin").write_bytes(content)
+    cache = FileCache(lambda path, content: content, root=tmp_path, capacity_bytes=10**8)
+    with limited_to(limit_bytes):
+        assert cache.warmup_item(WarmupItem(cache.ref("a.bin"))).status is ItemStatus.LOADED
+    assert cache.get("a.bin") == content
+
+
+def test_traffic_that_waits_for_a_warm_up_is_not_held_to_its_limit(rig):
+    limits = []
+    rig.slow()
+
+    def warm():
+        with limited_to(1000):
+            limits.append(load_limit_bytes())
+            return rig.cache.warmup_item(rig.item(1))
+
+    rig.fault.append(ItemTooLarge("the value has 2000 bytes"))
+    warming = InThread(warm)
+    assert rig.entered.wait(5.0)
+    asking = [InThread(rig.read, 1) for _ in range(4)]
+    until(lambda: rig.counters[1] == 4)
+    make = rig.cache._load_missing
+
+    def load_unlimited(*arguments):
+        rig.fault.clear()  # the source is sound, only the warm-up's load was refused
+        limits.append(load_limit_bytes())
+        return make(*arguments)
+
+    rig.cache._load_missing = load_unlimited
+    rig.gate.set()
+    values = [thread.end() for thread in asking]
+    warming.end()
+    assert isinstance(warming.error, ItemTooLarge)
+    assert [thread.error for thread in asking] == [None] * 4
+    assert all(same(values[0], value) for value in values)
+    assert limits == [1000] + [None] * 4
+    assert (rig.cache._flights, rig.counters) == ({}, (0, 4))
+    assert len(rig.loads) <= 1 + 4
+    assert rig.key(1) in rig.cache
+
+
+def test_traffic_is_not_held_to_the_limit_of_a_coroutine_that_reads_in_a_thread(rig):
+    rig.slow()
+
+    def read_for_a_warm_up():
+        with limited_to(10):  # and not quiet, which is the thread's
+            return rig.read(1)
+
+    rig.fault.append(ItemTooLarge("the value has 2000 bytes"))
+    first = InThread(read_for_a_warm_up)
+    assert rig.entered.wait(5.0)
+    second = InThread(rig.read, 1)
+    until(lambda: rig.counters[1] == 2)
+    end = rig.cache._end_flight
+
+    def mend_and_end(*arguments, **more):
+        rig.fault.clear()
+        end(*arguments, **more)
+
+    rig.cache._end_flight = mend_and_end
+    rig.gate.set()
+    value = second.end()
+    first.end()
+    assert isinstance(first.error, ItemTooLarge)
+    assert second.error is None
+    assert same(value, rig.read(1))
+
+
+@pytest.mark.parametrize("loader", ["traffic", "warm-up"])
+def test_a_load_that_fails_leaves_nothing_for_the_garbage_collector(tmp_path, loader):
+    class Content:
+        pass
+
+    seen = []
+
+    def parse(path: Path, content: bytes) -> object:
+        value = Content()
+        seen.append(weakref.ref(value))
+        raise ItemTooLarge("too large")
+
+    (tmp_path / "a").write_text("x")
+    cache = FileCache(parse, root=tmp_path, capacity_bytes=1000)
+    gc.disable()
+    try:
+        with pytest.raises(ItemTooLarge) as raised:
+            cache.get("a") if loader == "traffic" else cache.warmup_item(WarmupItem(cache.ref("a")))
+        del raised
+        assert [reference() for reference in seen] == [None]
+    finally:
+        gc.enable()
+
+
+# ----------------------------------------------------------------------------------------------------------- the kinds
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("a/b.py", ".py"),
+        ("B.PY", ".py"),
+        ("a.tar.gz", ".gz"),
+        ("x.mp3", ".mp3"),
+        ("Makefile", ""),
+        ("folder.d/README", ""),
+        (".gitignore", ""),
+        ("name.", ""),
+        ("log.20240101", ""),
+        ("a." + "x" * 15, "." + "x" * 15),
+        ("a." + "x" * 16, ""),
+        ("a.\udce9", ""),
+        ("a.b c", ""),
+        ("", ""),
+    ],
+)
+def test_the_kind_of_a_file_is_its_suffix(tmp_path, path, kind):
+    cache = FileCache(lambda path, content: content, root=tmp_path, capacity_bytes=1000)
+    assert cache.kind_of(path) == kind
+
+
+@pytest.mark.parametrize("kind", ["embedding", "search", "project"], indirect=True)
+def test_the_items_of_the_others_are_all_alike(rig):
+    assert {rig.cache.kind_of(rig.key(n)) for n in range(5)} == {""}
+
+
+def test_a_size_that_nobody_knows_is_the_mean_of_its_kind_or_else_of_all(tmp_path):
+    for name, size in (("a.txt", 100), ("b.txt", 300), ("c.png", 5_000)):
+        (tmp_path / name).write_bytes(bytes(size))
+    cache = FileCache(lambda path, content: content, root=tmp_path, capacity_bytes=10**6)
+    sizes = [cache.warmup_item(WarmupItem(cache.ref(name))).size_bytes for name in ("a.txt", "b.txt", "c.png")]
+
+    def expected(name: str) -> int:
+        return cache.estimate_item_size(WarmupItem(cache.ref(name)))
+
+    assert expected("z.txt") == sum(sizes[:2]) // 2
+    assert expected("z.png") == sizes[2]
+    assert expected("z.md") == sum(sizes) // 3
+    cache.undo_warmup("c.png")
+    assert expected("z.png") == sum(sizes[:2]) // 2
+    cache.clear()
+    assert (expected("z.txt"), cache._kinds) == (0, {})

@@ -2,6 +2,12 @@
 
 A mapping that limits itself (`maxsize`, `currsize` and `getsizeof`, as cachetools has them) is asked before a
 warm-up inserts, so that warming never evicts.
+
+Bytes are those of the entries that the adapter weighed when it put them in: what a warm-up loads always is, what
+traffic loads only while somebody listens, for weighing costs time.  Nobody tells it what the application or the mapping
+itself drops; that is noticed, and reported as released, when the key is asked for again, when statistics are read and
+the number of entries is another than expected, or when what the adapter remembers outgrows the mapping.  A value that
+the application has put in place of another keeps the other's weight.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from preheat._events import MemoryReporter
 from preheat._model import (
     DEFAULT_PRIORITY,
     CacheStatistics,
@@ -20,17 +27,20 @@ from preheat._model import (
     ItemRef,
     ItemResult,
     ItemStatus,
+    MemoryEventKind,
     WarmupItem,
 )
 from preheat._plan.candidates import candidates_from_history
 from preheat._record import is_quiet, quietly
 from preheat._size import estimate_item_memory_usage
-from preheat.abc import AccessLog
+from preheat.abc import AccessLog, MemoryTracker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 V = TypeVar("V")
+
+SPARE_WEIGHTS = 64  # how many more entries are remembered than twice those of the mapping before that is put right
 
 
 class MappingCache(Generic[V]):
@@ -41,7 +51,8 @@ class MappingCache(Generic[V]):
 
     Args:
         mapping: Where the values are.
-        load: Makes the value of a key; what it raises passes to the reader and is never stored.
+        load: Makes the value of a key; what it raises passes to the reader and is never stored.  Where a value may be
+            large, it can ask `preheat.load_limit_bytes`.
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
         needs: For a key, what has to be resident before its value is loaded.
@@ -60,7 +71,11 @@ class MappingCache(Generic[V]):
         self._load, self._needs = load, needs
         self._lock = threading.Lock()
         self._log: AccessLog | None = None
-        self._warmed: dict[str, tuple[V, int]] = {}
+        self._memory = MemoryReporter(name)
+        self._weights: dict[str, int] = {}
+        self._weighed_bytes = 0
+        self._expected_items = len(mapping)  # if nobody else adds or drops any
+        self._warmed: dict[str, V] = {}  # what a warm-up loaded and traffic has not asked for
         self._hits = self._misses = 0
 
     def get(self, key: str) -> V:
@@ -88,6 +103,13 @@ class MappingCache(Generic[V]):
     def record_to(self, log: AccessLog) -> None:
         """From now on report every access to `log`."""
         self._log = log
+
+    def report_memory_to(self, track: MemoryTracker) -> None:
+        """From now on report what is weighed, and its end, to `track`; see `preheat.abc.ReportsMemory` and above."""
+        with self._lock:
+            self._forget_dropped()
+            self._memory.follow(track, self._weighed_bytes, len(self._weights))
+        self._memory.tell()
 
     def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
         """Keys that history knows and the mapping lacks."""
@@ -120,8 +142,9 @@ class MappingCache(Generic[V]):
                 return ItemResult(ItemStatus.RESIDENT, 0, seconds)
             if not self._has_room(value):
                 return ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
-            self.mapping[key] = value
-            self._warmed[key] = (value, size_bytes)
+            self._put(key, value, size_bytes, "warm-up")
+            self._warmed[key] = value
+        self._memory.tell()
         return ItemResult(ItemStatus.LOADED, size_bytes, seconds)
 
     def estimate_item_size(self, item: WarmupItem) -> int:
@@ -129,28 +152,35 @@ class MappingCache(Generic[V]):
         return item.size_bytes
 
     def get_warmup_statistics(self) -> CacheStatistics:
-        """What the mapping holds; bytes only of what a warm-up loaded, the rest is not weighed."""
+        """What the mapping holds; bytes only of what was weighed, see above."""
         with self._lock:
-            still = [size for key, (_, size) in self._warmed.items() if key in self.mapping]
-            return CacheStatistics(
+            if len(self.mapping) != self._expected_items:  # looking at each of a million entries takes 0.2 s
+                self._forget_dropped()
+            statistics = CacheStatistics(
                 items=len(self.mapping),
-                used_bytes=sum(still),
+                used_bytes=self._weighed_bytes,
                 capacity_bytes=None,
                 hits=self._hits,
                 misses=self._misses,
                 evictions=0,
-                warmed_items=len(still),
-                warmed_bytes=sum(still),
+                warmed_items=len(self._warmed),
+                warmed_bytes=sum(self._weights[key] for key in self._warmed),
             )
+        self._memory.tell()
+        return statistics
 
     def undo_warmup(self, key: str) -> int:
         """Drop `key` if a warm-up loaded it and nobody read or replaced it since; the bytes released."""
+        released_bytes = 0
         with self._lock:
-            value, size_bytes = self._warmed.pop(key, (None, 0))
-            if size_bytes and key in self.mapping and self.mapping[key] is value:
-                del self.mapping[key]
-                return size_bytes
-        return 0
+            if key in self._warmed:
+                value = self._warmed.pop(key)
+                if key in self.mapping and self.mapping[key] is value:
+                    del self.mapping[key]
+                    self._expected_items -= 1
+                    released_bytes = self._forget([key], MemoryEventKind.ROLLBACK, "undone")
+        self._memory.tell()
+        return released_bytes
 
     def _load_and_keep(self, key: str) -> V:
         started = time.perf_counter()
@@ -161,11 +191,41 @@ class MappingCache(Generic[V]):
                 self._log.miss(key, -1, -1.0, "", "")
             raise
         seconds = time.perf_counter() - started
+        is_heard = self._log is not None or self._memory.is_followed
+        size_bytes = estimate_item_memory_usage(value, key=key) if is_heard else None
         with self._lock:
-            self.mapping[key] = value
-        if self._log is not None:  # weighing a value is work that only the record needs
-            self._log.miss(key, estimate_item_memory_usage(value, key=key), seconds, "", "")
+            self._put(key, value, size_bytes, "traffic")
+        self._memory.tell()
+        if self._log is not None and size_bytes is not None:
+            self._log.miss(key, size_bytes, seconds, "", "")
         return value
+
+    def _put(self, key: str, value: V, size_bytes: int | None, cause: str) -> None:
+        if len(self._weights) > 2 * len(self.mapping) + SPARE_WEIGHTS:
+            self._forget_dropped()
+        is_replaced = key in self.mapping
+        self.mapping[key] = value
+        self._expected_items += not is_replaced
+        self._warmed.pop(key, None)
+        self._forget([key], MemoryEventKind.RELEASE, "replaced" if is_replaced else _DROPPED)
+        if size_bytes is not None:
+            self._weights[key] = size_bytes
+            self._weighed_bytes += size_bytes
+            self._memory.note(MemoryEventKind.ALLOCATION, size_bytes, cause)
+
+    def _forget_dropped(self) -> None:
+        self._expected_items = len(self.mapping)
+        dropped = [key for key in self._weights if key not in self.mapping]
+        self._forget(dropped, MemoryEventKind.RELEASE, _DROPPED)
+        for key in dropped:
+            self._warmed.pop(key, None)
+
+    def _forget(self, keys: Sequence[str], kind: MemoryEventKind, cause: str) -> int:
+        sizes = [self._weights.pop(key) for key in keys if key in self._weights]
+        if sizes:
+            self._weighed_bytes -= sum(sizes)
+            self._memory.note(kind, sum(sizes), cause, len(sizes))
+        return sum(sizes)
 
     def _has_room(self, value: V) -> bool:
         mapping: Any = self.mapping
@@ -174,3 +234,6 @@ class MappingCache(Generic[V]):
             return True
         weigh: Callable[[V], float] = getattr(mapping, "getsizeof", lambda _: 1)
         return bool(getattr(mapping, "currsize", len(mapping)) + weigh(value) <= maxsize)
+
+
+_DROPPED = "its mapping has dropped it"

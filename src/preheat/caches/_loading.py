@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from preheat._events import MemoryReporter
 from preheat._model import (
     DEFAULT_PRIORITY,
     CacheStatistics,
@@ -24,14 +25,15 @@ from preheat._model import (
     ItemRef,
     ItemResult,
     ItemStatus,
+    MemoryEventKind,
     WarmupItem,
 )
 from preheat._plan.candidates import candidates_from_history
 from preheat._predict import decayed_frequency, refill_seconds
 from preheat._record import is_quiet, quietly
 from preheat._size import estimate_item_memory_usage
-from preheat.abc import AccessLog
-from preheat.errors import InvalidSetting
+from preheat.abc import AccessLog, MemoryTracker
+from preheat.errors import InvalidSetting, ItemTooLarge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +63,7 @@ class _Flight(Generic[V]):
     """One load under way: others that want the same key wait for it.
 
     `version` is what it loads; of a warm-up's it is known when it has landed.  `wanted` says that traffic waits
-    for a warm-up's load, so that it counts as traffic's own.
+    for it, so that a warm-up's load counts as traffic's own.
     """
 
     __slots__ = ("done", "error", "invalidated", "value", "version", "wanted", "warming")
@@ -93,6 +95,8 @@ class LoadingCache(Generic[V]):
         self._flights: dict[str, _Flight[V]] = {}
         self._lock = threading.Lock()
         self._log: AccessLog | None = None
+        self._memory = MemoryReporter(name)
+        self._kinds: dict[str, list[int]] = {}  # of what is resident: number and bytes by kind
         self._used_bytes = self._hits = self._misses = self._evictions = 0
         self._warmed_items = self._warmed_bytes = 0
 
@@ -101,19 +105,22 @@ class LoadingCache(Generic[V]):
     def invalidate(self, key: str) -> None:
         """Forget `key`; a load of it under way, by traffic or by a warm-up, will not be kept."""
         with self._lock:
-            self._invalidate(key)
+            self._drop([key], MemoryEventKind.RELEASE, "invalidated")
+            self._ground([key])
+        self._memory.tell()
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            for key in [*self._entries, *self._flights]:
-                self._invalidate(key)
+            self._drop(list(self._entries), MemoryEventKind.RELEASE, "cleared")
+            self._ground(list(self._flights))
+        self._memory.tell()
 
-    def _invalidate(self, key: str) -> None:
-        self._discard(key)
-        flight = self._flights.pop(key, None)  # whoever asks from now on must not ride along on it
-        if flight is not None:
-            flight.invalidated = True
+    def _ground(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            flight = self._flights.pop(key, None)  # whoever asks from now on must not ride along on it
+            if flight is not None:
+                flight.invalidated = True
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -124,6 +131,12 @@ class LoadingCache(Generic[V]):
     def record_to(self, log: AccessLog) -> None:
         """From now on report every access to `log`."""
         self._log = log
+
+    def report_memory_to(self, track: MemoryTracker) -> None:
+        """From now on report every byte allocated and dropped to `track`; see `preheat.abc.ReportsMemory`."""
+        with self._lock:
+            self._memory.follow(track, self._used_bytes, len(self._entries))
+        self._memory.tell()
 
     # --------------------------------------------------------------------------------- for the warm-up
 
@@ -136,11 +149,17 @@ class LoadingCache(Generic[V]):
         return self._warm_batch([item])[0]
 
     def estimate_item_size(self, item: WarmupItem) -> int:
-        """The size that history saw; failing that, the mean of what is resident."""
+        """The size that history saw; failing that, the mean of what is resident, of its kind if there is any."""
         if item.size_bytes > 0:
             return item.size_bytes
+        kind = self.kind_of(item.ref.key)
         with self._lock:
-            return self._used_bytes // len(self._entries) if self._entries else 0
+            items, size_bytes = self._kinds.get(kind) or (len(self._entries), self._used_bytes)
+            return size_bytes // items if items else 0
+
+    def kind_of(self, key: str) -> str:
+        """The kind of the item called `key`; see `preheat.abc.TellsKinds`."""
+        return ""
 
     def get_warmup_statistics(self) -> CacheStatistics:
         """What the cache holds; `warmed_*` is what a warm-up loaded and traffic has not used yet."""
@@ -160,7 +179,10 @@ class LoadingCache(Generic[V]):
         """Drop `key` if a warm-up loaded it and nobody used it since; the bytes released."""
         with self._lock:
             entry = self._entries.get(key)
-            return self._discard(key) if entry is not None and entry.warmed else 0
+            unused = [key] if entry is not None and entry.warmed else []
+            released_bytes = self._drop(unused, MemoryEventKind.ROLLBACK, "undone")
+        self._memory.tell()
+        return released_bytes
 
     # ------------------------------------------------------------------------------- for the ready caches
 
@@ -257,11 +279,15 @@ class LoadingCache(Generic[V]):
             self._keep(requests[n], value, size_bytes, unless=flights[n])
             self._end_flight(requests[n].key, flights[n], value=value)
             self._report_miss(requests[n], size_bytes, own_seconds / len(mine))
+        self._memory.tell()
 
     def _ride_along(self, request: Request, flight: _Flight[V], make: Callable[[], Sequence[V]]) -> V:
         """The value of somebody else's load; our own if that loaded another version or was a warm-up's that failed."""
         flight.done.wait()
-        if flight.version != request.version or (flight.warming and flight.error is not None):
+        is_failed_warm_up = flight.warming and flight.error is not None
+        # the limit was that of a warm-up whose loader read from another thread, as coroutines do
+        is_limited = isinstance(flight.error, ItemTooLarge)
+        if flight.version != request.version or is_failed_warm_up or is_limited:
             with self._lock:
                 self._misses -= 1  # the load below counts it
             return self._load_missing([request], lambda _: make())[0]
@@ -281,9 +307,11 @@ class LoadingCache(Generic[V]):
     def _end_flight(
         self, key: str, flight: _Flight[V], value: V | None = None, error: BaseException | None = None
     ) -> None:
-        flight.value, flight.error = value, error
         with self._lock:
             self._leave(key, flight)
+            flight.value = value
+            # for whom waits only: an error leads to the frames it passed, and those back to the flight
+            flight.error = error if flight.wanted else None
         flight.done.set()
 
     def _leave(self, key: str, flight: _Flight[V]) -> None:
@@ -296,26 +324,55 @@ class LoadingCache(Generic[V]):
             return
         with self._lock:
             if not unless.invalidated:
-                self._insert(request.key, _Entry(value, size_bytes, request.version, warmed=False))
+                self._insert(request.key, _Entry(value, size_bytes, request.version, warmed=False), "traffic")
 
-    def _insert(self, key: str, entry: _Entry[V]) -> None:
-        self._discard(key)
-        while self._used_bytes + entry.size_bytes > self.capacity_bytes:
-            self._discard(next(iter(self._entries)))
-            self._evictions += 1
+    def _insert(self, key: str, entry: _Entry[V], cause: str) -> None:
+        if key in self._entries:
+            self._drop([key], MemoryEventKind.RELEASE, "replaced")
+        if self._used_bytes + entry.size_bytes > self.capacity_bytes:
+            self._make_room(entry.size_bytes)
         self._entries[key] = entry
         self._used_bytes += entry.size_bytes
+        self._count_kind(key, 1, entry.size_bytes)
         if entry.warmed:
             self._warmed_items += 1
             self._warmed_bytes += entry.size_bytes
+        self._memory.note(MemoryEventKind.ALLOCATION, entry.size_bytes, cause)
 
-    def _discard(self, key: str) -> int:
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return 0
-        self._note_use(entry)
-        self._used_bytes -= entry.size_bytes
-        return entry.size_bytes
+    def _make_room(self, size_bytes: int) -> None:
+        excess = self._used_bytes + size_bytes - self.capacity_bytes
+        coldest, victims = iter(self._entries.items()), []
+        while excess > 0:
+            key, entry = next(coldest)
+            victims.append(key)
+            excess -= entry.size_bytes
+        self._evictions += len(victims)
+        self._drop(victims, MemoryEventKind.EVICTION, "to make room")
+
+    def _drop(self, keys: Sequence[str], kind: MemoryEventKind, cause: str) -> int:
+        """Forget `keys`, as one event; the bytes of those that were there."""
+        items = size_bytes = 0
+        for key in keys:
+            entry = self._entries.pop(key, None)
+            if entry is not None:
+                self._note_use(entry)
+                self._count_kind(key, -1, -entry.size_bytes)
+                items += 1
+                size_bytes += entry.size_bytes
+        self._used_bytes -= size_bytes
+        if items:
+            self._memory.note(kind, size_bytes, cause, items)
+        return size_bytes
+
+    def _count_kind(self, key: str, items: int, size_bytes: int) -> None:
+        kind = self.kind_of(key)
+        resident = self._kinds.get(kind)
+        if resident is None:
+            resident = self._kinds[kind] = [0, 0]
+        resident[0] += items
+        resident[1] += size_bytes
+        if resident[0] == 0:
+            del self._kinds[kind]
 
     def _note_use(self, entry: _Entry[V]) -> None:
         """From now on `entry` is not one that a warm-up loaded and nobody used."""
@@ -346,6 +403,7 @@ class LoadingCache(Generic[V]):
         results = [_RESIDENT for _ in items]
         for n, new, size_bytes in zip(mine, made, sizes, strict=True):
             results[n] = self._settle(items[n].ref.key, _some(flights[n]), new, size_bytes, seconds)
+        self._memory.tell()
         return results
 
     def _board_quietly(self, items: Sequence[WarmupItem]) -> list[_Flight[V] | None]:
@@ -383,7 +441,7 @@ class LoadingCache(Generic[V]):
         if size_bytes > room:
             return ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
         value: Any = flight.value
-        self._insert(key, _Entry(value, size_bytes, flight.version, warmed=not flight.wanted))
+        self._insert(key, _Entry(value, size_bytes, flight.version, warmed=not flight.wanted), "warm-up")
         if not flight.wanted:
             self._entries.move_to_end(key, last=False)
         return ItemResult(ItemStatus.LOADED, size_bytes, seconds)

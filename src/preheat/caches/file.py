@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from preheat._limit import demand_within_limit, load_limit_bytes, read_within_limit
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
 
@@ -16,12 +18,17 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
+MAX_SUFFIX = 16  # what is longer says nothing about what the file is
+
 
 class FileCache(LoadingCache[V]):
     """Parsed files by path.  Each read checks the file's time and size, so a changed file is parsed anew.
 
+    A warm-up reads no file that is larger than a load may be then: such an item ends as TOO_LARGE.
+
     Args:
-        parse: Called as `parse(path, content)`; its result must not be changed by whoever reads it.
+        parse: Called as `parse(path, content)`; its result must not be changed by whoever reads it.  Where that may be
+            many times the file, it can ask `preheat.load_limit_bytes`.
         root: Folder that the paths are relative to.  No path leads out of it; a link below it is followed.
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.
@@ -57,6 +64,12 @@ class FileCache(LoadingCache[V]):
         """Files that history knows."""
         return get_file_cache_warmup_candidates(self, history, rates)
 
+    def kind_of(self, key: str) -> str:
+        """The suffix of the path in lower case, with its dot; "" if it has none that says what the file is."""
+        stem, dot, suffix = key.rpartition("/")[2].rpartition(".")
+        telling = stem and len(suffix) < MAX_SUFFIX and suffix.isascii() and suffix.isalnum() and not suffix.isdigit()
+        return (dot + suffix).lower() if telling else ""
+
     def _make_one(self, key: str) -> tuple[V, str] | None:
         try:
             version = self._state_of(key)  # before the content: a file changed in between is parsed anew
@@ -66,7 +79,7 @@ class FileCache(LoadingCache[V]):
 
     def _read(self, path: str) -> V:
         full = self._inside(path)
-        return self._parse(full, full.read_bytes())
+        return self._parse(full, _content_of(full))
 
     def _version_of(self, key: str) -> str | None:
         try:
@@ -80,6 +93,20 @@ class FileCache(LoadingCache[V]):
 
     def _inside(self, path: str) -> Path:
         return inside(self.root, path)
+
+
+def _content_of(path: Path) -> bytes:
+    """All of the file at `path`; of a warm-up's load, at most what it may have.
+
+    Raises:
+        ItemTooLarge: The file is larger than that; no more of it was read.
+    """
+    if load_limit_bytes() is None:
+        return path.read_bytes()
+    with path.open("rb", buffering=0) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        demand_within_limit(size_bytes, path)
+        return read_within_limit(file, path, size_bytes)  # bounded, for it may be growing, or be no plain file
 
 
 def inside(root: Path, path: str) -> Path:

@@ -33,7 +33,8 @@ class ProjectCache(LoadingCache[V]):
     until then facts may be that old.
 
     Args:
-        analyse: Called with the project's folder; its result must not be changed by whoever reads it.
+        analyse: Called with the project's folder; its result must not be changed by whoever reads it.  What it reads
+            is its own affair: where that may be much, it can ask `preheat.load_limit_bytes`.
         root: The folder that the projects are in.
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.

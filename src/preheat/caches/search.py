@@ -24,7 +24,8 @@ class SearchCache(LoadingCache[V]):
     canonical form, so equal keys always have equal results.
 
     Args:
-        search: Called as `search(query, **parameters)`; its result must not be changed by whoever reads it.
+        search: Called as `search(query, **parameters)`; its result must not be changed by whoever reads it.  Where
+            that may be large, it can ask `preheat.load_limit_bytes`.
         version: Version of the index, or a function that tells it; results of another version are never served.
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.
