@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from preheat._model import MIB, MemoryPressureLevel
+from preheat._model import MIB, MemoryPressureLevel, MemoryReading
 from preheat._plan.budget import grant_budget
 from preheat._plan.strategy import STRATEGIES, find_strategy
 from preheat._pressure import pressure_level
@@ -23,6 +23,41 @@ class Finding(NamedTuple):
     severity: str
     text: str
     mend: str = ""
+
+
+class MemoryOutlook(NamedTuple):
+    """What a plan made now would have to do with.
+
+    Attributes:
+        reading: Memory as it is.
+        pressure: What the reading means.
+        reserve_bytes: What stays free for others.
+        budget_bytes: By strategy, what a plan may fill.
+    """
+
+    reading: MemoryReading
+    pressure: MemoryPressureLevel
+    reserve_bytes: int
+    budget_bytes: dict[str, int]
+
+    @property
+    def working_set_bytes(self) -> int:
+        """What is used and can't be reclaimed."""
+        return max(0, self.reading.used_bytes - self.reading.reclaimable_bytes)
+
+
+def memory_outlook(settings: Settings, reading: MemoryReading) -> MemoryOutlook:
+    """What every strategy would be granted under `reading`, within the budget of `settings`."""
+    pressure = pressure_level(reading)
+    budgets = {
+        name: grant_budget(reading, row, pressure, settings.memory_budget_bytes) for name, row in STRATEGIES.items()
+    }
+    return MemoryOutlook(
+        reading=reading,
+        pressure=pressure,
+        reserve_bytes=max(budget.reserve_bytes for budget in budgets.values()),
+        budget_bytes={name: budget.granted_bytes for name, budget in budgets.items()},
+    )
 
 
 def validate_warmup_environment(
@@ -76,19 +111,16 @@ def _check_state(settings: Settings) -> Finding:
 
 
 def _check_memory(settings: Settings, memory: MemoryMonitor) -> list[Finding]:
-    reading = memory()
-    level = pressure_level(reading)
+    seen = memory_outlook(settings, memory())
+    reading = seen.reading
     available = (
         f"{reading.available_bytes / MIB:.0f} of {reading.limit_bytes / MIB:.0f} MiB available, "
-        f"limit from {reading.source}, pressure {level.name}"
+        f"limit from {reading.source}, pressure {seen.pressure.name}"
     )
-    severity = (
-        "error" if level == MemoryPressureLevel.CRITICAL else "ok" if level == MemoryPressureLevel.LOW else "warning"
-    )
+    severity = {MemoryPressureLevel.LOW: "ok", MemoryPressureLevel.CRITICAL: "error"}.get(seen.pressure, "warning")
     mend = "" if severity == "ok" else "raise the limit, or wait until memory is free"
-    budgets = {
-        name: grant_budget(reading, row, level, settings.memory_budget_bytes).granted_bytes / MIB
-        for name, row in STRATEGIES.items()
-    }
-    text = ", ".join(f"{name} {mib:.0f}" for name, mib in budgets.items())
-    return [Finding("memory", severity, available, mend), Finding("budgets", "ok", f"{text} (MiB)")]
+    budgets = ", ".join(f"{name} {granted / MIB:.0f}" for name, granted in seen.budget_bytes.items())
+    return [
+        Finding("memory", severity, available, mend),
+        Finding("budgets", "ok", f"{budgets} (MiB), beside a reserve of {seen.reserve_bytes / MIB:.0f} MiB"),
+    ]

@@ -1,7 +1,8 @@
 """When memory counts as short: a reading and the level before it become the level now.
 
 Byte headroom decides first, because the kernel kills a growing process before its stall figures move; stall comes
-second, for what bytes don't show: page cache thrashing and neighbours.  How memory is read is not here.
+second, for what bytes don't show: page cache thrashing and neighbours.  A signal of the kernel or of the service
+manager raises the level for a while.  How memory is read and signals are heard is not here.
 """
 
 from __future__ import annotations
@@ -42,6 +43,30 @@ FALL_MARGIN_RATIO = 0.05
 FALL_MARGIN_MOST_BYTES = GIB
 FALL_STALL_RATIO = 0.5
 """A level is left at this share of the stall that began it, and with the margin on top of its headroom."""
+
+SIGNAL_HOLD_SECONDS = 2.5
+"""A signal counts for its window of 2 s and a quarter: it comes once per window at most while pressure lasts."""
+
+
+class Signal(NamedTuple):
+    """A notification of pressure: the level that it stands for, and when it was heard."""
+
+    level: MemoryPressureLevel
+    at: float
+
+
+def held_level(signal: Signal | None, at: float) -> MemoryPressureLevel:
+    """The level below which memory must not be taken to be at the instant `at`, having heard `signal`."""
+    if signal is None or at - signal.at >= SIGNAL_HOLD_SECONDS:
+        return MemoryPressureLevel.LOW
+    return signal.level
+
+
+def strongest_signal(before: Signal | None, heard: Signal) -> Signal:
+    """What is to be held after `heard`: a milder signal does not end a stronger one that is still held."""
+    if before is not None and held_level(before, heard.at) > heard.level:
+        return before
+    return heard
 
 
 def pressure_level(

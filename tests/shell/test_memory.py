@@ -4,12 +4,14 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from preheat import _memory
-from preheat._memory import SystemMemory, describe_memory, grants_pressure_trigger, release_free_memory
+from preheat._cgroup import discover_layout
+from preheat._memory import SystemMemory, describe_memory, release_free_memory
 from preheat._model import MIB, MemoryReading
 
 GIB = 1024 * MIB
@@ -181,6 +183,35 @@ TREES: dict[str, tuple[dict[str, str], tuple[int, int, int, str]]] = {
         on_v2() | v2(f"{V2}/app", GIB, 0) | {"proc/meminfo": "MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 200 kB\n"},
         (GIB, 0, 0, "cgroup v2 /app memory.max"),
     ),
+    "more reclaimable than used": (
+        on_v2() | v2(f"{V2}/app", GIB, 600 * MIB, 700 * MIB),
+        (GIB, 600 * MIB, 700 * MIB, "cgroup v2 /app memory.max"),
+    ),
+    "usage above the limit, and a larger one of an ancestor": (
+        on_v1("/a/b") | v1(f"{V1}/a/b", GIB, 2 * GIB) | v1(f"{V1}/a", 3 * GIB, 2 * GIB),
+        (GIB, 2 * GIB, 0, "cgroup v1 /a/b memory.limit_in_bytes"),
+    ),
+    "both versions limit memory, and not alike": (
+        MACHINE
+        | {"proc/self/cgroup": "4:memory:/app\n0::/app\n", "proc/self/mountinfo": HYBRID_MOUNTS}
+        | v1(f"{V1}/app", 2 * GIB, 600 * MIB)
+        | v2("sys/fs/cgroup/unified/app", GIB, 600 * MIB),
+        (GIB, 600 * MIB, 0, "cgroup v2 /app memory.max"),
+    ),
+    "the hierarchical limit looser than the own one": (
+        on_v1()
+        | v1(f"{V1}/app", GIB, 600 * MIB)
+        | {f"{V1}/app/memory.stat": f"hierarchical_memory_limit {2 * GIB}\ntotal_inactive_file 0\n"},
+        (GIB, 600 * MIB, 0, "cgroup v1 /app memory.limit_in_bytes"),
+    ),
+    "membership in a cgroup that is not there": (
+        on_v2("/gone") | v2(f"{V2}/app", MIB, MIB) | v2(V2, 2 * GIB, GIB),
+        (2 * GIB, GIB, 0, "cgroup v2 / memory.max"),
+    ),
+    "high above max": (
+        on_v2() | v2(f"{V2}/app", GIB, 600 * MIB, high=2 * GIB),
+        (GIB, 600 * MIB, 0, "cgroup v2 /app memory.max"),
+    ),
     "more free than available": (
         MACHINE | {"proc/meminfo": "MemTotal: 100 kB\nMemFree: 60 kB\nMemAvailable: 50 kB\n"},
         (100 * 1024, 50 * 1024, 0, "/proc/meminfo"),
@@ -252,7 +283,7 @@ def test_a_limit_that_vanishes_is_left_out_and_taken_in_again(tmp_path):
     memory = SystemMemory(tree(tmp_path, on_v2() | limits), clock)
     assert memory().source == "cgroup v2 /app memory.max"
     # as if never read: an unlinked file, unlike a removed cgroup's, can still be read where it is open
-    memory._layout = _memory._discover_layout(str(tmp_path))
+    memory._layout = discover_layout(str(tmp_path))
     for name in limits:
         (tmp_path / name).unlink()
     assert memory().source == "/proc/meminfo"
@@ -275,7 +306,7 @@ def test_a_forked_child_opens_its_own_files(tmp_path, monkeypatch):
     memory = SystemMemory(tree(tmp_path, on_v2() | v2(f"{V2}/app", GIB, 0)), Clock())
     memory()
     (tmp_path / "proc/self/statm").unlink()
-    tree(tmp_path, {"proc/self/statm": "9 9 9\n"})
+    tree(tmp_path, {"proc/self/statm": "9 9 9 9 0 9 0\n"})
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert 9 * os.sysconf("SC_PAGE_SIZE") == memory().process_bytes
 
@@ -285,6 +316,21 @@ def test_where_nothing_can_be_read_psutil_answers(tmp_path):
     assert reading.source == "psutil"
     assert reading.limit_bytes > reading.available_bytes > 0
     assert reading.process_bytes > 0
+
+
+def test_without_the_module_of_limits_there_are_none(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert list(_memory._own_bounds(_memory._PageCounts(1, 1, 1))) == []
+
+
+def test_nothing_is_released_where_the_c_library_cannot(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    release_free_memory()
+
+
+def test_a_garbled_count_of_pages_counts_as_none(tmp_path):
+    assert SystemMemory(tree(tmp_path, MACHINE | {"proc/self/statm": "12 x"}))().process_bytes == 0
 
 
 def test_where_not_even_psutil_knows_there_is_no_headroom(tmp_path, monkeypatch):
@@ -312,20 +358,14 @@ def test_a_recorded_tree_is_described_without_writing_to_it(tmp_path):
     assert described == {
         "limit": "1,024.0 MiB",
         "source": "cgroup v1 /app memory.limit_in_bytes",
-        "used": "600.0 MiB",
-        "reclaimable": "100.0 MiB",
-        "available": "524.0 MiB (51% of the limit)",
+        "working set": "500.0 MiB (600.0 MiB used, less what can be reclaimed)",
+        "headroom": "524.0 MiB (51% of the limit)",
         "process": "100.0 MiB",
         "stall": "1.0% of the last 10 s",
         "pressure figures": str(tmp_path / "proc/pressure/memory"),
-        "pressure trigger": "not tried on a recorded tree",
         "cgroup version": "v1",
     }
     assert PRESSURE.format("1.00") == (tmp_path / "proc/pressure/memory").read_text()
-
-
-def test_a_trigger_on_nothing_is_refused(tmp_path):
-    assert not grants_pressure_trigger(str(tmp_path / "none"))
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts descriptors in /proc/self/fd")
@@ -350,7 +390,7 @@ def test_this_machine_is_read():
     assert 0 < reading.available_bytes <= reading.limit_bytes
     assert 0.0 <= reading.stall <= 1.0
     assert MIB < reading.process_bytes < reading.limit_bytes
-    assert set(describe_memory(memory)) >= {"limit", "source", "pressure trigger", "cgroup version"}
+    assert set(describe_memory(memory)) >= {"limit", "source", "working set", "headroom", "cgroup version"}
 
 
 def test_releasing_free_memory_never_fails():
@@ -372,41 +412,71 @@ def test_the_address_space_limit_binds():
     assert f"{2**31} RLIMIT_AS" == run(code)
 
 
-def _writable_cgroup_mount() -> tuple[str, str] | None:
-    """Root of a mount with a memory controller in which this user may make a group, and the name of its limit."""
-    for directory, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
-        probe = Path(directory, f"preheat-probe-{os.getpid()}")
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is read on Linux")
+def test_the_limit_of_private_memory_binds():
+    code = (
+        "import resource; from preheat._memory import SystemMemory; memory = SystemMemory(); memory();"
+        "resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31)); before = memory(); kept = b'x' * 100_000_000;"
+        "after = memory(); print(after.limit_bytes, after.source, after.used_bytes - before.used_bytes, sep='|')"
+    )
+    limit_bytes, source, grown = run(code).split("|")
+    assert (f"{2**31}", "RLIMIT_DATA") == (limit_bytes, source)
+    assert int(grown) == pytest.approx(100_000_000, rel=0.05)
+
+
+def _memory_cgroups() -> Iterator[tuple[Path, str]]:
+    """Directories in which a memory cgroup might be made, this process's own ones first, and the name of a limit."""
+    for version, limit in ((1, "memory.limit_in_bytes"), (2, "memory.max")):
+        place = discover_layout("/").own.get(version)
+        top = {1: "/sys/fs/cgroup/memory", 2: "/sys/fs/cgroup"}[version]
+        yield from ((Path(directory), limit) for directory in (place and place.directory, top) if directory)
+
+
+@pytest.fixture
+def limited_cgroup() -> Iterator[tuple[Path, str]]:
+    """A real memory cgroup limited to 256 MiB, and the name of its limit; skips if none can be made."""
+    for parent, limit in _memory_cgroups() if sys.platform == "linux" else ():
+        group = parent / f"preheat-test-{os.getpid()}"
         try:
-            probe.mkdir()
+            group.mkdir()
         except OSError:
             continue
-        has_limit = (probe / limit).exists()
-        probe.rmdir()
-        if has_limit:
-            return directory, limit
-    return None
+        try:
+            if (group / limit).exists():
+                (group / limit).write_text(str(256 * MIB))
+                yield group, limit
+                return
+        finally:
+            group.rmdir()
+    pytest.skip("no real memory cgroup can be made here: neither of v1 nor v2; only the rlimit runs are live")
 
 
-def test_the_limit_of_a_real_cgroup_is_read():
-    place = _writable_cgroup_mount() if sys.platform == "linux" else None
-    if place is None:
-        pytest.skip("no memory controller in which a cgroup can be made")
-    group, limit = Path(place[0], f"preheat-test-{os.getpid()}"), place[1]
-    group.mkdir()
-    try:
-        (group / limit).write_text(str(256 * MIB))
-        code = (
-            "import os; from preheat._memory import SystemMemory; memory = SystemMemory(); memory();"
-            f"open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()));"
-            "reading = SystemMemory()(); kept = b'x' * 100_000_000; later = SystemMemory()();"
-            "print(reading.limit_bytes, reading.source, later.used_bytes - reading.used_bytes, sep='|')"
-        )
-        limit_bytes, source, grown = run(code).split("|")
-    finally:
-        group.rmdir()
+def test_the_limit_of_a_real_cgroup_is_read(limited_cgroup):
+    group, limit = limited_cgroup
+    code = (
+        "import os; from preheat._memory import SystemMemory; memory = SystemMemory(); memory();"
+        f"open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()));"
+        "reading = SystemMemory()(); kept = b'x' * 100_000_000; later = SystemMemory()();"
+        "print(reading.limit_bytes, reading.source, later.used_bytes - reading.used_bytes, sep='|')"
+    )
+    limit_bytes, source, grown = run(code).split("|")
     assert str(256 * MIB) == limit_bytes
     assert f"/{group.name} {limit}" in source
     assert int(grown) == pytest.approx(100_000_000, rel=0.05)
+
+
+def test_page_cache_in_a_real_cgroup_is_no_working_set(limited_cgroup, tmp_path):
+    group, _ = limited_cgroup
+    code = (
+        "import os; from preheat._memory import SystemMemory;"
+        f"open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()));"
+        f"before = SystemMemory()(); file = open({str(tmp_path / 'file')!r}, 'wb+'); file.write(bytes(100_000_000));"
+        "file.flush(); os.fsync(file.fileno()); after = SystemMemory()();"
+        "print(after.used_bytes - before.used_bytes, before.available_bytes - after.available_bytes, sep='|')"
+    )
+    used, taken = map(int, run(code).split("|"))
+    assert used > 90_000_000
+    assert taken < 20_000_000
 
 
 def _after(memory: SystemMemory, clock: Clock, seconds: float) -> MemoryReading:
