@@ -32,7 +32,7 @@ def reading(available_bytes: int = 4 * GIB, limit_bytes: int = 8 * GIB, process_
 
 
 def budget(granted_bytes: int) -> MemoryBudget:
-    return MemoryBudget(granted_bytes, 0, MemoryPressureLevel.LOW, None, "a test")
+    return MemoryBudget(granted_bytes, 0, 0, MemoryPressureLevel.LOW, None, "a test")
 
 
 def ref(name: str) -> ItemRef:

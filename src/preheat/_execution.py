@@ -2,10 +2,11 @@
 
 It knows no clock, thread or cache: every event carries its time, and what it decides is returned for a performer to
 do.  Rules: a phase starts when the one before has ended; within a phase an item starts once everything that it
-needs is resident; never more batches in flight than the limit; bytes loaded and reserved never exceed the budget;
-each item ends in exactly one status.
+needs is resident; never more batches in flight than the limit, half of it at MODERATE pressure and none from HIGH
+on; nothing starts that the guard does not admit, so bytes loaded and reserved never exceed the budget; CRITICAL
+pressure undoes what was loaded, newest first; each item ends in exactly one status.
 
-    Start, Ended, PressureChanged, Cancel, Tick  ->  Load, RollBack, WakeAt, Finish
+    Start, Ended, MemoryRead, Cancel, Tick  ->  Load, RollBack, WakeAt, Finish
 
 Failed items are tried again after a random wait that is capped and doubles with each attempt (Brooker, "Exponential
 Backoff And Jitter", AWS Architecture Blog, 2015: "full jitter").
@@ -15,15 +16,23 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple, overload
 
-from preheat._model import ItemResult, ItemStatus, MemoryPressureLevel
+from preheat._guard import KNOWN_AFTER, Group, Guard
+from preheat._model import STATUS_CODE, ItemResult, ItemStatus, MemoryPressureLevel, MemoryReading
 
 MAX_ATTEMPTS = 3
 BACKOFF_BASE_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 30.0
+MAX_BLOCKED_SECONDS = 5.0
+"""How long the next item waits for memory that it needs before it is rejected."""
+
+BLOCKED_READING_SECONDS = 0.05
 
 _RESIDENT_NOW = frozenset({ItemStatus.LOADED, ItemStatus.RESIDENT})
 
@@ -35,11 +44,15 @@ class Start(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A batch has been tried: the results of `positions`, in their order."""
+    """A batch has been tried: the results of `positions`, in their order; None where a load was not begun.
+
+    `peak_bytes` is what the process grew by at the most while nothing else was loaded; 0 if that is not known.
+    """
 
     at: float
     positions: Sequence[int]
-    results: Sequence[ItemResult]
+    results: Sequence[ItemResult | None]
+    peak_bytes: int = 0
 
 
 class RolledBack(NamedTuple):
@@ -50,11 +63,12 @@ class RolledBack(NamedTuple):
     released_bytes: Sequence[int]
 
 
-class PressureChanged(NamedTuple):
-    """Memory pressure has a new level."""
+class MemoryRead(NamedTuple):
+    """Memory has been read, and means this level of pressure; no reading where only the level is known."""
 
     at: float
     level: MemoryPressureLevel
+    reading: MemoryReading | None = None
 
 
 class Cancel(NamedTuple):
@@ -70,9 +84,15 @@ class Tick(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Load these items of one cache, as one batch."""
+    """Load these items of one cache, as one batch.
+
+    Each may become as large as was reserved for it, and together they may take `spare_bytes` more; None while
+    nothing is known of memory.
+    """
 
     positions: tuple[int, ...]
+    reserved_bytes: tuple[int, ...] = ()
+    spare_bytes: int | None = None
 
 
 class RollBack(NamedTuple):
@@ -93,7 +113,7 @@ class Finish(NamedTuple):
     stopped: str | None
 
 
-Event = Start | Ended | RolledBack | PressureChanged | Cancel | Tick
+Event = Start | Ended | RolledBack | MemoryRead | Cancel | Tick
 Instruction = Load | RollBack | WakeAt | Finish
 
 
@@ -106,9 +126,12 @@ class Execution:
         phase: (n,) phase of each item, not decreasing.
         needs: For items with dependencies in the plan, their positions.
         budget_bytes: What loaded and reserved bytes may add up to.
+        reserve_bytes: Memory that no load may touch.
+        kinds: (n,) kind of each item within its cache; by default all are alike.
         concurrency_limit: Batches in flight at the same time.
         batch_size: Items in a batch at most.
         phase_delay_seconds: Pause between two phases.
+        known_after: Real sizes of a cache that are asked for before its loads run side by side.
         seed: Seed of the back-off's jitter.
         describe: Names an item, for reasons that speak of another one.
     """
@@ -123,12 +146,14 @@ class Execution:
         budget_bytes: int,
         concurrency_limit: int,
         batch_size: int,
+        reserve_bytes: int = 0,
+        kinds: Sequence[str] = (),
         phase_delay_seconds: float = 0.0,
+        known_after: int = KNOWN_AFTER,
         seed: int = 0,
         describe: Callable[[int], str] = str,
     ) -> None:
-        self.results: list[ItemResult | None] = [None] * len(caches)
-        self.loaded_bytes = 0
+        self.results = Outcomes(len(caches))
         self.attempts = 0
         self.done = 0
         self.phase = -1
@@ -136,28 +161,33 @@ class Execution:
         self.stopped: str | None = None
         self.phase_started: dict[int, float] = {}
         self.phase_ended: dict[int, float] = {}
-        self._caches, self._sizes, self._phases = caches, size_bytes, phase
-        self._budget_bytes, self._limit, self._batch_size = budget_bytes, concurrency_limit, batch_size
+        self._caches, self._phases = caches, phase
+        self._limit, self._batch_size = concurrency_limit, batch_size
+        groups, group = _group(caches, kinds or [""] * len(caches))
+        self.guard = Guard(
+            size_bytes, group, groups, budget_bytes=budget_bytes, reserve_bytes=reserve_bytes, known_after=known_after
+        )
         self._phase_delay_seconds = phase_delay_seconds
         self._jitter = random.Random(seed)
         self._missing = {item: set(needed) for item, needed in needs.items() if needed}
         self._dependants = _reverse(needs)
         self._ready: dict[str, list[int]] = {}
         self._retries: list[tuple[float, int]] = []
-        self._tries: dict[int, int] = {}
+        self._tries = bytearray(len(caches))
         self._describe = describe
-        self._in_flight: dict[int, int] = {}
-        self.reserved_bytes = 0
+        self._in_flight: dict[str, int] = dict.fromkeys(caches, 0)
+        self._flying: set[int] = set()
         self._batches = 0
-        self._members: list[list[int]] = _by_phase(phase)
+        self._members = _by_phase(phase)
         self._left = [len(members) for members in self._members]
-        self._loaded_order: list[int] = []
+        self._loaded_order = array("q")
         self._next_phase_at = 0.0
         self._paused_since: float | None = None
+        self._blocked_since: float | None = None
         self._oversized: dict[int, ItemResult] = {}
         self._undoing = 0
         self._must_undo = False
-        self._finished = False
+        self._has_begun = self._finished = False
 
     def handle(self, event: Event) -> list[Instruction]:
         """Take `event` into account and return what is to be done now.  After `Finish` nothing ever is."""
@@ -169,35 +199,62 @@ class Execution:
                 undo = self._end_batch(event)
             case RolledBack():
                 self._end_rollback(event)
-            case PressureChanged():
-                self._change_pressure(event)
+            case MemoryRead():
+                self._note_memory(event)
             case Cancel():
                 self._stop("cancelled")
-        return [*undo, *self._advance(event.at)]
+            case Start():
+                self._has_begun = True
+        return [*undo, *self._advance(event.at)] if self._has_begun or self.stopped is not None else []
 
     # -------------------------------------------------------------------------------------------- events
 
     def _end_batch(self, event: Ended) -> list[Instruction]:
         self._batches -= 1
+        self._in_flight[self._caches[event.positions[0]]] -= 1
+        self._learn(event)
         oversized: list[int] = []
         for item, result in zip(event.positions, event.results, strict=True):
-            self.reserved_bytes -= self._in_flight.pop(item)
+            self.guard.release(item)
+            self._flying.discard(item)
+            if result is None:
+                self._put_back(item)
+                continue
+            if result.status is ItemStatus.TOO_LARGE:
+                self.guard.refused(item)
             if result.status is ItemStatus.FAILED and self._try_again(item, event.at):
                 continue
-            if result.status is ItemStatus.LOADED:
-                if self.loaded_bytes + self.reserved_bytes + result.size_bytes > self._budget_bytes:
-                    self._oversized[item] = result
-                    oversized.append(item)
-                    continue
-                self._count_loaded(item, result)
-            self._end(item, result)
+            if result.status is ItemStatus.LOADED and not self.guard.fits(result.size_bytes):
+                self._oversized[item] = result
+                oversized.append(item)
+            else:
+                if result.status is ItemStatus.LOADED:
+                    self._count_loaded(item, result)
+                self._end(item, result)
         return self._undo(oversized)
+
+    def _learn(self, event: Ended) -> None:
+        loaded = [
+            (item, result.size_bytes)
+            for item, result in zip(event.positions, event.results, strict=True)
+            if result is not None and result.status is ItemStatus.LOADED
+        ]
+        if loaded:
+            self.guard.learn([item for item, _ in loaded], [size for _, size in loaded], event.peak_bytes)
+
+    def _put_back(self, item: int) -> None:
+        self._tries[item] -= 1
+        self.attempts -= 1
+        if self.stopped is not None:
+            self._end(item, ItemResult(ItemStatus.SKIPPED, reason=_NOT_STARTED.format(self.stopped)))
+        else:
+            self._make_ready(item)
 
     def _count_loaded(self, item: int, result: ItemResult) -> None:
         self._loaded_order.append(item)
-        self.loaded_bytes += result.size_bytes
+        self.guard.keep(result.size_bytes)
 
-    def _undo(self, items: list[int]) -> list[Instruction]:
+    def _undo(self, items: Sequence[int]) -> list[Instruction]:
         if not items:
             return []
         self._undoing += 1
@@ -210,9 +267,9 @@ class Execution:
                 self._settle_oversized(item, self._oversized.pop(item), released)
             elif released:
                 result = self.results[item] or _NO_ROOM
-                self.loaded_bytes -= result.size_bytes
+                self.guard.drop(result.size_bytes)
                 reason = "memory pressure became critical"
-                self.results[item] = ItemResult(ItemStatus.ROLLED_BACK, 0, result.seconds, reason)
+                self.results[item] = ItemResult(ItemStatus.ROLLED_BACK, reason=reason)
 
     def _settle_oversized(self, item: int, result: ItemResult, released: int) -> None:
         if released:
@@ -221,10 +278,12 @@ class Execution:
             self._count_loaded(item, result)
             self._end(item, result)
 
-    def _change_pressure(self, event: PressureChanged) -> None:
+    def _note_memory(self, event: MemoryRead) -> None:
+        if event.reading is not None:
+            self.guard.note(event.at, event.reading)
         self.pressure = event.level
-        paused = event.level >= MemoryPressureLevel.HIGH
-        if not paused:
+        falling = self.pressure == MemoryPressureLevel.MODERATE and self.guard.is_falling
+        if self.pressure < MemoryPressureLevel.HIGH and not falling:
             self._paused_since = None
         elif self._paused_since is None:
             self._paused_since = event.at
@@ -232,12 +291,18 @@ class Execution:
             self._must_undo = True
             self._stop("pressure")
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing starts: pressure is HIGH, or MODERATE with headroom still falling."""
+        return self._paused_since is not None
+
     def _stop(self, why: str) -> None:
         if self.stopped is None:
             self.stopped = why
-            for item, result in enumerate(self.results):
-                if result is None and item not in self._in_flight and item not in self._oversized:
-                    self._end(item, ItemResult(ItemStatus.SKIPPED, reason=f"not started: the run was stopped ({why})"))
+            not_started = ItemResult(ItemStatus.SKIPPED, reason=_NOT_STARTED.format(why))
+            for item in range(len(self.results)):
+                if self.results.is_open(item) and item not in self._flying and item not in self._oversized:
+                    self._end(item, not_started)
             self._ready.clear()
             self._retries.clear()
 
@@ -255,7 +320,7 @@ class Execution:
         ending = [(item, result)]
         while ending:
             ended, outcome = ending.pop()
-            if self.results[ended] is not None:
+            if not self.results.is_open(ended):
                 continue
             self.results[ended] = outcome
             self.done += 1
@@ -270,7 +335,7 @@ class Execution:
     def _satisfy(self, item: int, needed: int) -> None:
         missing = self._missing[item]
         missing.discard(needed)
-        if not missing and self._phases[item] == self.phase and self.results[item] is None:
+        if not missing and self._phases[item] == self.phase and self.results.is_open(item):
             self._make_ready(item)
 
     def _make_ready(self, item: int) -> None:
@@ -294,7 +359,7 @@ class Execution:
         while entered != (self.phase, self.done):  # an item rejected at its start can be the last of its phase
             entered = (self.phase, self.done)
             self._enter_phases(at)
-            loads += self._start_batches()
+            loads += self._start_batches(at)
         return [*loads, *self._wait_or_finish(at)]
 
     def _enter_phases(self, at: float) -> None:
@@ -308,45 +373,76 @@ class Execution:
             self.phase += 1
             self.phase_started[self.phase] = at
             for item in self._members[self.phase]:
-                if self.results[item] is None and not self._missing.get(item):
+                if self.results.is_open(item) and not self._missing.get(item):
                     self._make_ready(item)
 
-    def _start_batches(self) -> list[Instruction]:
+    def _start_batches(self, at: float) -> list[Instruction]:
         limit = self._limit if self.pressure < MemoryPressureLevel.MODERATE else max(1, self._limit // 2)
         loads: list[Instruction] = []
         if self._oversized:  # their bytes are still there, beyond the budget
             return loads
-        while self._batches < limit and any(self._ready.values()):
-            batch = self._take_batch(limit)
+        while self._batches < limit and (cache := self._next_cache()) is not None:
+            done = self.done
+            batch = self._take_batch(cache, limit, at)
             if batch:
                 self._batches += 1
+                self._in_flight[cache] += 1
                 self.attempts += len(batch)
-                loads.append(Load(tuple(batch)))
-            elif self._batches:
+                self._blocked_since = None
+                spare_bytes = self.guard.spare_bytes(self.guard.sharers(batch[0], self._limit))
+                reserved = () if spare_bytes is None else self.guard.reserved_for(batch)
+                loads.append(Load(tuple(batch), reserved, spare_bytes))
+            elif self._batches or done == self.done:  # it waits; had it been rejected, the next one would be looked at
                 break
         return loads
 
-    def _take_batch(self, limit: int) -> list[int]:
-        """The next items of the cache whose turn it is; none if the first must wait for room or was rejected."""
-        heap = min((heap for heap in self._ready.values() if heap), key=lambda heap: heap[0])
+    def _next_cache(self) -> str | None:
+        """The cache whose turn it is; one of which too little is known waits for what it has in flight."""
+        ready = (
+            (heap[0], cache)
+            for cache, heap in self._ready.items()
+            if heap and (not self._in_flight[cache] or self.guard.is_known(heap[0]))
+        )
+        return min(ready, default=(0, None))[1]
+
+    def _take_batch(self, cache: str, limit: int, at: float) -> list[int]:
+        """The next items of `cache`; none if the first must wait for room or was rejected."""
+        heap = self._ready[cache]
         fair = -(-sum(map(len, self._ready.values())) // limit)
+        most = min(self._batch_size, fair) if self.guard.is_known(heap[0]) else 1
         batch: list[int] = []
-        while heap and len(batch) < min(self._batch_size, fair):
-            size = self._sizes[heap[0]]
-            if self.loaded_bytes + self.reserved_bytes + size > self._budget_bytes:
-                if not batch and not self._in_flight:
-                    self._end(heapq.heappop(heap), _NO_ROOM)
-                break
+        while heap and len(batch) < most:
+            if not self.guard.admits(heap[0]):
+                if batch or self._flying or not self._admits_alone(heap, at):
+                    break
+                most = 1
             item = heapq.heappop(heap)
-            self._in_flight[item] = size
-            self.reserved_bytes += size
-            self._tries[item] = self._tries.get(item, 0) + 1
+            self.guard.reserve(item)
+            self._flying.add(item)
+            self._tries[item] += 1
             batch.append(item)
         return batch
+
+    def _admits_alone(self, heap: list[int], at: float) -> bool:
+        """Whether the next item may start while nothing else is in flight; if it never will, it is rejected."""
+        item = heap[0]
+        if not self.guard.fits_budget(item):
+            self._end(heapq.heappop(heap), _NO_ROOM)
+            return False
+        if self.guard.fits_memory(item):
+            return True
+        if self._blocked_since is None:
+            self._blocked_since = at
+        if at - self._blocked_since >= MAX_BLOCKED_SECONDS:
+            self._end(heapq.heappop(heap), _NO_MEMORY)
+            self._blocked_since = at - MAX_BLOCKED_SECONDS  # the next one has waited with it
+        return False
 
     def _wait_or_finish(self, at: float) -> list[Instruction]:
         if self.done == len(self.results) and not self._batches and not self._undoing:
             return self._finish()
+        if self._blocked_since is not None:
+            return [WakeAt(at + BLOCKED_READING_SECONDS)]
         if self._retries:
             return [WakeAt(self._retries[0][0])]
         if not self._batches and at < self._next_phase_at:
@@ -355,7 +451,7 @@ class Execution:
 
     def _wind_up(self, at: float) -> list[Instruction]:
         if self._must_undo and self._loaded_order:  # at once: a slow load in flight must not delay the release
-            loaded, self._loaded_order = self._loaded_order, []
+            loaded, self._loaded_order = self._loaded_order, array("q")
             return self._undo(loaded)
         if self._batches or self._undoing:
             return []
@@ -367,7 +463,102 @@ class Execution:
         return [Finish(self.stopped)]
 
 
+class Outcomes(Sequence[ItemResult | None]):
+    """How each item ended so far; None where it has not.  The seconds are not kept.
+
+    Columns, made before the run: an object per item, made between the values that are loaded, would pin the memory
+    around it when they are dropped.
+    """
+
+    __slots__ = ("_codes", "_numbers", "_reasons", "_sizes", "_texts")
+
+    def __init__(self, length: int) -> None:
+        self._codes = array("b", [-1]) * length
+        self._sizes = array("q", [0]) * length
+        self._reasons = array("l", [0]) * length
+        self._texts = [""]
+        self._numbers = {"": 0}
+
+    @property
+    def reasons(self) -> Reasons:
+        """The reasons of those that have one."""
+        return Reasons(self._reasons, self._texts)
+
+    @property
+    def codes(self) -> memoryview:
+        """Indices into `ItemStatus` by definition order, -1 where an item has not ended."""
+        return memoryview(self._codes)
+
+    @property
+    def sizes(self) -> memoryview:
+        """What the caches account for each item, in bytes; 0 unless it is LOADED."""
+        return memoryview(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    @overload
+    def __getitem__(self, item: int) -> ItemResult | None: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[ItemResult | None]: ...
+    def __getitem__(self, item: int | slice) -> ItemResult | list[ItemResult | None] | None:
+        if isinstance(item, slice):
+            return [self[n] for n in range(len(self))[item]]
+        code = self._codes[item]
+        return (
+            None if code < 0 else ItemResult(_STATUSES[code], self._sizes[item], 0.0, self._texts[self._reasons[item]])
+        )
+
+    def __setitem__(self, item: int, result: ItemResult) -> None:
+        self._codes[item] = STATUS_CODE[result.status]
+        self._sizes[item] = result.size_bytes if result.status is ItemStatus.LOADED else 0
+        number = self._numbers.get(result.reason)
+        if number is None:
+            number = self._numbers[result.reason] = len(self._texts)
+            self._texts.append(result.reason)
+        self._reasons[item] = number
+
+    def is_open(self, item: int) -> bool:
+        """Whether `item` has not ended."""
+        return self._codes[item] < 0
+
+
+class Reasons(Mapping[int, str]):
+    """Why items ended as they did, by item; those without a reason are absent.  Each text is there once."""
+
+    __slots__ = ("_numbers", "_texts")
+
+    def __init__(self, numbers: Sequence[int], texts: Sequence[str]) -> None:
+        self._numbers, self._texts = numbers, texts
+
+    def __getitem__(self, item: int) -> str:
+        if not 0 <= item < len(self._numbers) or not self._numbers[item]:
+            raise KeyError(item)
+        return self._texts[self._numbers[item]]
+
+    def __iter__(self) -> Iterator[int]:
+        return (item for item, number in enumerate(self._numbers) if number)
+
+    def __len__(self) -> int:
+        return sum(map(bool, self._numbers))
+
+    def __repr__(self) -> str:
+        return f"Reasons({dict(self)})"
+
+
+_STATUSES = tuple(ItemStatus)
+
+
+_NOT_STARTED = "not started: the run was stopped ({})"
 _NO_ROOM = ItemResult(ItemStatus.REJECTED, reason="larger than what is left of the budget")
+_NO_MEMORY = ItemResult(ItemStatus.REJECTED, reason="larger than the memory that was left for it")
+
+
+def _group(caches: Sequence[str], kinds: Sequence[str]) -> tuple[list[Group], list[int]]:
+    """The distinct pairs of cache and kind, and which of them each item is of."""
+    codes: dict[tuple[str, str], int] = {}
+    group = [codes.setdefault(pair, len(codes)) for pair in zip(caches, kinds, strict=True)]
+    return [Group(*pair) for pair in codes], group
 
 
 def _reverse(needs: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
@@ -378,9 +569,7 @@ def _reverse(needs: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
     return dependants
 
 
-def _by_phase(phase: Iterable[int]) -> list[list[int]]:
-    members: list[list[int]] = []
-    for item, p in enumerate(phase):
-        members.extend([] for _ in range(p + 1 - len(members)))
-        members[p].append(item)
-    return members
+def _by_phase(phase: Sequence[int]) -> list[range]:
+    """The items of each phase; phases are not decreasing."""
+    starts = [bisect_left(phase, p) for p in range(phase[-1] + 2)] if len(phase) else []
+    return [range(start, stop) for start, stop in pairwise(starts)]

@@ -15,6 +15,7 @@ from typing import Any
 from preheat._history import HistoryBuilder
 from preheat._measure import TrafficWindow, with_uplift
 from preheat._model import AccessBatch, History, WarmupPlan, WarmupReport
+from preheat._plan.sizes import Corrections, corrections_as_rows, corrections_from_rows, learn_corrections
 from preheat._record import AccessRecorder
 from preheat._store import SqliteStore
 from preheat._summary import report_summary
@@ -27,7 +28,10 @@ DRAIN_SECONDS = 0.25
 
 
 class Ledger:
-    """History and reports, folded in a background thread and saved at most every `flush_seconds`."""
+    """History and reports, folded in a background thread and saved at most every `flush_seconds`.
+
+    `corrections` is what runs taught of the sizes of items, this process's and those before it.
+    """
 
     def __init__(
         self, folder: str | os.PathLike[str], *, max_items: int, flush_seconds: float, clock: Clock = time.time
@@ -40,6 +44,7 @@ class Ledger:
         self._store = self._open(folder)
         self._builder = HistoryBuilder(self._load(), max_items=max_items)
         self._saved_at, self._dirty, self._closed = clock(), False, False
+        self.corrections: Corrections = self._kept_corrections()
         self._report: WarmupReport | None = None
         self._started_at = 0.0
         self._window: TrafficWindow | None = None
@@ -68,6 +73,7 @@ class Ledger:
         """The run begun last has ended with `report`: keep it, and what it wins from now on."""
         with self._busy:
             self._report, self._dirty = report, True
+            self.corrections = learn_corrections(self.corrections, report.sizes)
         self.flush()
 
     def last_report(self) -> dict[str, Any] | None:
@@ -102,7 +108,8 @@ class Ledger:
         try:
             self._store.save(history)
             if report is not None:
-                self._store.save_report(started_at, report_summary(report))
+                corrections = {"corrections": corrections_as_rows(self.corrections)}
+                self._store.save_report(started_at, report_summary(report) | corrections)
             self.fault = self._store.notice
         except StoreError as error:
             self._note(error)
@@ -155,6 +162,10 @@ class Ledger:
         except StoreError as error:
             self._note(error)
             return None
+
+    def _kept_corrections(self) -> Corrections:
+        kept = self.reports(1)
+        return corrections_from_rows(kept[0].get("corrections")) if kept else {}
 
     def _note(self, error: StoreError) -> None:
         if self.fault != str(error):

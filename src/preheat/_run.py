@@ -2,22 +2,28 @@
 
 Synchronous caches are loaded in a pool of threads, a batch at a time; coroutine caches on the loop.  Memory is read
 before every decision, but not more often than each 20 ms, because a process that allocates dies faster than any
-notification arrives.
+notification arrives; and by a watch beside the loop, for the times in which nothing has to be decided.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from array import array
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral
-from typing import Any
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
+from preheat._attempt import Allowance, load_async, load_batch, settle, undo_batch, undo_of
+from preheat._collector import calm_collector
+from preheat._events import MemoryLog
 from preheat._execution import (
     Cancel,
     Ended,
@@ -26,35 +32,47 @@ from preheat._execution import (
     Finish,
     Instruction,
     Load,
-    PressureChanged,
+    MemoryRead,
     RollBack,
     RolledBack,
     Start,
     Tick,
     WakeAt,
 )
+from preheat._limit import limited_to
 from preheat._model import (
     PHASES,
     STATUS_CODE,
     ItemResult,
     ItemStatus,
+    MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
-    WarmupItem,
     WarmupPlan,
     WarmupProgress,
     WarmupReport,
 )
 from preheat._plan.ordering import resolve_needs
-from preheat.abc import Clock, LoadsInBulk, MemoryMonitor, PressureCallback, UndoesWarmup, WarmableCache
+from preheat.abc import Clock, PressureCallback, ReportsMemory, TellsKinds, WarmableCache
 
 logger = logging.getLogger("preheat")
 
 READING_SECONDS = 0.02
 PROGRESS_SECONDS = 0.1
 
-PressureRule = Callable[[MemoryReading, MemoryPressureLevel], MemoryPressureLevel]
 ProgressCallback = Callable[[WarmupProgress], None]
+
+
+class Watch(Protocol):
+    """What a run needs of a memory watch."""
+
+    def read(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
+        """Read memory now, and what it means."""
+        ...
+
+    def subscribe(self, tell: PressureCallback, *, interval_seconds: float) -> Callable[[], None]:
+        """Hear of every change of level from now on; returns what ends that."""
+        ...
 
 
 class Run:
@@ -65,37 +83,45 @@ class Run:
         plan: WarmupPlan,
         caches: Mapping[str, WarmableCache],
         *,
-        memory: MemoryMonitor,
-        pressure_rule: PressureRule,
+        watch: Watch,
         concurrency_limit: int,
         batch_size: int,
         release_memory: Callable[[], None] = lambda: None,
         phase_delay_seconds: float = 0.0,
         on_progress: ProgressCallback | None = None,
-        on_pressure: PressureCallback | None = None,
+        memory_log: MemoryLog | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.plan = plan
-        self._caches, self._memory, self._rule, self._clock = caches, memory, pressure_rule, clock
-        self._on_progress, self._on_pressure, self._release_memory = on_progress, on_pressure, release_memory
+        self._caches, self._watch, self._clock = caches, watch, clock
+        self._on_progress, self._release_memory = on_progress, release_memory
+        self._memory_log = memory_log or MemoryLog()
         self._items = items = plan.candidates.take(plan.order)
-        phase = np.repeat(np.arange(len(plan.chosen)), [len(rows) for rows in plan.chosen])
+        names = [items.caches[code] for code in items.cache.tolist()]
+        phase = np.repeat(np.arange(len(plan.chosen), dtype=np.int8), [len(rows) for rows in plan.chosen])
+        kind_of = {name: cache.kind_of for name, cache in caches.items() if isinstance(cache, TellsKinds)}
+        self._reporting = {name for name, cache in caches.items() if isinstance(cache, ReportsMemory)}
         self._execution = Execution(
-            [items.caches[code] for code in items.cache.tolist()],
-            items.size_bytes.tolist(),
-            phase.tolist(),
+            names,
+            array("q", items.size_bytes.tobytes()),
+            array("b", phase.tobytes()),
             resolve_needs(items),
             budget_bytes=plan.budget.granted_bytes,
+            reserve_bytes=plan.budget.reserve_bytes,
+            kinds=[kind_of[name](key) if name in kind_of else "" for name, key in zip(names, items.keys, strict=True)]
+            if kind_of
+            else (),
             concurrency_limit=concurrency_limit,
             batch_size=batch_size,
             phase_delay_seconds=phase_delay_seconds,
             seed=plan.seed,
             describe=lambda n: str(items.ref(n)),
         )
-        self._threads = concurrency_limit
+        self._threads = concurrency_limit + 1  # one is always there to undo, whatever the loads are waiting for
         self._level = MemoryPressureLevel.LOW
+        self._was_held = self._is_short = False
         self._broken: BaseException | None = None
-        self._last: MemoryReading | None = None
+        self._read_at = -float("inf")
         self._before: MemoryReading | None = None
         self._peak: MemoryReading | None = None
         self._begun = self._shown = 0.0
@@ -103,6 +129,9 @@ class Run:
         self._running_on: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._loads_begun = self._loads_ended = 0
+        self._rolled_back_bytes = 0
+        self._before_undoing: MemoryReading | None = None
 
     def progress(self) -> WarmupProgress:
         """The run as it stands."""
@@ -111,7 +140,7 @@ class Run:
             phase=PHASES[min(max(state.phase, 0), len(PHASES) - 1)],
             done=state.done,
             total=len(state.results),
-            loaded_bytes=state.loaded_bytes,
+            loaded_bytes=state.guard.loaded_bytes,
             budget_bytes=self.plan.budget.granted_bytes,
             pressure=self._level,
             elapsed_seconds=self._clock() - self._begun if self._begun else 0.0,
@@ -119,34 +148,38 @@ class Run:
 
     def cancel(self) -> None:
         """Ask the run to end; what is in flight is awaited.  From any thread; outside of a run without effect."""
-        loop = self._running_on
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._events.put_nowait, Cancel(self._clock()))
+        self._post(Cancel(self._clock()))
 
     async def perform(self) -> WarmupReport:
         """Run to the end and report.  Item failures are rows of the report; cancellation passes through."""
         self._running_on = asyncio.get_running_loop()
         self._begun = self._clock()
-        self._before = self._read()
+        self._before = self._read()[1]  # its pressure counts when the loop reads again, at once
+        first_event = self._memory_log.mark()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="preheat-load")
+        stop_watching = self._watch.subscribe(self._wake_up, interval_seconds=READING_SECONDS)
         try:
-            stopped = await self._loop(pool)
-            await asyncio.get_running_loop().run_in_executor(pool, self._release_memory)  # what loading left behind
+            with calm_collector():
+                stopped = await self._loop(pool)
+            await asyncio.get_running_loop().run_in_executor(pool, self._clear_up)
         finally:
+            stop_watching()
             for task in self._tasks:
                 task.cancel()
             pool.shutdown(wait=False, cancel_futures=True)
         self._show(force=True)
-        return self._report(stopped)
+        return self._report(stopped, first_event)
 
     async def _loop(self, pool: ThreadPoolExecutor) -> str | None:
         event: Event = Start(self._clock())
         while True:
-            for happened in (*self._pressure_event(), event):
+            for happened in (*self._memory_events(), event):
                 for instruction in self._execution.handle(happened):
                     if isinstance(instruction, Finish):
+                        self._note_end(instruction.stopped)
                         return instruction.stopped
                     self._obey(instruction, pool)
+            self._note_hold()
             self._show()
             event = await self._next_event()
             if self._broken is not None:
@@ -168,12 +201,12 @@ class Run:
 
     def _obey(self, instruction: Instruction, pool: ThreadPoolExecutor) -> None:
         match instruction:
-            case Load(positions):
-                self._spawn(self._load(positions, pool))
-            case RollBack(positions):
-                self._spawn(self._roll_back(positions, pool))
-            case WakeAt(at):
-                self._wake_at = at
+            case Load():
+                self._spawn(self._load(instruction, pool))
+            case RollBack():
+                self._spawn(self._roll_back(instruction.positions, pool))
+            case WakeAt():
+                self._wake_at = instruction.at
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -186,56 +219,127 @@ class Run:
             self._broken = task.exception()
             self._events.put_nowait(Tick(self._clock()))
 
-    async def _load(self, positions: tuple[int, ...], pool: ThreadPoolExecutor) -> None:
-        items = [self._items[n] for n in positions]
+    async def _load(self, load: Load, pool: ThreadPoolExecutor) -> None:
+        items = [self._items[n] for n in load.positions]
         cache = self._caches[items[0].ref.cache]
+        allowance = Allowance(load.reserved_bytes, load.spare_bytes)
+        growth = self._measure_growth(is_asked=not self._execution.guard.is_known(load.positions[0]))
         if inspect.iscoroutinefunction(cache.warmup_item):
-            results = [await _load_async(cache, item) for item in items]
+            results = await load_async(cache, items, allowance, self._may_begin)
         else:
-            begun = await asyncio.get_running_loop().run_in_executor(pool, _load_batch, cache, items)
-            results = [await _end_load(item, result) for item, result in zip(items, begun, strict=True)]
-        self._events.put_nowait(Ended(self._clock(), positions, results))
+            work = partial(load_batch, cache, items, allowance, self._may_begin)
+            begun = await asyncio.get_running_loop().run_in_executor(pool, work)
+            results = []
+            for n, (item, result) in enumerate(zip(items, begun, strict=True)):
+                with limited_to(allowance.of_one(n, 0)):
+                    results.append(await settle(item, result))
+        self._note_loads(cache, results)
+        self._events.put_nowait(Ended(self._clock(), load.positions, results, growth()))
+
+    def _measure_growth(self, *, is_asked: bool) -> Callable[[], int]:
+        """A function that tells by how much the process has grown at the most since now, in bytes.
+
+        0 where that is not known: another load went on meanwhile, or the process has been larger before.
+        """
+        is_alone = self._loads_begun == self._loads_ended
+        self._loads_begun += 1
+        number, peak_before = self._loads_begun, peak_process_bytes()
+        resident = self._read()[1] if is_asked and is_alone else None
+
+        def grown_bytes() -> int:
+            self._loads_ended += 1
+            if resident is None or number != self._loads_begun:
+                return 0
+            peak = peak_process_bytes()
+            return peak - resident.process_bytes if peak > peak_before else 0
+
+        return grown_bytes
 
     async def _roll_back(self, positions: tuple[int, ...], pool: ThreadPoolExecutor) -> None:
-        refs = [self._items.ref(n) for n in positions]
-        pairs = [(self._caches[ref.cache], ref.key) for ref in refs]
-        loop = asyncio.get_running_loop()
-        released = await loop.run_in_executor(pool, _undo_batch, pairs)
-        await loop.run_in_executor(pool, self._release_memory)
+        if self._before_undoing is None:
+            self._before_undoing = self._read()[1]
+        keys, codes = self._items.keys, self._items.cache
+        undo = [undo_of(self._caches[name]) for name in self._items.caches]
+        loads = ((undo[codes[n]], keys[n]) for n in positions)
+        work = partial(undo_batch, loads, self._release_memory, self._process_bytes)
+        released = await asyncio.get_running_loop().run_in_executor(pool, work)
+        self._rolled_back_bytes += sum(released)
+        self._note_undone(positions, released)
         self._events.put_nowait(RolledBack(self._clock(), positions, released))
+
+    def _clear_up(self) -> None:
+        """Give back what loading left behind; after a roll-back also the memory that garbage pins."""
+        if self._before_undoing is not None:
+            gc.collect()
+        self._release_memory()
 
     # -------------------------------------------------------------------------------------------- memory
 
-    def _pressure_event(self) -> list[Event]:
-        # the reading before the run counts too, or a run would begin under any pressure
-        is_fresh = self._last is not None and self._clock() - self._read_at < READING_SECONDS
-        reading = self._last if is_fresh else self._read()
-        if reading is None:
+    def _memory_events(self) -> list[Event]:
+        now = self._clock()
+        if now - self._read_at < READING_SECONDS:
             return []
-        level = self._rule(reading, self._level)
-        if level == self._level:
-            return []
-        self._level = level
-        self._tell_pressure(level, reading)
-        return [PressureChanged(self._clock(), level)]
+        self._read_at = now
+        level, reading = self._read()
+        if level != self._level:
+            self._note_pressure(reading, f"{self._level.name} -> {level.name}: {_ANSWERS[level]}")
+            self._level = level
+        return [MemoryRead(now, level, reading)]
 
-    def _tell_pressure(self, level: MemoryPressureLevel, reading: MemoryReading) -> None:
-        try:
-            if self._on_pressure is not None:
-                self._on_pressure(level, reading)
-        except Exception:
-            logger.exception("the pressure callback failed; the run goes on")
+    def _read(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
+        level, reading = self._watch.read()
+        if reading is not None and (self._peak is None or reading.process_bytes > self._peak.process_bytes):
+            self._peak = reading
+        return level, reading
 
-    def _read(self) -> MemoryReading | None:
-        self._read_at = self._clock()
-        try:
-            self._last = self._memory()
-        except Exception:
-            logger.exception("memory could not be read; the run goes on with the level it had")
-            return None
-        if self._peak is None or self._last.process_bytes > self._peak.process_bytes:
-            self._peak = self._last
-        return self._last
+    def _process_bytes(self) -> int:
+        reading = self._watch.read()[1]
+        return reading.process_bytes if reading is not None else 0
+
+    def _wake_up(self, level: MemoryPressureLevel, reading: MemoryReading) -> None:
+        """The level has changed: whoever noticed tells it here, from any thread."""
+        self._is_short = level >= MemoryPressureLevel.HIGH
+        self._read_at = -float("inf")
+        self._post(Tick(self._clock()))
+
+    def _may_begin(self) -> bool:
+        """Whether the next item of a batch in flight may be loaded; asked from any thread."""
+        return not self._is_short and self._execution.stopped is None
+
+    def _post(self, event: Event) -> None:
+        loop = self._running_on
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    # ------------------------------------------------------------------------------------ the memory log
+
+    def _note_pressure(self, reading: MemoryReading | None, cause: str) -> None:
+        available_bytes = reading.available_bytes if reading is not None else 0
+        self._memory_log.track("", MemoryEventKind.PRESSURE, available_bytes, cause)
+
+    def _note_hold(self) -> None:
+        held = self._execution.is_paused and self._level < MemoryPressureLevel.HIGH
+        if held != self._was_held:
+            self._was_held = held
+            self._note_pressure(self._read()[1], "others take memory: waits" if held else "goes on")
+
+    def _note_end(self, stopped: str | None) -> None:
+        if stopped is not None:
+            self._note_pressure(self._read()[1], f"the run was stopped: {stopped}")
+
+    def _note_loads(self, cache: WarmableCache, results: Collection[ItemResult | None]) -> None:
+        if cache.name in self._reporting:
+            return  # it has told it already
+        sizes = [r.size_bytes for r in results if r is not None and r.status is ItemStatus.LOADED]
+        if sizes:
+            self._memory_log.track(cache.name, MemoryEventKind.ALLOCATION, sum(sizes), "warm-up", len(sizes))
+
+    def _note_undone(self, positions: Sequence[int], released: Sequence[int]) -> None:
+        sizes, codes = np.array(released), self._items.cache[list(positions)]
+        for code, name in enumerate(self._items.caches):
+            mine = sizes[(codes == code) & (sizes > 0)]
+            if len(mine) and name not in self._reporting:
+                self._memory_log.track(name, MemoryEventKind.ROLLBACK, int(mine.sum()), "undone", len(mine))
 
     # ------------------------------------------------------------------------------------------ outcome
 
@@ -250,18 +354,17 @@ class Run:
             logger.exception("the progress callback failed and is not called again")
             self._on_progress = None
 
-    def _report(self, stopped: str | None) -> WarmupReport:
-        state = self._execution
-        results = [result or ItemResult(ItemStatus.SKIPPED) for result in state.results]
+    def _report(self, stopped: str | None, first_event: int) -> WarmupReport:
+        state, after = self._execution, self._read()[1]
         return WarmupReport(
             plan=self.plan,
-            status=np.array([STATUS_CODE[result.status] for result in results], np.int8),
-            loaded_bytes=np.array([r.size_bytes if r.status is ItemStatus.LOADED else 0 for r in results], np.int64),
-            reasons={n: result.reason for n, result in enumerate(results) if result.reason},
+            status=np.array(state.results.codes, np.int8),
+            loaded_bytes=np.array(state.results.sizes, np.int64),
+            reasons=state.results.reasons,
             stopped=stopped,
             before=self._before,
             peak=self._peak,
-            after=self._read(),
+            after=after,
             seconds=self._clock() - self._begun,
             phase_seconds={
                 PHASES[p]: state.phase_ended[p] - begun
@@ -269,7 +372,32 @@ class Run:
                 if p in state.phase_ended
             },
             attempts=state.attempts,
+            sizes=state.guard.learned(),
+            rolled_back_bytes=self._rolled_back_bytes,
+            released_bytes=_shrunk(self._before_undoing, after),
+            events=self._memory_log.events_after(first_event),
         )
+
+
+_ANSWERS = {
+    MemoryPressureLevel.LOW: "full speed",
+    MemoryPressureLevel.MODERATE: "half as many loads at a time",
+    MemoryPressureLevel.HIGH: "pauses",
+    MemoryPressureLevel.CRITICAL: "stops and undoes what nobody used",
+}
+
+
+def _shrunk(before: MemoryReading | None, after: MemoryReading | None) -> int | None:
+    return before.process_bytes - after.process_bytes if before is not None and after is not None else None
+
+
+def peak_process_bytes() -> int:
+    """The most memory that this process ever had resident; 0 where the system does not tell."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def report_without_running(plan: WarmupPlan, why: str) -> WarmupReport:
@@ -288,75 +416,3 @@ def report_without_running(plan: WarmupPlan, why: str) -> WarmupReport:
         phase_seconds={},
         attempts=0,
     )
-
-
-def _load_batch(cache: WarmableCache, items: Sequence[WarmupItem]) -> list[Any]:
-    if len(items) > 1 and isinstance(cache, LoadsInBulk):
-        try:
-            results = list(cache.warmup_items(items))
-        except _ITEM_ERRORS as error:  # one bad item may have failed them all: find out which
-            logger.debug("a batch of cache %r is loaded one by one", items[0].ref.cache, exc_info=error)
-        else:
-            if len(results) == len(items):
-                return results
-            wrong = f"warmup_items gave {len(results)} results for {len(items)} items"
-            return [ItemResult(ItemStatus.FAILED, reason=wrong) for _ in items]
-    return [_load_one(cache, item) for item in items]
-
-
-# A loader that awaited something which others cancelled raises CancelledError too; nobody cancelled the run by that.
-_ITEM_ERRORS = (Exception, asyncio.CancelledError)
-
-
-def _load_one(cache: WarmableCache, item: WarmupItem) -> Any:
-    try:
-        return cache.warmup_item(item)
-    except _ITEM_ERRORS as error:
-        return _failure(item, error)
-
-
-async def _load_async(cache: WarmableCache, item: WarmupItem) -> ItemResult:
-    try:
-        begun: Any = cache.warmup_item(item)
-    except Exception as error:
-        return _failure(item, error)
-    return await _end_load(item, begun)
-
-
-async def _end_load(item: WarmupItem, result: Any) -> ItemResult:
-    """What `warmup_item` gave for `item`, awaited if need be; anything but a usable result is a failure."""
-    try:
-        if inspect.isawaitable(result):
-            result = await result
-    except _ITEM_ERRORS as error:
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise
-        return _failure(item, error)
-    if not isinstance(result, ItemResult) or not isinstance(result.status, ItemStatus):
-        return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave a {type(result).__name__}, not an ItemResult")
-    if not isinstance(result.size_bytes, Integral) or result.size_bytes < 0:
-        return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave {result.size_bytes!r} as its size in bytes")
-    return result._replace(size_bytes=int(result.size_bytes), reason=_printable(result.reason))
-
-
-def _failure(item: WarmupItem, error: BaseException) -> ItemResult:
-    logger.debug("an item of cache %r could not be loaded", item.ref.cache, exc_info=error)
-    return ItemResult(ItemStatus.FAILED, reason=_printable(f"{type(error).__name__}: {error}"))
-
-
-def _printable(reason: object) -> str:
-    """`reason` without lone surrogates, say of a file name, which no report could be written with."""
-    return str(reason).encode("utf-8", "backslashreplace").decode()
-
-
-def _undo_batch(pairs: Sequence[tuple[WarmableCache, str]]) -> list[int]:
-    return [_undo_one(cache, key) for cache, key in pairs]
-
-
-def _undo_one(cache: WarmableCache, key: str) -> int:
-    try:
-        return cache.undo_warmup(key) if isinstance(cache, UndoesWarmup) else 0
-    except Exception:
-        logger.exception("an item of cache %r could not be undone", cache.name)
-        return 0

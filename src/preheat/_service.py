@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from preheat._events import MemoryLog
 from preheat._model import (
+    CacheMemory,
     CacheStatistics,
     CandidateTable,
     History,
     MemoryBudget,
+    MemoryEvent,
+    MemoryEventKind,
     MemoryPressureLevel,
-    MemoryReading,
     WarmupItem,
     WarmupPlan,
     WarmupProgress,
@@ -31,18 +34,33 @@ from preheat._model import (
 )
 from preheat._plan import create_plan
 from preheat._plan.budget import grant_budget, limit_from_mb
+from preheat._plan.sizes import correct_sizes, in_flight_peak_bytes
 from preheat._plan.strategy import STRATEGIES, StrategyProfile, find_strategy, recommend_strategy
 from preheat._predict import decayed_frequency, refill_seconds
 from preheat._pressure import pressure_level
 from preheat._record import log_failure
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
-from preheat.abc import CandidateSource, MemoryMonitor, Predictor, PressureCallback, RecordsAccesses, WarmableCache
+from preheat.abc import (
+    CandidateSource,
+    LoadsInBulk,
+    MemoryMonitor,
+    Predictor,
+    PressureCallback,
+    RecordsAccesses,
+    ReportsMemory,
+    TellsKinds,
+    WarmableCache,
+)
 from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
 
 if TYPE_CHECKING:
     from preheat._ledger import Ledger
     from preheat._run import Run
+    from preheat._watch import MemoryWatch
+
+CALLBACK_SECONDS = 1.0
+"""How often memory is read for pressure callbacks while no run is active."""
 
 
 class CacheWarmupService:
@@ -70,13 +88,15 @@ class CacheWarmupService:
         if settings is not None and changes:
             raise InvalidSetting(f"settings are given whole, so {', '.join(changes)} can't be given beside them")
         self.settings = settings or resolve_settings(os.environ, **changes)
-        self._memory = memory or _system_memory()
+        self._memory = memory
         self._predictor = predictor
         self._strategies = dict(STRATEGIES)
         find_strategy(self.settings.strategy, self._strategies)
         self._caches: dict[str, WarmableCache] = {}
         self._sources: list[CandidateSource] = []
-        self._pressure_callbacks: list[PressureCallback] = []
+        self._subscriptions: list[Callable[[], None]] = []
+        self._watching: MemoryWatch | None = None
+        self._memory_log = MemoryLog()
         self._ledger: Ledger | None = None
         self._opening = threading.Lock()
         self._run: Run | None = None
@@ -95,6 +115,8 @@ class CacheWarmupService:
             raise InvalidSetting(f"another cache is registered as {cache.name!r}; give this one a name of its own")
         if isinstance(cache, RecordsAccesses):
             cache.record_to(self.ledger.log(cache.name))
+        if isinstance(cache, ReportsMemory):
+            cache.report_memory_to(partial(self._memory_log.track, cache.name))
 
     def unregister(self, name: str) -> None:
         """Warm the cache called `name` no longer.  What it records still goes into history.
@@ -126,10 +148,49 @@ class CacheWarmupService:
         """The registered caches by name: a copy."""
         return dict(self._caches)
 
+    # ------------------------------------------------------------------------------------------- memory
+
     def add_memory_pressure_callback(self, callback: PressureCallback) -> Callable[[], None]:
-        """Call `callback(level, reading)` whenever a run meets another level of pressure; returns what ends that."""
-        self._pressure_callbacks.append(callback)
-        return lambda: self._pressure_callbacks.remove(callback)
+        """Call `callback(level, reading)` at every change of pressure, in a run or not; returns what ends that.
+
+        It is called from the thread that noticed, and must not block.  The first callback starts a daemon thread
+        that reads memory every second; with the end of the last one it is gone.
+        """
+        end = self._watch.subscribe(callback, interval_seconds=CALLBACK_SECONDS)
+        self._subscriptions.append(end)
+        return end
+
+    def track_cache_memory_event(
+        self, cache: str, kind: MemoryEventKind | str, size_bytes: int, cause: str = "", items: int = 1
+    ) -> None:
+        """Log that `cache` allocated, released, evicted or rolled back `size_bytes`.
+
+        For caches that do not report by themselves (`preheat.abc.ReportsMemory`); the ready ones do.
+
+        Raises:
+            UnknownCache: No cache is registered under that name.
+            InvalidSetting: The kind or the size can't be.
+        """
+        self._demand_known([cache])
+        self._memory_log.track(cache, kind, size_bytes, cause, items)
+
+    def get_memory_events(self, newest: int | None = None) -> Sequence[MemoryEvent]:
+        """What happened to memory, oldest first, as far back as the log goes: the `newest` events, or all."""
+        return self._memory_log.events(newest=newest)
+
+    def get_memory_statistics(self) -> dict[str, CacheMemory]:
+        """By cache, the sums of everything that was ever logged of it."""
+        return self._memory_log.statistics()
+
+    @property
+    def _watch(self) -> MemoryWatch:
+        from preheat._memory import SystemMemory
+        from preheat._watch import MemoryWatch
+
+        with self._opening:
+            if self._watching is None:
+                self._watching = MemoryWatch(self._memory or SystemMemory(), pressure_level)
+            return self._watching
 
     # ----------------------------------------------------------------------------------------- warming
 
@@ -175,14 +236,13 @@ class CacheWarmupService:
         self._run = Run(
             plan,
             self.caches,
-            memory=self._memory,
-            pressure_rule=pressure_level,
+            watch=self._watch,
+            memory_log=self._memory_log,
             release_memory=release_free_memory,
             concurrency_limit=self.settings.concurrency_limit,
             batch_size=self.settings.batch_size,
             phase_delay_seconds=self.settings.phase_delay_ms / 1000,
             on_progress=on_progress,
-            on_pressure=self._tell_pressure,
         )
         try:
             await asyncio.to_thread(self.ledger.begin_run, plan)
@@ -219,7 +279,7 @@ class CacheWarmupService:
         """The strategy that suits the memory as it is and what the last run won."""
         last = self.ledger.last_report()
         uplift = last["uplift"] if last else None
-        return recommend_strategy(pressure_level(self._memory()), uplift["points"] if uplift else None)
+        return recommend_strategy(self._watch.read()[0], uplift["points"] if uplift else None)
 
     # --------------------------------------------------------------------------------------- life time
 
@@ -238,12 +298,17 @@ class CacheWarmupService:
             return self._ledger
 
     async def close(self) -> None:
-        """Fold and save what was recorded, and give up the state folder.  The caches go on, unrecorded."""
+        """Fold and save what was recorded, and give up the state folder; pressure callbacks end.
+
+        The caches go on, unrecorded.
+        """
         import asyncio
 
         global _shared
         if _shared is self:
             _shared = None
+        for end in self._subscriptions:
+            end()
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.close)
 
@@ -261,9 +326,10 @@ class CacheWarmupService:
         history = self.ledger.history()
         statistics = self._statistics()
         horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
+        candidates = self._candidates(history, horizon)
         return create_plan(
-            self._candidates(history, horizon),
-            self._budget(profile, limit_bytes),
+            candidates,
+            self._budget(profile, limit_bytes, candidates),
             profile,
             horizon_seconds=horizon,
             free_bytes={
@@ -284,14 +350,35 @@ class CacheWarmupService:
             tables.append(_ask(f"cache {name!r}", partial(self._caches[name].get_warmup_candidates, history, rates)))
         table = CandidateTable.concatenate(tables)
         self._demand_known(table.caches)
-        return table
+        return correct_sizes(
+            table,
+            self.ledger.corrections,
+            kind_of={name: cache.kind_of for name, cache in self._caches.items() if isinstance(cache, TellsKinds)},
+            estimate=self._estimate_size,
+        )
 
-    def _budget(self, profile: StrategyProfile, limit_bytes: int | None) -> MemoryBudget:
+    def _budget(self, profile: StrategyProfile, limit_bytes: int | None, candidates: CandidateTable) -> MemoryBudget:
         if not self.settings.enabled:
             reason = "warm-up is switched off by CACHE_WARMUP_ENABLED"
-            return MemoryBudget(0, 0, MemoryPressureLevel.LOW, None, reason)
-        reading = self._memory()
-        return grant_budget(reading, profile, pressure_level(reading), limit_bytes)
+            return MemoryBudget(0, 0, 0, MemoryPressureLevel.LOW, None, reason)
+        level, reading = self._watch.read()
+        if reading is None:
+            return MemoryBudget(0, 0, 0, MemoryPressureLevel.CRITICAL, None, "memory can't be read, so none is free")
+        in_flight_bytes = in_flight_peak_bytes(
+            candidates,
+            self.ledger.corrections,
+            loaders=self.settings.concurrency_limit,
+            batch_size={n: self.settings.batch_size for n, c in self._caches.items() if isinstance(c, LoadsInBulk)},
+        )
+        return grant_budget(reading, profile, level, limit_bytes, in_flight_bytes)
+
+    def _estimate_size(self, item: WarmupItem) -> int:
+        """What its cache takes `item` for; 0 if it can't tell."""
+        try:
+            return max(0, int(self._caches[item.ref.cache].estimate_item_size(item)))
+        except Exception:
+            log_failure("cache %r could not estimate an item", item.ref.cache)
+            return 0
 
     def _statistics(self) -> dict[str, CacheStatistics]:
         """What each cache says of itself; one that fails is left out of the plan."""
@@ -302,13 +389,6 @@ class CacheWarmupService:
             except Exception:
                 log_failure("the statistics of cache %r could not be had, so it is not warmed", name)
         return found
-
-    def _tell_pressure(self, level: MemoryPressureLevel, reading: MemoryReading) -> None:
-        for callback in list(self._pressure_callbacks):
-            try:
-                callback(level, reading)
-            except Exception:
-                log_failure("a pressure callback failed; the run goes on")
 
     def _demand_known(self, names: Any) -> None:
         for name in names:
@@ -329,12 +409,6 @@ def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable
     except Exception:
         log_failure("the candidates of %s could not be had and are left out", who)
         return CandidateTable.of(())
-
-
-def _system_memory() -> MemoryMonitor:
-    from preheat._memory import SystemMemory
-
-    return SystemMemory()
 
 
 _shared: CacheWarmupService | None = None

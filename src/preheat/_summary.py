@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from preheat._model import PHASES, History, MemoryReading, WarmupPlan, WarmupProgress, WarmupReport
+from preheat._model import (
+    PHASES,
+    History,
+    MemoryEvent,
+    MemoryEventKind,
+    MemoryReading,
+    WarmupPlan,
+    WarmupProgress,
+    WarmupReport,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PLAN_SCHEMA = "preheat-plan/1"
 REPORT_SCHEMA = "preheat-report/1"
+EVENTS_SHOWN = 200
 
 
 class Choice(NamedTuple):
@@ -71,6 +81,7 @@ def plan_summary(plan: WarmupPlan) -> dict[str, Any]:
         "budget_bytes": plan.budget.granted_bytes,
         "budget_reason": plan.budget.reason,
         "reserve_bytes": plan.budget.reserve_bytes,
+        "in_flight_bytes": plan.budget.in_flight_bytes,
         "pressure": plan.budget.pressure.name,
         "candidates": len(plan.candidates),
         "planned_items": len(plan),
@@ -126,12 +137,26 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
         "seconds": report.seconds,
         "attempts": report.attempts,
         "counts": {str(status): n for status, n in report.counts.items()},
+        "estimated_bytes": int(sum(size.estimated_bytes for size in report.sizes)),
         "accounted_bytes": report.accounted_bytes,
         "measured_bytes": measured,
+        "sizes": [size._asdict() for size in report.sizes],
+        "rolled_back_bytes": report.rolled_back_bytes,
+        "released_bytes": report.released_bytes,
         "memory": {name: _reading(getattr(report, name)) for name in ("before", "peak", "after")},
+        "memory_events": pressure_events(report.events),
         "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
         "uplift": report.uplift._asdict() if report.uplift else None,
     }
+
+
+def pressure_events(events: Sequence[MemoryEvent]) -> list[dict[str, Any]]:
+    """Why a run slowed or stopped: the newest changes of pressure and drops of values, oldest first.
+
+    Allocations are left out: their sums are in `sizes`.
+    """
+    telling = [event for event in events if event.kind is not MemoryEventKind.ALLOCATION]
+    return [event._asdict() | {"kind": str(event.kind)} for event in telling[-EVENTS_SHOWN:]]
 
 
 def history_summary(history: History, top: int) -> dict[str, Any]:
@@ -172,6 +197,7 @@ __all__ = [
     "history_summary",
     "left_out_counts",
     "plan_summary",
+    "pressure_events",
     "progress_summary",
     "report_summary",
 ]

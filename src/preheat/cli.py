@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -148,19 +149,18 @@ def history(state_dir: str | None, top: int, as_json: bool) -> None:
 def check(state_dir: str | None, as_json: bool) -> None:
     """Say whether a warm-up can work here; if not, what is wrong and how to mend it."""
     from preheat import validate_warmup_environment
-    from preheat._memory import SystemMemory, describe_memory
 
     _configure(state_dir)
-    findings, memory = validate_warmup_environment(), describe_memory(SystemMemory())
+    findings, memory = validate_warmup_environment(), _memory_now()
     if as_json:
-        _print_json({"findings": [finding._asdict() for finding in findings], "memory": memory})
+        _print_json({"findings": [finding._asdict() for finding in findings], **memory})
     else:
         marks = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
         for finding in findings:
             click.echo(f"{marks[finding.severity]} {finding.subject}: {finding.text}")
             if finding.mend:
                 click.echo(f"        to mend it: {finding.mend}")
-        for label, text in memory.items():
+        for label, text in memory["memory"].items():
             click.echo(f"        {label}: {text}")
     sys.exit(FAILED if any(finding.severity == "error" for finding in findings) else 0)
 
@@ -196,6 +196,35 @@ def _configure(state_dir: str | None) -> dict[str, Any]:
         os.environ[f"{PREFIX}STATE_DIR"] = state_dir
     resolve_settings(os.environ)
     return {"target": target}
+
+
+def _memory_now() -> dict[str, Any]:
+    """What `check` shows of memory: `memory` for people, the rest for programs."""
+    from preheat._environment import memory_outlook
+    from preheat._memory import SystemMemory, describe_memory
+    from preheat._settings import resolve_settings
+    from preheat._watch import PressureSignals
+
+    monitor = SystemMemory()
+    seen = memory_outlook(resolve_settings(os.environ), monitor())
+    signals = PressureSignals()
+    sources, reasons = signals.sources, signals.reasons
+    signals.close()
+    text = describe_memory(monitor)
+    text |= {"pressure": seen.pressure.name, "reserve": f"{_mib(seen.reserve_bytes)} MiB"}
+    text |= {f"budget, {name}": f"{_mib(size_bytes)} MiB" for name, size_bytes in seen.budget_bytes.items()}
+    text["pressure signals"] = "; ".join(sources) or "none, memory is read at intervals alone"
+    text["no signals from"] = "; ".join(reasons) or "nothing else"
+    return {
+        "memory": text,
+        "reading": seen.reading._asdict() | {"available_bytes": seen.reading.available_bytes},
+        "working_set_bytes": seen.working_set_bytes,
+        "reserve_bytes": seen.reserve_bytes,
+        "budget_bytes": seen.budget_bytes,
+        "pressure": seen.pressure.name,
+        "signals": list(sources),
+        "no_signals_from": list(reasons),
+    }
 
 
 def _on_service(target: str | None, state_dir: str | None, only: tuple[str, ...], act: Any) -> Any:
@@ -369,9 +398,17 @@ def _print_summary(summary: dict[str, Any]) -> None:
     click.echo(f"{summary['strategy']}: {ended or 'nothing to do'} in {summary['seconds']:.2f} s{stopped}")
     measured = summary["measured_bytes"]
     click.echo(
-        f"memory: {_mib(summary['planned_bytes'])} MiB planned, {_mib(summary['accounted_bytes'])} accounted, "
+        f"memory: {_mib(summary.get('estimated_bytes', 0))} MiB estimated, "
+        f"{_mib(summary['accounted_bytes'])} accounted, "
         f"{'not' if measured is None else _mib(measured)} measured, budget {_mib(summary['budget_bytes'])}"
     )
+    if summary.get("rolled_back_bytes"):  # a report of an older version lacks it
+        released = summary["released_bytes"]
+        click.echo(
+            f"undone: {_mib(summary['rolled_back_bytes'])} MiB accounted, "
+            f"{'not' if released is None else _mib(released)} measured"
+        )
+    _print_events(summary.get("memory_events", []))
     for failure in summary["failures"]:
         click.echo(f"failed: {_shown(failure['item'])}: {_shown(failure['reason'], 120)}")
     uplift = summary["uplift"]
@@ -380,6 +417,14 @@ def _print_summary(summary: dict[str, Any]) -> None:
             f"won: {uplift['points']:+.2f} points of hit rate (95 %: {uplift['low']:+.2f} to {uplift['high']:+.2f}), "
             f"{uplift['saved_seconds']:.2f} s of waiting, over {uplift['accesses']} requests"
         )
+
+
+def _print_events(events: list[dict[str, Any]]) -> None:
+    """Why a run slowed or stopped: the changes of pressure, with the memory that was available."""
+    for event in events:
+        if event["kind"] == "pressure":
+            at = datetime.fromtimestamp(event["at"]).strftime("%H:%M:%S.%f")[:-3]
+            click.echo(f"{at}  {_mib(event['size_bytes'])} MiB available  {_shown(event['cause'], 100)}")
 
 
 def _print_history(summary: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from builders import reading
 from preheat._execution import (
     MAX_ATTEMPTS,
     Cancel,
@@ -15,7 +16,7 @@ from preheat._execution import (
     Execution,
     Finish,
     Load,
-    PressureChanged,
+    MemoryRead,
     RollBack,
     RolledBack,
     Start,
@@ -52,6 +53,8 @@ class AnyRun(RuleBasedStateMachine):
             if data.draw(st.booleans())
         }
         self.budget = data.draw(st.integers(0, 200))
+        self.known_after = data.draw(st.integers(0, 3))
+        self.seen = dict.fromkeys("ab", 0)  # real sizes by cache
         self.limit = data.draw(st.integers(1, 4))
         self.batch_size = data.draw(st.integers(1, 4))
         self.run = Execution(
@@ -62,6 +65,9 @@ class AnyRun(RuleBasedStateMachine):
             budget_bytes=self.budget,
             concurrency_limit=self.limit,
             batch_size=self.batch_size,
+            kinds=data.draw(st.lists(st.sampled_from("xy"), min_size=n, max_size=n)),
+            known_after=self.known_after,
+            reserve_bytes=10,
             phase_delay_seconds=data.draw(st.sampled_from([0.0, 1.5])),
             seed=data.draw(st.integers(0, 99)),
         )
@@ -82,7 +88,9 @@ class AnyRun(RuleBasedStateMachine):
         self.wake = None
         for instruction in instructions:
             match instruction:
-                case Load(positions):
+                case Load(positions, reserved, spare):
+                    assert (spare is None) == (not reserved)
+                    assert spare is None or sum(reserved) + spare <= self.budget
                     self.start(positions)
                 case RollBack(positions):
                     assert set(positions) <= set(self.sizes_loaded)
@@ -98,8 +106,12 @@ class AnyRun(RuleBasedStateMachine):
     def start(self, positions: tuple[int, ...]) -> None:
         assert not self.ending, "nothing starts after stop, cancel or critical pressure"
         assert self.level < HIGH, "nothing starts while paused"
+        assert not self.run.is_paused
+        (cache,) = {self.caches[item] for item in positions}
+        if self.seen[cache] < self.known_after:
+            assert len(positions) == 1, "loads of a cache of which little is known go one by one"
+            assert all(self.caches[batch[0]] != cache for batch in self.flying)
         assert 1 <= len(positions) <= self.batch_size
-        assert len({self.caches[item] for item in positions}) == 1
         flying = {item for batch in self.flying for item in batch}
         for item in positions:
             assert item not in flying, "an item is in flight once"
@@ -122,12 +134,19 @@ class AnyRun(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_batch_ends(self, data: st.DataObject) -> None:
         positions = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
-        results = []
+        results: list[ItemResult | None] = []
         for item in positions:
+            if data.draw(st.integers(0, 9)) == 0:  # memory ran short in the middle of the batch
+                results.append(None)
+                self.tries[item] -= 1
+                continue
             status = data.draw(st.sampled_from(OUTCOMES))
-            size = data.draw(st.one_of(st.just(self.sizes[item]), st.integers(0, 250)))
+            size = data.draw(
+                st.one_of(st.just(max(1, self.sizes[item])), st.integers(1, 250))
+            )  # the slot alone is something
             if status is ItemStatus.LOADED:
                 self.sizes_loaded[item] = size
+                self.seen[self.caches[item]] += 1
             results.append(ItemResult(status, size if status is ItemStatus.LOADED else 0))
         self.tell(Ended(self.at, positions, results))
 
@@ -150,14 +169,18 @@ class AnyRun(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.at += seconds
         self.tell(Tick(self.at))
-        if self.level >= HIGH and self.run.stopped:
+        if self.run.stopped:
             self.ending = True
 
     @rule(level=st.sampled_from([LOW, LOW, LOW, MODERATE, HIGH, CRITICAL]))
     def pressure_changes(self, level: MemoryPressureLevel) -> None:
         self.level = level
         self.ending = self.ending or level == CRITICAL
-        self.tell(PressureChanged(self.at, level))
+        self.tell(MemoryRead(self.at, level))
+
+    @rule(available=st.one_of(st.integers(0, 400), st.just(10**6)))
+    def memory_is_read(self, available: int) -> None:
+        self.tell(MemoryRead(self.at, self.level, reading(available, 10**6)))
 
     @precondition(lambda self: len(self.tries) > 2)
     @rule()
@@ -169,16 +192,17 @@ class AnyRun(RuleBasedStateMachine):
 
     @invariant()
     def reserved_is_exactly_what_is_in_flight(self) -> None:
-        assert sum(self.sizes[item] for batch in self.flying for item in batch) == self.run.reserved_bytes
+        flying = [item for batch in self.flying for item in batch]
+        assert sum(self.run.guard.reserved_for(flying)) == self.run.guard.reserved_bytes
 
     @invariant()
     def loaded_and_reserved_fit_the_budget(self) -> None:
-        assert self.run.loaded_bytes + self.run.reserved_bytes <= self.budget + self.kept_beyond
+        assert self.run.guard.loaded_bytes + self.run.guard.reserved_bytes <= self.budget + self.kept_beyond
 
     @invariant()
     def loaded_is_exactly_what_the_caches_hold(self) -> None:
         settled = [size for item, size in self.sizes_loaded.items() if self.run.results[item] is not None]
-        assert sum(settled) == self.run.loaded_bytes
+        assert sum(settled) == self.run.guard.loaded_bytes
 
     @invariant()
     def done_is_the_number_of_results(self) -> None:
@@ -196,22 +220,22 @@ class AnyRun(RuleBasedStateMachine):
                 break
             if self.flying:
                 positions = self.flying.pop()
-                self.sizes_loaded |= {item: self.sizes[item] for item in positions}
-                self.tell(Ended(self.at, positions, [ItemResult(ItemStatus.LOADED, self.sizes[i]) for i in positions]))
+                sizes = {item: max(1, self.sizes[item]) for item in positions}
+                self.sizes_loaded |= sizes
+                self.seen[self.caches[positions[0]]] += len(sizes)
+                self.tell(Ended(self.at, positions, [ItemResult(ItemStatus.LOADED, s) for s in sizes.values()]))
             elif self.undoing:
                 positions = self.undoing.pop()
                 self.tell(RolledBack(self.at, positions, [self.sizes_loaded.pop(item) for item in positions]))
             else:
                 assert self.wake is not None
                 self.at = self.wake  # exactly then, not a moment later
-                if self.level >= HIGH:
-                    self.ending = True
                 self.tell(Tick(self.at))
         assert self.finished
-        assert self.run.reserved_bytes == 0
+        assert self.run.guard.reserved_bytes == 0
         assert None not in self.run.results
         loaded = [r for r in self.run.results if r is not None and r.status is ItemStatus.LOADED]
-        assert sum(result.size_bytes for result in loaded) == self.run.loaded_bytes
+        assert sum(result.size_bytes for result in loaded) == self.run.guard.loaded_bytes
         assert self.sizes_loaded.keys() == {
             item for item, r in enumerate(self.run.results) if r is not None and r.status is ItemStatus.LOADED
         }

@@ -89,9 +89,24 @@ def test_an_operator_s_limit_only_lowers():
     assert grant_budget(reading(), row, MemoryPressureLevel.CRITICAL, 5 * MIB).granted_bytes == 0
 
 
+def test_what_loads_hold_in_flight_is_not_granted():
+    row, low = STRATEGIES["balanced"], MemoryPressureLevel.LOW
+    free, busy = grant_budget(reading(), row, low), grant_budget(reading(), row, low, in_flight_bytes=100 * MIB)
+    assert busy.in_flight_bytes == 100 * MIB
+    assert math.isclose(free.granted_bytes - busy.granted_bytes, 60 * MIB, abs_tol=1)
+
+
+def test_loads_in_flight_take_a_quarter_at_most():
+    granted = grant_budget(reading(), STRATEGIES["balanced"], MemoryPressureLevel.LOW, in_flight_bytes=10**15)
+    assert granted.in_flight_bytes == (4 * GIB - granted.reserve_bytes) // 4
+
+
 def test_the_reason_tells_share_factor_pressure_and_source():
     reason = grant_budget(reading(), STRATEGIES["balanced"], MemoryPressureLevel.MODERATE).reason
-    assert reason == "60% x 0.6 (MODERATE pressure) of 3686 MiB available under a test"
+    assert reason == (
+        "60% x 0.6 (MODERATE pressure) of 3686 MiB: "
+        "4096 available under a test, less 410 in reserve and 0 for loads in flight"
+    )
     limited = grant_budget(reading(), STRATEGIES["balanced"], MemoryPressureLevel.MODERATE, 2 * MIB).reason
     assert f"the 2 MiB asked for; memory would allow {reason}" == limited
 

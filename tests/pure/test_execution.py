@@ -7,23 +7,26 @@ from typing import Any
 
 import pytest
 
+from builders import reading
 from preheat._execution import (
     BACKOFF_BASE_SECONDS,
+    BLOCKED_READING_SECONDS,
     MAX_ATTEMPTS,
+    MAX_BLOCKED_SECONDS,
     MAX_PAUSE_SECONDS,
     Cancel,
     Ended,
     Execution,
     Finish,
     Load,
-    PressureChanged,
+    MemoryRead,
     RollBack,
     RolledBack,
     Start,
     Tick,
     WakeAt,
 )
-from preheat._model import ItemResult, ItemStatus, MemoryPressureLevel
+from preheat._model import MIB, ItemResult, ItemStatus, MemoryPressureLevel
 
 LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
 FAILED = ItemResult(ItemStatus.FAILED, reason="it broke")
@@ -42,7 +45,7 @@ def execution(
     needs: dict[int, list[int]] | None = None,
     **changes: Any,
 ) -> Execution:
-    arguments = {"budget_bytes": 10**6, "concurrency_limit": 10, "batch_size": 1} | changes
+    arguments = {"budget_bytes": 10**6, "concurrency_limit": 10, "batch_size": 1, "known_after": 0} | changes
     return Execution(
         caches or ["c"] * n,
         sizes or [10] * n,
@@ -74,13 +77,13 @@ def test_items_start_in_order_and_the_run_finishes_with_the_last():
     assert end(run, 1.0, 1) == []
     assert [Finish(None)] == end(run, 2.0, 0)
     assert statuses(run) == ["loaded", "loaded"]
-    assert (run.loaded_bytes, run.reserved_bytes, run.done, run.attempts) == (20, 0, 2, 2)
+    assert (run.guard.loaded_bytes, run.guard.reserved_bytes, run.done, run.attempts) == (20, 0, 2, 2)
 
 
 def test_after_finish_nothing_is_done():
     run = execution(0)
     run.handle(Start(0.0))
-    assert [run.handle(e) for e in (Tick(1.0), Cancel(1.0), PressureChanged(1.0, CRITICAL), Start(1.0))] == [[]] * 4
+    assert [run.handle(e) for e in (Tick(1.0), Cancel(1.0), MemoryRead(1.0, CRITICAL), Start(1.0))] == [[]] * 4
 
 
 def test_never_more_batches_than_the_limit_are_in_flight():
@@ -107,7 +110,7 @@ def test_other_outcomes_end_an_item_and_take_no_budget(status):
     run = execution(1)
     run.handle(Start(0.0))
     assert [Finish(None)] == end(run, 1.0, 0, result=ItemResult(status))
-    assert ([str(status)], 0, 0) == (statuses(run), run.loaded_bytes, run.reserved_bytes)
+    assert ([str(status)], 0, 0) == (statuses(run), run.guard.loaded_bytes, run.guard.reserved_bytes)
 
 
 # ------------------------------------------------------------------------------------------------------ dependencies
@@ -261,11 +264,11 @@ def test_a_failed_item_names_itself_to_its_dependants():
 
 
 def test_what_is_in_flight_is_reserved():
-    run = execution(3, sizes=[40, 40, 40], budget_bytes=100)
+    run = execution(3, sizes=[40, 40, 40], budget_bytes=110)
     assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))
-    assert run.reserved_bytes == 80
+    assert run.guard.reserved_bytes == 100  # with the margin
     assert [Load((2,))] == end(run, 1.0, 0, result=loaded(5))  # smaller than expected: there is room again
-    assert (run.loaded_bytes, run.reserved_bytes) == (5, 80)
+    assert (run.guard.loaded_bytes, run.guard.reserved_bytes) == (5, 100)
 
 
 def test_an_item_without_room_waits_while_something_may_still_free_it_and_is_rejected_then():
@@ -282,7 +285,7 @@ def test_an_item_larger_than_expected_is_undone_and_its_dependants_skipped():
     run.handle(Start(0.0))
     assert [RollBack((0,))] == end(run, 1.0, 0, result=loaded(101))
     assert [Finish(None)] == run.handle(RolledBack(2.0, (0,), (101,)))
-    assert (statuses(run), run.loaded_bytes) == (["rejected", "skipped"], 0)
+    assert (statuses(run), run.guard.loaded_bytes) == (["rejected", "skipped"], 0)
 
 
 def test_an_oversized_item_that_traffic_uses_stays_and_counts():
@@ -290,7 +293,7 @@ def test_an_oversized_item_that_traffic_uses_stays_and_counts():
     run.handle(Start(0.0))
     end(run, 1.0, 0, result=loaded(101))
     assert [Finish(None)] == run.handle(RolledBack(2.0, (0,), (0,)))
-    assert (statuses(run), run.loaded_bytes) == (["loaded", "rejected", "rejected"], 101)
+    assert (statuses(run), run.guard.loaded_bytes) == (["loaded", "rejected", "rejected"], 101)
 
 
 def test_oversized_items_of_a_batch_are_undone_newest_first():
@@ -298,11 +301,11 @@ def test_oversized_items_of_a_batch_are_undone_newest_first():
     run.handle(Start(0.0))
     assert RollBack((2, 1)) == run.handle(Ended(1.0, (0, 1, 2), [loaded(50), loaded(60), loaded(70)]))[0]
     assert [Finish(None)] == run.handle(RolledBack(2.0, (2, 1), (70, 60)))
-    assert (statuses(run), run.loaded_bytes) == (["loaded", "rejected", "rejected"], 50)
+    assert (statuses(run), run.guard.loaded_bytes) == (["loaded", "rejected", "rejected"], 50)
 
 
 def test_nothing_starts_while_an_oversized_item_is_still_there():
-    run = execution(2, budget_bytes=100, concurrency_limit=1)
+    run = execution(2, sizes=[10, 5], budget_bytes=100, concurrency_limit=1)
     run.handle(Start(0.0))
     assert [RollBack((0,))] == end(run, 1.0, 0, result=loaded(101))
     assert [Load((1,))] == run.handle(RolledBack(2.0, (0,), (101,)))
@@ -321,58 +324,60 @@ def test_the_run_does_not_finish_before_a_roll_back_has():
 
 def test_moderate_pressure_halves_what_is_in_flight():
     run = execution(9, concurrency_limit=4)
-    assert [Load((0,)), Load((1,))] == run.handle(PressureChanged(0.0, MODERATE))
+    assert run.handle(MemoryRead(0.0, MODERATE)) == []
+    assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))
     assert run.handle(Tick(1.0)) == []
-    assert [Load((2,)), Load((3,))] == run.handle(PressureChanged(2.0, LOW))
+    assert [Load((2,)), Load((3,))] == run.handle(MemoryRead(2.0, LOW))
 
 
 def test_moderate_pressure_leaves_one_loader_at_least():
     run = execution(2, concurrency_limit=1)
-    assert [Load((0,))] == run.handle(PressureChanged(0.0, MODERATE))
+    run.handle(MemoryRead(0.0, MODERATE))
+    assert [Load((0,))] == run.handle(Start(0.0))
 
 
 def test_nothing_starts_at_high_pressure_and_all_goes_on_after_it():
     run = execution(3, concurrency_limit=1)
     run.handle(Start(0.0))
-    assert [WakeAt(1.0 + MAX_PAUSE_SECONDS)] == run.handle(PressureChanged(1.0, HIGH))
+    assert [WakeAt(1.0 + MAX_PAUSE_SECONDS)] == run.handle(MemoryRead(1.0, HIGH))
     assert [WakeAt(1.0 + MAX_PAUSE_SECONDS)] == end(run, 2.0, 0)
     assert [WakeAt(1.0 + MAX_PAUSE_SECONDS)] == run.handle(Tick(20.0))
-    assert [Load((1,))] == run.handle(PressureChanged(21.0, MODERATE))
+    assert [Load((1,))] == run.handle(MemoryRead(21.0, MODERATE))
 
 
 @pytest.mark.parametrize("since", [0.0, 0.1, 1e9 + 0.1])
 def test_a_pause_that_lasts_too_long_ends_the_run_and_keeps_what_is_loaded(since):
     run = execution(2, concurrency_limit=1)
     run.handle(Start(since))
-    (wake,) = run.handle(PressureChanged(since, HIGH))
+    (wake,) = run.handle(MemoryRead(since, HIGH))
     end(run, since + 1.0, 0)
-    run.handle(PressureChanged(since + 2.0, HIGH))  # said again, not begun again
+    run.handle(MemoryRead(since + 2.0, HIGH))  # said again, not begun again
     assert [Finish("pressure")] == run.handle(Tick(wake.at))
-    assert (statuses(run), run.loaded_bytes) == (["loaded", "skipped"], 10)
+    assert (statuses(run), run.guard.loaded_bytes) == (["loaded", "skipped"], 10)
     assert run.results[1].reason == "not started: the run was stopped (pressure)"
 
 
 def test_a_pause_counts_anew_after_relief():
     run = execution(2, concurrency_limit=1)
     run.handle(Start(0.0))
-    run.handle(PressureChanged(0.0, HIGH))
-    run.handle(PressureChanged(20.0, LOW))
-    assert [WakeAt(25.0 + MAX_PAUSE_SECONDS)] == run.handle(PressureChanged(25.0, HIGH))
+    run.handle(MemoryRead(0.0, HIGH))
+    run.handle(MemoryRead(20.0, LOW))
+    assert [WakeAt(25.0 + MAX_PAUSE_SECONDS)] == run.handle(MemoryRead(25.0, HIGH))
 
 
 def test_a_retry_falls_due_during_a_pause_and_waits_for_its_end():
     run = execution(1)
     run.handle(Start(0.0))
     end(run, 0.0, 0, result=FAILED)
-    run.handle(PressureChanged(0.0, HIGH))
+    run.handle(MemoryRead(0.0, HIGH))
     assert [WakeAt(MAX_PAUSE_SECONDS)] == run.handle(Tick(5.0))
-    assert [Load((0,))] == run.handle(PressureChanged(6.0, LOW))
+    assert [Load((0,))] == run.handle(MemoryRead(6.0, LOW))
 
 
 def test_what_ends_during_a_pause_can_end_the_run():
     run = execution(1)
     run.handle(Start(0.0))
-    run.handle(PressureChanged(0.0, HIGH))
+    run.handle(MemoryRead(0.0, HIGH))
     assert [Finish(None)] == end(run, 1.0, 0)
 
 
@@ -380,7 +385,7 @@ def test_critical_pressure_after_the_end_undoes_nothing():
     run = execution(1)
     run.handle(Start(0.0))
     assert [Finish(None)] == end(run, 1.0, 0)
-    assert run.handle(PressureChanged(2.0, CRITICAL)) == []
+    assert run.handle(MemoryRead(2.0, CRITICAL)) == []
     assert statuses(run) == ["loaded"]
 
 
@@ -389,19 +394,19 @@ def test_critical_pressure_stops_undoes_and_finishes():
     run.handle(Start(0.0))
     for n in range(3):
         end(run, 1.0, n)
-    assert [RollBack((2, 1, 0))] == run.handle(PressureChanged(2.0, CRITICAL))  # at once, not after what is in flight
+    assert [RollBack((2, 1, 0))] == run.handle(MemoryRead(2.0, CRITICAL))  # at once, not after what is in flight
     assert run.handle(RolledBack(2.1, (2, 1, 0), (10, 10, 0))) == []
     assert [RollBack((3,))] == end(run, 3.0, 3)
     assert [Finish("pressure")] == run.handle(RolledBack(3.1, (3,), (10,)))
     assert statuses(run) == ["loaded", "rolled_back", "rolled_back", "rolled_back", "skipped"]
-    assert (run.loaded_bytes, run.reserved_bytes) == (10, 0)
+    assert (run.guard.loaded_bytes, run.guard.reserved_bytes) == (10, 0)
     assert run.results[1].reason == "memory pressure became critical"
 
 
 def test_critical_pressure_with_nothing_loaded_just_stops():
     run = execution(2, concurrency_limit=1)
     run.handle(Start(0.0))
-    assert run.handle(PressureChanged(1.0, CRITICAL)) == []
+    assert run.handle(MemoryRead(1.0, CRITICAL)) == []
     assert [Finish("pressure")] == end(run, 2.0, 0, result=FAILED)
     assert statuses(run) == ["failed", "skipped"]
 
@@ -411,7 +416,7 @@ def test_critical_pressure_after_a_cancel_still_undoes():
     run.handle(Start(0.0))
     end(run, 1.0, 0)
     run.handle(Cancel(2.0))
-    assert [RollBack((0,))] == run.handle(PressureChanged(2.5, CRITICAL))
+    assert [RollBack((0,))] == run.handle(MemoryRead(2.5, CRITICAL))
     run.handle(RolledBack(2.6, (0,), (10,)))
     assert [RollBack((1,))] == end(run, 3.0, 1)
     assert [Finish("cancelled")] == run.handle(RolledBack(3.1, (1,), (10,)))
@@ -421,7 +426,7 @@ def test_an_oversized_item_at_critical_pressure_is_undone_once():
     run = execution(2, budget_bytes=100, concurrency_limit=1)
     run.handle(Start(0.0))
     assert [RollBack((0,))] == end(run, 1.0, 0, result=loaded(200))
-    run.handle(PressureChanged(1.5, CRITICAL))
+    run.handle(MemoryRead(1.5, CRITICAL))
     run.handle(RolledBack(2.0, (0,), (200,)))
     assert statuses(run)[0] == "rejected"
 
@@ -435,7 +440,7 @@ def test_cancel_awaits_what_is_in_flight_and_starts_nothing():
     assert run.handle(Cancel(1.0)) == []
     assert [Finish("cancelled")] == end(run, 2.0, 0)
     assert statuses(run) == ["loaded", "skipped", "skipped"]
-    assert run.loaded_bytes == 10
+    assert run.guard.loaded_bytes == 10
 
 
 def test_a_cancel_before_the_start_skips_everything():
@@ -466,3 +471,101 @@ def test_a_dependant_of_what_is_in_flight_stays_skipped_when_that_ends_well():
     run.handle(Cancel(1.0))
     assert [Finish("cancelled")] == end(run, 2.0, 0)
     assert statuses(run) == ["loaded", "skipped"]
+
+
+# ------------------------------------------------------------------------------------------------------- the guard asks
+
+
+def short(available: int) -> MemoryRead:
+    return MemoryRead(0.0, LOW, reading(available, 10**6))
+
+
+def test_loads_of_an_unknown_cache_go_one_by_one_until_three_sizes_are_known():
+    run = execution(9, known_after=3, batch_size=4)
+    assert [Load((0,))] == run.handle(Start(0.0))
+    for item in (0, 1):
+        assert [Load((item + 1,))] == end(run, 1.0, item)
+    assert [Load((n,)) for n in range(3, 9)] == end(run, 2.0, 2)
+
+
+def test_each_cache_has_a_slow_start_of_its_own():
+    run = execution(6, caches=["a", "b", "a", "b", "a", "b"], known_after=3)
+    assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))
+    assert [Load((2,))] == end(run, 1.0, 0)
+
+
+def test_what_failed_teaches_no_size():
+    run = execution(5, known_after=1)
+    run.handle(Start(0.0))
+    for item in range(3):
+        assert [Load((item + 1,))] == end(run, 1.0, item, result=ItemResult(ItemStatus.UNAVAILABLE))
+
+
+def test_a_load_is_told_what_was_reserved_and_what_is_spare():
+    run = execution(2, concurrency_limit=2)
+    run.handle(short(1000))
+    (load, _) = run.handle(Start(0.0))
+    assert load == Load((0,), (13,), (1000 - 26) // 4)
+
+
+def test_an_item_that_memory_has_no_room_for_waits_and_is_rejected_in_the_end():
+    run = execution(3, sizes=[500, 500, 10])
+    run.handle(short(400))
+    assert [WakeAt(BLOCKED_READING_SECONDS)] == run.handle(Start(0.0))
+    assert [WakeAt(4.0 + BLOCKED_READING_SECONDS)] == run.handle(Tick(4.0))
+    (load,) = run.handle(Tick(MAX_BLOCKED_SECONDS))  # both big ones have waited, and are not waited for again
+    assert load.positions == (2,)
+    assert statuses(run) == ["rejected", "rejected", "?"]
+    assert run.results[0].reason == "larger than the memory that was left for it"
+
+
+def test_an_item_that_waits_for_memory_starts_when_there_is_some():
+    run = execution(1, sizes=[500])
+    run.handle(short(400))
+    run.handle(Start(0.0))
+    (load,) = run.handle(short(600))
+    assert load.positions == (0,)
+
+
+def test_what_is_in_flight_is_awaited_before_anything_is_blocked():
+    run = execution(2, sizes=[100, 500])
+    run.handle(short(520))  # the first takes 125, at its peak 250
+    assert [load.positions for load in run.handle(Start(0.0))] == [(0,)]
+    assert run.handle(Tick(10.0)) == []
+    assert [WakeAt(11.0 + BLOCKED_READING_SECONDS)] == end(run, 11.0, 0, result=loaded(100))
+
+
+def test_at_moderate_pressure_nothing_starts_while_others_take_memory():
+    run = execution(2, concurrency_limit=1)
+    run.handle(MemoryRead(0.0, MODERATE, reading(100 * MIB, 400 * MIB)))
+    run.handle(Start(0.0))
+    run.handle(MemoryRead(0.2, MODERATE, reading(90 * MIB, 400 * MIB)))
+    assert run.is_paused
+    assert [WakeAt(0.2 + MAX_PAUSE_SECONDS)] == end(run, 0.3, 0)
+    assert [load.positions for load in run.handle(MemoryRead(1.0, MODERATE, reading(90 * MIB, 400 * MIB)))] == [(1,)]
+
+
+def test_what_was_not_begun_is_put_back():
+    run = execution(3, batch_size=3, concurrency_limit=1)
+    run.handle(Start(0.0))
+    assert [Load((1, 2))] == run.handle(Ended(1.0, (0, 1, 2), [loaded(), None, None]))
+    assert run.attempts == 3
+    run.handle(Ended(2.0, (1, 2), [loaded(), loaded()]))
+    assert (statuses(run), run.attempts) == (["loaded"] * 3, 3)
+
+
+def test_what_was_not_begun_when_the_run_stopped_is_skipped():
+    run = execution(2, batch_size=2, concurrency_limit=1)
+    run.handle(Start(0.0))
+    run.handle(Cancel(1.0))
+    assert [Finish("cancelled")] == run.handle(Ended(2.0, (0, 1), [loaded(), None]))
+    assert statuses(run) == ["loaded", "skipped"]
+
+
+def test_outcomes_are_read_like_a_list():
+    run = execution(3, batch_size=3, concurrency_limit=1)
+    run.handle(Start(0.0))
+    run.handle(Ended(1.0, (0, 1, 2), [loaded(), ItemResult(ItemStatus.RESIDENT), FAILED]))
+    assert list(run.results[:2]) == [loaded(), ItemResult(ItemStatus.RESIDENT)]
+    assert run.results[2] is None
+    assert (list(run.results.codes), list(run.results.sizes)) == ([0, 1, -1], [10, 0, 0])

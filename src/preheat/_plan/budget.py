@@ -45,21 +45,26 @@ def grant_budget(
     profile: StrategyProfile,
     pressure: MemoryPressureLevel,
     limit_bytes: int | None = None,
+    in_flight_bytes: int = 0,
 ) -> MemoryBudget:
     """What a plan may fill now.
 
     A reserve is kept free first: 5 % of the limit and at least 16 MiB, but never more than half of what is
-    available.  `limit_bytes`, an operator's word, only ever lowers the result.
+    available.  So is what loads hold at their peak, `in_flight_bytes`, but at most a quarter of the rest.
+    `limit_bytes`, an operator's word, only ever lowers the result.
     """
     reserve = min(max(int(reading.limit_bytes * RESERVE_RATIO), MIN_RESERVE_BYTES), reading.available_bytes // 2)
-    granted = budget_bytes(reading.available_bytes - reserve, profile, pressure)
+    in_flight = min(in_flight_bytes, (reading.available_bytes - reserve) // 4)
+    free_bytes = reading.available_bytes - reserve - in_flight
+    granted = budget_bytes(free_bytes, profile, pressure)
     reason = (
         f"{profile.share:.0%} x {profile.pressure_factors[pressure]:g} ({pressure.name} pressure) of "
-        f"{(reading.available_bytes - reserve) / MIB:.0f} MiB available under {reading.source}"
+        f"{free_bytes / MIB:.0f} MiB: {reading.available_bytes / MIB:.0f} available under {reading.source}, less "
+        f"{reserve / MIB:.0f} in reserve and {in_flight / MIB:.0f} for loads in flight"
     )
     if limit_bytes is not None and limit_bytes < granted:
         granted, reason = limit_bytes, f"the {limit_bytes / MIB:g} MiB asked for; memory would allow {reason}"
-    return MemoryBudget(granted, reserve, pressure, reading, reason)
+    return MemoryBudget(granted, reserve, in_flight, pressure, reading, reason)
 
 
 def limit_from_mb(memory_budget_mb: float | None, configured_bytes: int | None) -> int | None:

@@ -1,0 +1,146 @@
+"""What candidates weigh, as earlier runs taught it: estimates put right, and what loading holds at its peak."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from preheat._model import CandidateTable, SizeRecord, WarmupItem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEAST_ITEMS = 3
+"""Items of a kind that a run must have loaded before it teaches anything."""
+
+MOST_FACTOR = 64.0
+NEGLIGIBLE = 0.02
+"""Estimates that are wrong by less are left alone: most of what they are off by is chance."""
+
+PEAK_RATIO = 2.0
+"""How many times its size a load is taken to hold at its peak, until a run has seen it."""
+
+
+class Correction(NamedTuple):
+    """What runs taught of one kind in one cache.
+
+    Attributes:
+        factor: What estimates are multiplied by.
+        mean_bytes: What an item weighed; taken for items of unknown size.
+        peak_ratio: How many times its size a load held at its peak; 0 if never seen.
+    """
+
+    factor: float
+    mean_bytes: int
+    peak_ratio: float
+
+
+Corrections = Mapping[tuple[str, str], Correction]
+"""By cache and kind."""
+
+
+def learn_corrections(known: Corrections, sizes: Iterable[SizeRecord]) -> dict[tuple[str, str], Correction]:
+    """`known`, with what a run taught.
+
+    Its estimates had been corrected already, so what it found multiplies what was known.
+    """
+    learned = dict(known)
+    for cache, kind, items, estimated_bytes, accounted_bytes, peak_ratio in sizes:
+        if items < LEAST_ITEMS or not accounted_bytes:
+            continue
+        before = learned.get((cache, kind), Correction(1.0, 0, 0.0))
+        factor = before.factor * (accounted_bytes / estimated_bytes if estimated_bytes else 1.0)
+        learned[cache, kind] = Correction(
+            factor=min(max(factor, 1 / MOST_FACTOR), MOST_FACTOR),
+            mean_bytes=accounted_bytes // items,
+            peak_ratio=peak_ratio or before.peak_ratio,
+        )
+    return learned
+
+
+def corrections_as_rows(corrections: Corrections) -> list[list[Any]]:
+    """Plain data that `corrections_from_rows` understands."""
+    return [[*group, *correction] for group, correction in corrections.items()]
+
+
+def corrections_from_rows(rows: object) -> dict[tuple[str, str], Correction]:
+    """What `corrections_as_rows` gave; rows that can't be used are left out."""
+    found: dict[tuple[str, str], Correction] = {}
+    for row in rows if isinstance(rows, list) else []:
+        match row:
+            case [str(cache), str(kind), float(factor), int(mean_bytes), float(peak_ratio)]:
+                if 1 / MOST_FACTOR <= factor <= MOST_FACTOR and mean_bytes >= 0 and 0 <= peak_ratio < math.inf:
+                    found[cache, kind] = Correction(factor, mean_bytes, peak_ratio)
+    return found
+
+
+def correct_sizes(
+    candidates: CandidateTable,
+    corrections: Corrections,
+    *,
+    kind_of: Mapping[str, Callable[[str], str]],
+    estimate: Callable[[WarmupItem], int],
+) -> CandidateTable:
+    """`candidates` with their sizes put right.
+
+    Args:
+        candidates: What could be warmed.
+        corrections: What earlier runs taught.
+        kind_of: By cache that tells kinds apart, the kind of a key.
+        estimate: What an item of unknown size is taken for if no run has taught it; 0 if that is unknown too.
+    """
+    sizes = candidates.size_bytes
+    for code, cache in enumerate(candidates.caches):
+        rows = np.flatnonzero(candidates.cache == code)
+        taught = {kind: c for (name, kind), c in corrections.items() if name == cache}
+        if all(abs(c.factor - 1.0) < NEGLIGIBLE for c in taught.values()):
+            rows = rows[sizes[rows] == 0]
+        if len(rows):
+            sizes = _corrected(candidates, sizes, rows, taught, kind_of.get(cache), estimate)
+    return candidates if sizes is candidates.size_bytes else candidates.with_sizes(sizes)
+
+
+def _corrected(
+    candidates: CandidateTable,
+    sizes: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    taught: Mapping[str, Correction],
+    kind_of: Callable[[str], str] | None,
+    estimate: Callable[[WarmupItem], int],
+) -> NDArray[np.int64]:
+    sizes = sizes.copy()
+    unknown = Correction(1.0, 0, 0.0)
+    for row in rows.tolist():
+        correction = taught.get(kind_of(candidates.keys[row]) if kind_of else "", unknown)
+        if sizes[row]:
+            sizes[row] = round(int(sizes[row]) * correction.factor)
+        else:
+            sizes[row] = correction.mean_bytes or estimate(candidates[row])
+    return sizes
+
+
+def in_flight_peak_bytes(
+    candidates: CandidateTable, corrections: Corrections, *, loaders: int, batch_size: Mapping[str, int]
+) -> int:
+    """What loads may hold at once beyond the values that stay: so much of memory can't be planned for values.
+
+    For each cache, as many batches as there are loaders, of items of which 95 % are smaller; the worst cache counts.
+
+    Args:
+        candidates: What could be warmed.
+        corrections: What earlier runs taught of peaks.
+        loaders: Loads at the same time.
+        batch_size: By cache that loads in bulk, the items in a batch; others hold one at a time.
+    """
+    worst = 0.0
+    for code, cache in enumerate(candidates.caches):
+        sizes = candidates.size_bytes[candidates.cache == code]
+        if len(sizes):
+            seen = [c.peak_ratio for (name, _), c in corrections.items() if name == cache and c.peak_ratio]
+            beyond = max(0.0, max(seen, default=PEAK_RATIO) - 1.0)
+            together = min(loaders * batch_size.get(cache, 1), len(sizes))
+            worst = max(worst, float(np.percentile(sizes, 95)) * beyond * together)
+    return int(worst)

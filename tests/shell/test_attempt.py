@@ -1,0 +1,205 @@
+"""What a cache does with a batch becomes results, and each load is told its limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from builders import item
+from preheat._attempt import Allowance, load_async, load_batch, settle, undo_batch, undo_of
+from preheat._limit import load_limit_bytes
+from preheat._model import ItemResult, ItemStatus, WarmupItem
+from preheat.errors import ItemTooLarge
+
+ITEMS = [item("x"), item("y"), item("z")]
+
+
+class Asked:
+    """A cache that notes the limit of each load."""
+
+    name = "c"
+
+    def __init__(self, size_bytes: Callable[[str], Any] = lambda _: 10) -> None:
+        self.limits: list[int | None] = []
+        self._size = size_bytes
+
+    def warmup_item(self, item: WarmupItem) -> Any:
+        self.limits.append(load_limit_bytes())
+        size_bytes = self._size(item.ref.key)
+        return ItemResult(ItemStatus.LOADED, size_bytes) if not isinstance(size_bytes, ItemResult) else size_bytes
+
+
+class AskedInBulk(Asked):
+    def warmup_items(self, items: list[WarmupItem]) -> list[ItemResult]:
+        self.limits.append(load_limit_bytes())
+        return [ItemResult(ItemStatus.LOADED, 10) for _ in items]
+
+
+class AskedOnTheLoop(Asked):
+    async def warmup_item(self, item: WarmupItem) -> Any:
+        await asyncio.sleep(0)
+        return super().warmup_item(item)
+
+
+def load(
+    cache: Any, *items: WarmupItem, allowance: Allowance, may_begin: Callable[[], bool] = lambda: True
+) -> list[Any]:
+    async def scene() -> list[Any]:
+        if isinstance(cache, AskedOnTheLoop):
+            return await load_async(cache, items, allowance, may_begin)
+        begun = load_batch(cache, items, allowance, may_begin)
+        return [await settle(each, result) for each, result in zip(items, begun, strict=True)]
+
+    return asyncio.run(scene())
+
+
+# -------------------------------------------------------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize("kind", [Asked, AskedInBulk, AskedOnTheLoop])
+def test_without_a_reservation_there_is_no_limit(kind):
+    cache = kind()
+    load(cache, *ITEMS, allowance=Allowance())
+    assert set(cache.limits) == {None}
+
+
+@pytest.mark.parametrize("kind", [Asked, AskedOnTheLoop])
+def test_each_load_may_take_its_reservation_and_what_is_spare(kind):
+    cache = kind()
+    load(cache, *ITEMS, allowance=Allowance((10, 20, 30), 100))
+    assert cache.limits == [110, 120, 130]
+
+
+@pytest.mark.parametrize("kind", [Asked, AskedOnTheLoop])
+def test_what_one_took_of_the_spare_the_next_can_not_have(kind):
+    cache = kind({"x": 70, "y": 500, "z": 10}.__getitem__)
+    load(cache, *ITEMS, allowance=Allowance((10, 20, 30), 100))
+    assert cache.limits == [110, 20 + 40, 30]  # 60 of the spare are gone, then all of it
+
+
+def test_in_bulk_all_of_them_share_what_there_is():
+    cache = AskedInBulk()
+    load(cache, *ITEMS, allowance=Allowance((10, 20, 30), 100))
+    assert cache.limits == [160 // 3]
+
+
+@pytest.mark.parametrize("size", [ItemResult(ItemStatus.REJECTED), "big", None, -1])
+def test_what_was_not_loaded_takes_nothing_of_the_spare(size):
+    cache = Asked(lambda key: size if key == "x" else 10)
+    load(cache, *ITEMS, allowance=Allowance((10, 20, 30), 100))
+    assert cache.limits == [110, 120, 130]
+
+
+def test_the_limit_ends_with_the_load():
+    load(Asked(), *ITEMS, allowance=Allowance((1, 1, 1), 1))
+    assert load_limit_bytes() is None
+
+
+def test_an_awaitable_from_a_plain_function_is_told_its_limit_too():
+    async def later() -> ItemResult:
+        return ItemResult(ItemStatus.LOADED, load_limit_bytes() or 0)
+
+    async def scene() -> ItemResult:
+        from preheat._limit import limited_to
+
+        with limited_to(77):
+            return await settle(ITEMS[0], later())
+
+    assert asyncio.run(scene()).size_bytes == 77
+
+
+# ------------------------------------------------------------------------------------------------------------ outcomes
+
+
+def raising(error: BaseException) -> Callable[[str], Any]:
+    def fail(_: str) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("kind", [Asked, AskedOnTheLoop])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ItemTooLarge("c:x has 5000 bytes; a load may have 4000 now"), "c:x has 5000 bytes; a load may have 4000 now"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_a_value_that_is_too_large_is_an_outcome_of_its_own(kind, error, reason):
+    (result,) = load(kind(raising(error)), ITEMS[0], allowance=Allowance())
+    assert result == ItemResult(ItemStatus.TOO_LARGE, reason=reason)
+
+
+def test_any_other_error_is_a_failure():
+    (result,) = load(Asked(raising(ValueError("no"))), ITEMS[0], allowance=Allowance())
+    assert result == ItemResult(ItemStatus.FAILED, reason="ValueError: no")
+
+
+def test_a_bulk_load_that_met_a_giant_is_done_again_one_by_one():
+    class Giant(AskedInBulk):
+        def warmup_items(self, items: list[WarmupItem]) -> list[ItemResult]:
+            raise ItemTooLarge("one of them")
+
+    cache = Giant(lambda key: 10 if key != "y" else raising(ItemTooLarge("y"))(key))
+    results = load(cache, *ITEMS, allowance=Allowance((10, 20, 30), 100))
+    assert [str(result.status) for result in results] == ["loaded", "too_large", "loaded"]
+    assert cache.limits == [110, 120, 130]
+
+
+@pytest.mark.parametrize("kind", [Asked, AskedInBulk, AskedOnTheLoop])
+def test_nothing_of_a_batch_is_begun_once_it_may_not(kind):
+    cache = kind()
+    assert load(cache, *ITEMS, allowance=Allowance(), may_begin=lambda: False) == [None] * 3
+    assert cache.limits == []
+
+
+@pytest.mark.parametrize("kind", [Asked, AskedOnTheLoop])
+def test_the_rest_of_a_batch_is_not_begun_once_it_may_not(kind):
+    cache = kind()
+    results = load(cache, *ITEMS, allowance=Allowance(), may_begin=lambda: len(cache.limits) < 2)
+    assert [result is None for result in results] == [False, False, True]
+
+
+# ---------------------------------------------------------------------------------------------------------------- undo
+
+
+class Undoes(Asked):
+    """Releases five bytes an item, of a process of 100."""
+
+    def __init__(self, shrinks_by: int = 5) -> None:
+        super().__init__()
+        self.happened: list[str] = []
+        self.process_bytes, self._shrinks_by = 100, shrinks_by
+
+    def undo_warmup(self, key: str) -> int:
+        self.happened.append(key)
+        self.process_bytes -= self._shrinks_by
+        return 5
+
+    def undo(self, *keys: str) -> list[int]:
+        loads = ((undo_of(self if key != "other" else Asked()), key) for key in keys)
+        return list(undo_batch(loads, lambda: self.happened.append("trim"), lambda: self.process_bytes))
+
+
+def test_free_memory_is_given_back_after_all_is_undone():
+    cache = Undoes()
+    assert cache.undo("a", "other", "c") == [5, 0, 5]
+    assert cache.happened == ["a", "c", "trim"]
+
+
+def test_the_collector_is_asked_where_the_process_did_not_shrink(monkeypatch):
+    cache = Undoes(shrinks_by=2)
+    monkeypatch.setattr("gc.collect", lambda *_: cache.happened.append("collect"))
+    assert cache.undo("a", "b") == [5, 5]
+    assert cache.happened == ["a", "b", "trim", "collect", "trim"]
+
+
+@pytest.mark.parametrize("answer", [-3, None])
+def test_an_undo_that_gives_no_size_released_nothing(answer):
+    cache = Undoes()
+    cache.undo_warmup = lambda key: answer
+    assert cache.undo("a") == [0]
