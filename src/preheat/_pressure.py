@@ -44,8 +44,11 @@ FALL_MARGIN_MOST_BYTES = GIB
 FALL_STALL_RATIO = 0.5
 """A level is left at this share of the stall that began it, and with the margin on top of its headroom."""
 
-SIGNAL_HOLD_SECONDS = 2.5
-"""A signal counts for its window of 2 s and a quarter: it comes once per window at most while pressure lasts."""
+SIGNAL_HOLD_SECONDS = 4.5
+"""A signal counts for two windows of 2 s and a quarter of one.
+
+It comes once per window at most while pressure lasts, and a trigger without privilege skips a turn now and then.
+"""
 
 
 class Signal(NamedTuple):

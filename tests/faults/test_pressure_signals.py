@@ -22,11 +22,12 @@ from typing import NamedTuple
 
 import pytest
 
-from preheat import _watch
+from preheat import _signals
 from preheat._cgroup import discover_layout
 from preheat._model import MIB, MemoryPressureLevel, MemoryReading
 from preheat._pressure import SIGNAL_HOLD_SECONDS, pressure_level
-from preheat._watch import MemoryWatch, PressureSignals
+from preheat._signals import PressureSignals
+from preheat._watch import MemoryWatch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the signals are those of Linux")
 
@@ -77,7 +78,7 @@ class Clock:
 def said(caplog, monkeypatch) -> Callable[[str], int]:
     """How many lines of the log hold a text."""
     caplog.set_level(logging.INFO, "preheat")
-    monkeypatch.setattr(_watch, "_said", set())
+    monkeypatch.setattr(_signals, "_said", set())
     return lambda text: sum(text in record.getMessage() for record in caplog.records)
 
 
