@@ -14,7 +14,7 @@ from pathlib import Path
 
 SCENARIOS = Path(__file__).parent.parent / "tests/faults/memory_scenarios.py"
 TARGETS = {"large": 0.85, "blobs": 0.80, "objects": 0.80}
-LARGE_SHARE = 200
+SHARES = {"large": 1 / 200, "blobs": 1.0, "objects": 4.0}  # so that each kind makes about as many bytes
 MB = 1e6
 
 
@@ -32,15 +32,15 @@ def scenario(name: str, **args: object) -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=50_000, help="small items; a 200th of it large (default 50000)")
+    parser.add_argument("--items", type=int, default=50_000, help="blobs; large values and objects accordingly")
     items = parser.parse_args().items
     heads = ("values", "items", "accounted", "measured", "ratio", "target", "seconds", "newest", "random")
     print("{:8} {:>7} {:>10} {:>10} {:>6} {:>6} {:>8}   {:>6} {:>6}".format(*heads))
     good = True
     for kind, target in TARGETS.items():
-        count = max(100, items // LARGE_SHARE) if kind == "large" else items
+        count = max(100, int(items * SHARES[kind]))
         said = scenario("rollback", kind=kind, items=count)
-        measured = said["rss_before"] - said["rss_after"]
+        measured = said["released_bytes"]
         ratio = measured / said["undone_bytes"]
         dropped = {order: scenario("drop", kind=kind, items=count, order=order) for order in ("newest", "random")}
         newest, random = (d["released_bytes"] / d["accounted_bytes"] for d in dropped.values())
