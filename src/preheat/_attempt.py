@@ -10,14 +10,16 @@ import asyncio
 import gc
 import inspect
 import logging
+import sys
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
 from preheat._limit import limited_to
 from preheat._model import ItemResult, ItemStatus, WarmupItem
-from preheat.abc import LoadsInBulk, UndoesWarmup, WarmableCache
+from preheat._plan.sizes import MOST_BYTES
+from preheat.abc import LoadsInBulk, TellsKinds, UndoesWarmup, WarmableCache
 from preheat.errors import ItemTooLarge
 
 logger = logging.getLogger("preheat")
@@ -116,6 +118,19 @@ def _load_one(cache: WarmableCache, item: WarmupItem) -> Any:
         return _failure(item, error)
 
 
+async def settle_batch(
+    items: Sequence[WarmupItem], begun: Sequence[Any], allowance: Allowance
+) -> list[ItemResult | None]:
+    """The results of `items`, of which `load_batch` gave `begun`."""
+    results: list[ItemResult | None] = []
+    used_bytes = 0
+    for n, (item, result) in enumerate(zip(items, begun, strict=True)):
+        with limited_to(allowance.of_one(n, used_bytes)):
+            results.append(await settle(item, result))
+        used_bytes += _beyond_reservation(allowance, n, results[-1])
+    return results
+
+
 async def settle(item: WarmupItem, result: Any) -> ItemResult | None:
     """What `warmup_item` gave for `item`, awaited if need be; anything but a usable result is a failure.
 
@@ -147,12 +162,34 @@ def undo_of(cache: WarmableCache) -> Undo:
 
     def undo_one(key: str) -> int:
         try:
-            return max(0, int(undo(key))) if undo is not None else 0
+            released = int(undo(key)) if undo is not None else 0
+            return released if _is_size(released) else 0
         except Exception:
             logger.exception("an item of cache %r could not be undone", cache.name)
             return 0
 
     return undo_one
+
+
+def kinds_of(caches: Mapping[str, WarmableCache]) -> dict[str, Callable[[str], str]]:
+    """By cache that tells kinds apart, what tells the kind of a key: "" where the cache fails to."""
+    return {name: _kind_of(cache) for name, cache in caches.items() if isinstance(cache, TellsKinds)}
+
+
+def _kind_of(cache: TellsKinds) -> Callable[[str], str]:
+    has_failed = False
+
+    def kind_of(key: str) -> str:
+        nonlocal has_failed
+        try:
+            return sys.intern(cache.kind_of(key))
+        except Exception:
+            if not has_failed:
+                logger.exception("the kinds of %r could not be told apart", cache)
+            has_failed = True
+            return ""
+
+    return kind_of
 
 
 def undo_batch(
@@ -186,7 +223,7 @@ def _failure(item: WarmupItem, error: BaseException) -> ItemResult:
 
 
 def _is_size(size_bytes: object) -> bool:
-    return isinstance(size_bytes, Integral) and size_bytes >= 0  # type: ignore[operator]
+    return isinstance(size_bytes, Integral) and 0 <= size_bytes <= MOST_BYTES  # type: ignore[operator]
 
 
 def _printable(reason: object) -> str:

@@ -108,10 +108,10 @@ class _Experience:
         self._sizes.add(max(accounted))
         self._usual_sizes.add(accounted_bytes // len(accounted))
         self.worst_size_bytes, self.usual_size_bytes = self._sizes.largest(), self._usual_sizes.middle()
-        ratios = [real * _PER_MILLE // guess + 1 for guess, real in zip(estimated, accounted, strict=True) if guess]
-        if ratios:
-            self._ratios.add(max(ratios))
-            self._usual_ratios.add(accounted_bytes * _PER_MILLE // estimated_bytes)
+        guessed = [(guess, real) for guess, real in zip(estimated, accounted, strict=True) if guess]
+        if guessed:
+            self._ratios.add(max(real * _PER_MILLE // guess + 1 for guess, real in guessed))
+            self._usual_ratios.add(sum(real for _, real in guessed) * _PER_MILLE // estimated_bytes)
             self.worst_per_mille = max(_PER_MILLE, self._ratios.largest())
             self.usual_per_mille = self._usual_ratios.middle()
         if peak_bytes and accounted_bytes >= LEAST_MEASURED_BYTES:
@@ -153,11 +153,6 @@ class _Headroom:
         return before - free_bytes
 
 
-class _Claim(NamedTuple):
-    reserved_bytes: int
-    peak_bytes: int
-
-
 class Guard:
     """Who may start to load now, and how large the value may become.
 
@@ -186,7 +181,7 @@ class Guard:
         self._known_after = known_after
         self._of_kind = [_Experience() for _ in groups]
         self._of_cache = {each.cache: _Experience() for each in groups}
-        self._claims: dict[int, _Claim] = {}
+        self._claims: dict[int, tuple[int, int]] = {}  # reserved bytes and peak of what is in flight
         self._peak_bytes = 0
         self._room_bytes: int | None = None
         self._seen = _Headroom()
@@ -214,10 +209,10 @@ class Guard:
 
     def admits(self, item: int) -> bool:
         """Whether `item` may start beside what is in flight."""
-        claim = self._claim(item)
-        if self.loaded_bytes + self.reserved_bytes + claim.reserved_bytes > self._budget_bytes:
+        reserved_bytes, peak_bytes = self._claim(item)
+        if self.loaded_bytes + self.reserved_bytes + reserved_bytes > self._budget_bytes:
             return False
-        return self._room_bytes is None or self._peak_bytes + claim.peak_bytes <= self._room_bytes
+        return self._room_bytes is None or self._peak_bytes + peak_bytes <= self._room_bytes
 
     def fits_budget(self, item: int) -> bool:
         """Whether the budget has room for `item` if nothing else is in flight and it is like the others."""
@@ -242,16 +237,16 @@ class Guard:
 
     def reserve(self, item: int) -> None:
         """Set aside what `item` may take; never more than the budget has left."""
-        claim = self._claim(item)
-        left = max(0, self._budget_bytes - self.loaded_bytes - self.reserved_bytes)
-        claim = claim._replace(reserved_bytes=min(claim.reserved_bytes, left))
-        self._claims[item] = claim
-        self.reserved_bytes += claim.reserved_bytes
-        self._peak_bytes += claim.peak_bytes
+        reserved_bytes, peak_bytes = self._claim(item)
+        left_bytes = max(0, self._budget_bytes - self.loaded_bytes - self.reserved_bytes)
+        reserved_bytes = min(reserved_bytes, left_bytes)
+        self._claims[item] = reserved_bytes, peak_bytes
+        self.reserved_bytes += reserved_bytes
+        self._peak_bytes += peak_bytes
 
     def reserved_for(self, items: Sequence[int]) -> tuple[int, ...]:
         """What is set aside for each of `items`."""
-        return tuple(self._claims[item].reserved_bytes for item in items)
+        return tuple(self._claims[item][0] for item in items)
 
     def spare_bytes(self, loaders: int) -> int | None:
         """What one of so many loaders may take beyond its reservation; None while memory is unknown.
@@ -267,9 +262,9 @@ class Guard:
 
     def release(self, item: int) -> None:
         """`item` is in flight no longer."""
-        claim = self._claims.pop(item)
-        self.reserved_bytes -= claim.reserved_bytes
-        self._peak_bytes -= claim.peak_bytes
+        reserved_bytes, peak_bytes = self._claims.pop(item)
+        self.reserved_bytes -= reserved_bytes
+        self._peak_bytes -= peak_bytes
 
     # --------------------------------------------------------------------------------------------- account
 
@@ -307,12 +302,13 @@ class Guard:
             if seen.items
         )
 
-    def _claim(self, item: int) -> _Claim:
+    def _claim(self, item: int) -> tuple[int, int]:
+        """The bytes to reserve for `item`, and what it may hold at its peak."""
         experience = self._experience(item)
         numerator, denominator = MARGIN
         expected = -(-experience.expect(self._sizes[item]) * numerator // denominator)
         peak = experience.peak_per_mille or PEAK_RATIO * _PER_MILLE
-        return _Claim(expected, max(expected, expected * peak // _PER_MILLE))
+        return expected, expected * peak // _PER_MILLE if peak > _PER_MILLE else expected
 
     def _usually(self, item: int) -> int:
         return self._experience(item).usually(self._sizes[item])

@@ -55,8 +55,8 @@ class TrafficWindow:
         np.minimum.at(first, batch.row, np.arange(len(batch.row)))
         hashes = np.fromiter((_hash(batch.cache, key) for key in batch.keys), np.uint64, len(batch.keys))
         place = np.searchsorted(self._hashes, hashes)
-        watched = np.flatnonzero(np.append(self._hashes, 0)[place] == hashes)
-        watched = watched[place[watched] < len(self._hashes)]
+        watched = np.flatnonzero(place < len(self._hashes))
+        watched = watched[self._hashes[place[watched]] == hashes[watched]]
         rows = self._rows[place[watched]]
         new = self.outcome[rows] == UNASKED
         self.outcome[rows[new]] = np.where(batch.hit[first[watched][new]], HIT, MISS)

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from preheat._attempt import Allowance, load_async, load_batch, settle, undo_batch, undo_of
+from preheat._attempt import Allowance, kinds_of, load_async, load_batch, settle_batch, undo_batch, undo_of
 from preheat._collector import calm_collector
 from preheat._events import MemoryLog
 from preheat._execution import (
@@ -39,7 +39,6 @@ from preheat._execution import (
     Tick,
     WakeAt,
 )
-from preheat._limit import limited_to
 from preheat._model import (
     PHASES,
     STATUS_CODE,
@@ -53,7 +52,7 @@ from preheat._model import (
     WarmupReport,
 )
 from preheat._plan.ordering import resolve_needs
-from preheat.abc import Clock, PressureCallback, ReportsMemory, TellsKinds, WarmableCache
+from preheat.abc import Clock, PressureCallback, ReportsMemory, WarmableCache
 
 logger = logging.getLogger("preheat")
 
@@ -99,7 +98,7 @@ class Run:
         self._items = items = plan.candidates.take(plan.order)
         names = [items.caches[code] for code in items.cache.tolist()]
         phase = np.repeat(np.arange(len(plan.chosen), dtype=np.int8), [len(rows) for rows in plan.chosen])
-        kind_of = {name: cache.kind_of for name, cache in caches.items() if isinstance(cache, TellsKinds)}
+        kind_of = kinds_of(caches)
         self._reporting = {name for name, cache in caches.items() if isinstance(cache, ReportsMemory)}
         self._execution = Execution(
             names,
@@ -119,7 +118,7 @@ class Run:
         )
         self._threads = concurrency_limit + 1  # one is always there to undo, whatever the loads are waiting for
         self._level = MemoryPressureLevel.LOW
-        self._was_held = self._is_short = False
+        self._was_held = self._is_short = self._is_cancelled = False
         self._broken: BaseException | None = None
         self._read_at = -float("inf")
         self._before: MemoryReading | None = None
@@ -147,7 +146,8 @@ class Run:
         )
 
     def cancel(self) -> None:
-        """Ask the run to end; what is in flight is awaited.  From any thread; outside of a run without effect."""
+        """Ask the run to end; what is in flight is awaited.  From any thread, also before it has begun."""
+        self._is_cancelled = True
         self._post(Cancel(self._clock()))
 
     async def perform(self) -> WarmupReport:
@@ -171,7 +171,7 @@ class Run:
         return self._report(stopped, first_event)
 
     async def _loop(self, pool: ThreadPoolExecutor) -> str | None:
-        event: Event = Start(self._clock())
+        event: Event = Cancel(self._clock()) if self._is_cancelled else Start(self._clock())
         while True:
             for happened in (*self._memory_events(), event):
                 for instruction in self._execution.handle(happened):
@@ -229,10 +229,7 @@ class Run:
         else:
             work = partial(load_batch, cache, items, allowance, self._may_begin)
             begun = await asyncio.get_running_loop().run_in_executor(pool, work)
-            results = []
-            for n, (item, result) in enumerate(zip(items, begun, strict=True)):
-                with limited_to(allowance.of_one(n, 0)):
-                    results.append(await settle(item, result))
+            results = await settle_batch(items, begun, allowance)
         self._note_loads(cache, results)
         self._events.put_nowait(Ended(self._clock(), load.positions, results, growth()))
 
@@ -281,6 +278,7 @@ class Run:
             return []
         self._read_at = now
         level, reading = self._read()
+        self._is_short = level >= MemoryPressureLevel.HIGH  # whoever tells of changes may be held up
         if level != self._level:
             self._note_pressure(reading, f"{self._level.name} -> {level.name}: {_ANSWERS[level]}")
             self._level = level

@@ -49,7 +49,6 @@ from preheat.abc import (
     PressureCallback,
     RecordsAccesses,
     ReportsMemory,
-    TellsKinds,
     WarmableCache,
 )
 from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
@@ -341,6 +340,8 @@ class CacheWarmupService:
         )
 
     def _candidates(self, history: History, horizon: Mapping[str, float]) -> CandidateTable:
+        from preheat._attempt import kinds_of
+
         if not self.settings.enabled:
             return CandidateTable.of(())
         by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
@@ -353,7 +354,7 @@ class CacheWarmupService:
         return correct_sizes(
             table,
             self.ledger.corrections,
-            kind_of={name: cache.kind_of for name, cache in self._caches.items() if isinstance(cache, TellsKinds)},
+            kind_of=kinds_of(self._caches),
             estimate=self._estimate_size,
         )
 

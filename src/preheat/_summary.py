@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -151,12 +152,19 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
 
 
 def pressure_events(events: Sequence[MemoryEvent]) -> list[dict[str, Any]]:
-    """Why a run slowed or stopped: the newest changes of pressure and drops of values, oldest first.
+    """Why a run slowed or stopped: the newest changes of pressure and the newest drops of values, oldest first.
 
-    Allocations are left out: their sums are in `sizes`.
+    Each has a share of its own, since a roll-back drops thousands.  Allocations are left out: their sums are in
+    `sizes`.
     """
-    telling = [event for event in events if event.kind is not MemoryEventKind.ALLOCATION]
-    return [event._asdict() | {"kind": str(event.kind)} for event in telling[-EVENTS_SHOWN:]]
+    changes, drops = deque[int](maxlen=EVENTS_SHOWN // 2), deque[int](maxlen=EVENTS_SHOWN // 2)
+    for n, event in enumerate(events):
+        if event.kind is MemoryEventKind.PRESSURE:
+            changes.append(n)
+        elif event.kind is not MemoryEventKind.ALLOCATION:
+            drops.append(n)
+    shown = [events[n] for n in sorted((*changes, *drops))]
+    return [event._asdict() | {"kind": str(event.kind)} for event in shown]
 
 
 def history_summary(history: History, top: int) -> dict[str, Any]:

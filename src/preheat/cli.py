@@ -203,7 +203,7 @@ def _memory_now() -> dict[str, Any]:
     from preheat._environment import memory_outlook
     from preheat._memory import SystemMemory, describe_memory
     from preheat._settings import resolve_settings
-    from preheat._watch import PressureSignals
+    from preheat._signals import PressureSignals
 
     monitor = SystemMemory()
     seen = memory_outlook(resolve_settings(os.environ), monitor())

@@ -260,3 +260,89 @@ def test_control_characters_in_keys_do_not_reach_the_terminal(shop, tmp_path):
 def test_help_has_an_example_for_each_command(preheat):
     for command in ("plan", "run", "status", "history", "check"):
         assert "Example: " in preheat(command, "--help").stdout
+
+
+TIGHT = """
+import time
+from preheat import CacheWarmupService, create_warmup_item
+from preheat.adapters.mapping import MappingCache
+from preheat.errors import ItemTooLarge
+from preheat.testing import MIB, ScriptedMemory
+
+memory = ScriptedMemory([], limit_bytes=1024 * MIB)
+
+def load(key):
+    if key == "giant":
+        raise ItemTooLarge("giant is one")
+    if key == "030":
+        memory._available = 1 * MIB
+        time.sleep(0.1)
+    return bytes(1000)
+
+def service(*keys):
+    made = CacheWarmupService(memory=memory, holdout_ratio=0.0, batch_size=2, concurrency_limit=1)
+    made.register(MappingCache({}, load, name="pages"))
+    columns = {"size_bytes": 1000, "usage_frequency": 1.0, "warmup_cost": 1.0}
+    rows = [create_warmup_item("pages", key, **columns) for key in keys or [f"{n:03}" for n in range(60)]]
+    made.register_candidate_source(lambda history: rows)
+    return made
+
+def with_a_giant():
+    return service("small", "giant", "another")
+"""
+
+
+@pytest.fixture
+def tight(tmp_path):
+    (tmp_path / "tight.py").write_text(TIGHT)
+
+    def call(*arguments):
+        command = [sys.executable, "-m", "preheat.cli", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    return call
+
+
+def test_a_run_stopped_by_pressure_says_why_and_what_it_undid(tight):
+    shown = tight("run", "tight:service", "--strategy", "aggressive")
+    assert shown.returncode == 4
+    assert re.search(r"^undone: 0\.0\d MiB accounted, (-?[\d.]+|not) measured$", shown.stdout, re.MULTILINE)
+    pressure = re.findall(r"^\d\d:\d\d:\d\d\.\d{3}  ([\d.]+) MiB available  (.*)$", shown.stdout, re.MULTILINE)
+    assert pressure == [
+        ("1.00", "LOW -> CRITICAL: stops and undoes what nobody used"),
+        ("1.00", "the run was stopped: pressure"),
+    ]
+    assert "stopped: pressure" in shown.stdout
+    status = tight("status")
+    assert status.returncode == 0
+    assert set(shown.stdout.splitlines()) <= set(status.stdout.splitlines())
+    last = json.loads(tight("status", "--json").stdout)["last"]
+    assert last["rolled_back_bytes"] > 0
+    assert last["counts"]["rolled_back"] > 0
+
+
+def test_an_item_that_is_too_large_is_no_failure_of_the_run(tight):
+    shown = tight("run", "tight:with_a_giant", "--strategy", "aggressive")
+    assert shown.returncode == 0, shown.stderr
+    assert "2 loaded, 1 too large in" in shown.stdout
+    assert "failed:" not in shown.stdout
+
+
+NEW_FIELDS = ("estimated_bytes", "sizes", "rolled_back_bytes", "released_bytes", "memory_events", "corrections")
+
+
+def test_status_shows_a_report_of_the_version_before_memory_was_told(tight, tmp_path):
+    from preheat._store import SqliteStore
+
+    tight("run", "tight:with_a_giant", "--state-dir", "old")
+    store = SqliteStore(tmp_path / "old")
+    (report,) = store.reports(1)
+    older = {name: value for name, value in report.items() if name not in NEW_FIELDS}
+    assert len(older) == len(report) - len(NEW_FIELDS)
+    del older["counts"]["too_large"]
+    store.save_report(2e9, older)
+    store.close()
+    shown = tight("status", "--state-dir", "old")
+    assert shown.returncode == 0, shown.stderr
+    assert "memory: 0.00 MiB estimated" in shown.stdout
+    assert tight("run", "tight:with_a_giant", "--state-dir", "old").returncode == 0

@@ -33,6 +33,7 @@ OUTCOMES = [
     ItemStatus.RESIDENT,
     ItemStatus.UNAVAILABLE,
     ItemStatus.REJECTED,
+    ItemStatus.TOO_LARGE,
     ItemStatus.FAILED,
     ItemStatus.FAILED,
 ]

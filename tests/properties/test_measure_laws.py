@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import item, plan_of
-from preheat._measure import HIT, MISS, UNASKED, difference_interval, measure_uplift, wilson_interval
-from preheat._model import WarmupReport
+from builders import batch, item, plan_of
+from preheat._measure import (
+    HIT,
+    MISS,
+    UNASKED,
+    TrafficWindow,
+    difference_interval,
+    measure_uplift,
+    wilson_interval,
+)
+from preheat._model import ItemRef, WarmupItem, WarmupReport
 
 RUNS = 2000
 
@@ -88,3 +96,28 @@ def test_more_of_the_same_narrows_the_interval(share):
     assert closer[1] - closer[0] < high - low
     assert 0.0 <= low <= hits / n + 1e-12
     assert hits / n - 1e-12 <= high <= 1.0
+
+
+planned_keys = st.sampled_from(["", "a", "b", "caf?", "é", "a\0", "A"])
+keys = planned_keys | st.sampled_from(["caf\udce9", "\ud800"])  # traffic may ask for what no plan can name
+traffic = st.lists(
+    st.tuples(st.sampled_from(["c", "d", "\udce9"]), st.lists(st.tuples(keys, st.booleans()), max_size=12)), max_size=6
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from("cd"), planned_keys), unique=True, max_size=12), traffic)
+def test_the_window_sees_what_a_dict_of_first_outcomes_would(rows, batches):
+    plan = plan_of([WarmupItem(ItemRef(*row), 5, 100, 1.0, 1.0) for row in rows], holdout_ratio=0.4, seed=5)
+    window = TrafficWindow(plan)
+    first: dict[tuple[str, str], bool] = {}
+    for cache, accesses in batches:
+        for key, hit in accesses:
+            first.setdefault((cache, key), hit)
+        window.observe(batch([key for key, _ in accesses], cache=cache, hits=[hit for _, hit in accesses]))
+    watched = {*plan.order.tolist(), *plan.held_out.tolist()}
+    expected = [
+        UNASKED if row not in watched or (hit := first.get(tuple(ref))) is None else HIT if hit else MISS
+        for row, ref in enumerate(plan.candidates.refs())
+    ]
+    assert window.outcome.tolist() == expected
+    assert window.accesses == sum(len(accesses) for _, accesses in batches)

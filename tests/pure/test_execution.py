@@ -569,3 +569,40 @@ def test_outcomes_are_read_like_a_list():
     assert list(run.results[:2]) == [loaded(), ItemResult(ItemStatus.RESIDENT)]
     assert run.results[2] is None
     assert (list(run.results.codes), list(run.results.sizes)) == ([0, 1, -1], [10, 0, 0])
+
+
+def test_reasons_are_read_like_a_dict():
+    run = execution(3, batch_size=3, concurrency_limit=1)
+    run.handle(Start(0.0))
+    run.handle(Cancel(0.5))
+    run.handle(Ended(1.0, (0, 1, 2), [loaded(), FAILED, FAILED]))
+    reasons = run.results.reasons
+    assert (dict(reasons), len(reasons)) == ({1: "it broke", 2: "it broke"}, 2)
+    assert repr(reasons) == "Reasons({1: 'it broke', 2: 'it broke'})"
+    for absent in (0, 3, -1):
+        assert absent not in reasons
+
+
+def test_what_was_too_large_is_not_tried_again_and_its_dependants_are_skipped():
+    run = execution(2, needs={1: [0]})
+    run.handle(Start(0.0))
+    assert [Finish(None)] == end(run, 1.0, 0, result=ItemResult(ItemStatus.TOO_LARGE, reason="a giant"))
+    assert (statuses(run), run.guard.reserved_bytes) == (["too_large", "skipped"], 0)
+
+
+def test_a_retry_that_waits_for_memory_is_rejected_in_the_end():
+    run = execution(1, sizes=[100])
+    run.handle(Start(0.0))
+    (wake,) = end(run, 0.0, 0, result=FAILED)
+    run.handle(short(50))
+    assert [WakeAt(wake.at + BLOCKED_READING_SECONDS)] == run.handle(Tick(wake.at))
+    assert [Finish(None)] == run.handle(Tick(wake.at + MAX_BLOCKED_SECONDS))
+    assert statuses(run) == ["rejected"]
+
+
+def test_a_blocked_item_does_not_keep_the_phases_after_it_from_starting():
+    run = execution(3, sizes=[500, 10, 10], phases=[0, 1, 1], needs={1: [0]})
+    run.handle(short(100))
+    run.handle(Start(0.0))
+    (load,) = run.handle(Tick(MAX_BLOCKED_SECONDS))
+    assert (load.positions, statuses(run)) == ((2,), ["rejected", "skipped", "?"])

@@ -118,6 +118,14 @@ def test_alone_an_item_is_taken_for_what_the_others_were():
     assert not taught(50, 60, 70, estimate=0, budget_bytes=59).fits_budget(3)
 
 
+def test_what_was_not_estimated_does_not_make_estimates_look_wrong():
+    known = guard(100, 0, 100, budget_bytes=10**6)
+    for _ in range(KNOWN_AFTER):
+        known.learn([0, 1], [100, 90_000])
+    known.keep(10**6 - 150)
+    assert known.fits_budget(2)
+
+
 def test_a_few_giants_do_not_make_the_others_giants():
     known = taught(100, 90_000, 100, 90_000, 100, budget_bytes=400_000)
     known.keep(399_850)

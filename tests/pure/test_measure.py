@@ -146,3 +146,28 @@ def test_a_report_is_unchanged_while_the_window_says_nothing():
     window.observe(batch([key_of(PLAN.comparable[0]), key_of(PLAN.held_out[0])], hits=[True, False]))
     assert with_uplift(fresh, window).uplift.points > 0
     assert fresh.uplift is None
+
+
+# --------------------------------------------------------------------------------------------- the index of the window
+
+
+def test_keys_are_told_apart_to_the_last_bit(monkeypatch):
+    near = {"stranger": 2**63 + 1, "0": 2**63 + 2}
+    monkeypatch.setattr("preheat._measure._hash", lambda cache, key: near.get(key, int(key) if key.isdigit() else 0))
+    window = TrafficWindow(PLAN)
+    window.observe(batch(["stranger"], hits=[True]))
+    assert outcome({}).tolist() == window.outcome.tolist()
+    window.observe(batch(["0"], hits=[True]))
+    assert window.outcome.tolist() == outcome({0: True}).tolist()
+
+
+def test_the_window_of_an_empty_plan_counts_requests_alone():
+    window = TrafficWindow(plan_of([]))
+    window.observe(batch(["a", "b"], hits=[True, False]))
+    assert (window.outcome.tolist(), window.accesses) == ([], 2)
+
+
+def test_a_batch_without_accesses_changes_nothing():
+    window = TrafficWindow(PLAN)
+    window.observe(batch([]))
+    assert (set(window.outcome.tolist()), window.accesses) == ({UNASKED}, 0)

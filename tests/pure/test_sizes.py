@@ -11,6 +11,7 @@ from builders import item
 from preheat._model import CandidateTable, SizeRecord, WarmupItem
 from preheat._plan.sizes import (
     LEAST_ITEMS,
+    MOST_BYTES,
     MOST_FACTOR,
     Correction,
     correct_sizes,
@@ -126,6 +127,7 @@ def test_corrections_survive_json():
         [["c", "", 1e9, 10, 0.0]],
         [["c", "", 0.0, 10, 0.0]],
         [["c", "", 2.0, -1, 0.0]],
+        [["c", "", 2.0, 10**30, 0.0]],
         [["c", "", 2.0, 1, float("inf")]],
     ],
 )
@@ -167,3 +169,26 @@ def test_the_worst_cache_counts_and_a_few_giants_do_not():
 
 def test_nothing_to_warm_holds_nothing():
     assert in_flight() == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- extremes
+
+
+def test_a_size_that_was_known_stays_known():
+    assert corrected(item("x", size=3), all=Correction(1 / MOST_FACTOR, 0, 0.0)) == [1]
+
+
+@pytest.mark.parametrize("size", [2**48 + 1, 2**62, 2**63 - 1])
+def test_no_item_weighs_more_than_a_process_can_address(size):
+    assert corrected(item("x", size=size), all=Correction(MOST_FACTOR, 0, 0.0)) == [MOST_BYTES]
+
+
+def test_nor_does_an_estimate():
+    assert corrected(item("x", size=0), estimate=10**30) == [MOST_BYTES]
+
+
+def test_kinds_that_nothing_was_taught_of_are_left_alone_beside_others():
+    assert corrected(item("a1", size=100), item("b1", size=0), kinds=True, estimate=9, a=Correction(2.0, 7, 0.0)) == [
+        200,
+        9,
+    ]

@@ -10,16 +10,21 @@ from preheat._model import (
     PHASES,
     STATUS_CODE,
     ItemStatus,
+    MemoryEvent,
+    MemoryEventKind,
     MemoryPressureLevel,
+    SizeRecord,
     Uplift,
     WarmupProgress,
     WarmupReport,
 )
 from preheat._summary import (
+    EVENTS_SHOWN,
     explain_plan,
     history_summary,
     left_out_counts,
     plan_summary,
+    pressure_events,
     progress_summary,
     report_summary,
 )
@@ -163,3 +168,49 @@ def test_a_history_is_summed_up_by_cache_with_what_was_asked_for_most():
 def test_left_out_is_counted_by_reason():
     assert left_out_counts(plan_of([item("a")])) == {}
     assert list(left_out_counts(plan()).values()) == [2]
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+def event(at: float, kind: MemoryEventKind, cause: str = "") -> MemoryEvent:
+    return MemoryEvent(at, kind, "" if kind is MemoryEventKind.PRESSURE else "c", 10, cause)
+
+
+def test_a_report_tells_sizes_and_what_was_undone():
+    sizes = (SizeRecord("a", "", 3, 100, 1000, 2.0), SizeRecord("b", ".py", 1, 7, 7, 0.0))
+    summary = as_json(report_summary(report(sizes=sizes, rolled_back_bytes=50, released_bytes=-4)))
+    assert (summary["estimated_bytes"], summary["accounted_bytes"]) == (107, 110)
+    assert (summary["rolled_back_bytes"], summary["released_bytes"]) == (50, -4)
+    assert summary["sizes"][1] == {
+        "cache": "b",
+        "kind": ".py",
+        "items": 1,
+        "estimated_bytes": 7,
+        "accounted_bytes": 7,
+        "peak_ratio": 0.0,
+    }
+
+
+def test_a_report_shows_changes_of_pressure_and_drops_but_no_allocations():
+    events = [event(n, kind) for n, kind in enumerate(MemoryEventKind)]
+    shown = as_json(report_summary(report(events=events)))["memory_events"]
+    assert [one["kind"] for one in shown] == ["release", "eviction", "rollback", "pressure"]
+    assert shown[-1] == {"at": 4.0, "kind": "pressure", "cache": "", "size_bytes": 10, "cause": "", "items": 1}
+
+
+def test_a_roll_back_of_thousands_does_not_hide_why_it_came():
+    why = event(0.0, MemoryEventKind.PRESSURE, "LOW -> CRITICAL")
+    undone = [event(1.0 + n, MemoryEventKind.ROLLBACK) for n in range(10 * EVENTS_SHOWN)]
+    end = event(1e6, MemoryEventKind.PRESSURE, "the run was stopped: pressure")
+    shown = pressure_events([why, *undone, end])
+    assert len(shown) <= EVENTS_SHOWN
+    assert [one["cause"] for one in shown if one["kind"] == "pressure"] == [why.cause, end.cause]
+    assert [one["at"] for one in shown] == sorted(one["at"] for one in shown)
+    assert shown[-2]["at"] == undone[-1].at
+
+
+def test_of_many_changes_of_pressure_the_newest_are_shown():
+    shown = pressure_events([event(n, MemoryEventKind.PRESSURE) for n in range(3 * EVENTS_SHOWN)])
+    assert 0 < len(shown) <= EVENTS_SHOWN
+    assert shown[-1]["at"] == 3 * EVENTS_SHOWN - 1

@@ -150,6 +150,31 @@ def test_a_bulk_load_that_met_a_giant_is_done_again_one_by_one():
     assert cache.limits == [110, 120, 130]
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ([ItemResult(ItemStatus.LOADED, 1)], "warmup_items gave 1 results for 3 items"),
+        ([], "warmup_items gave 0 results for 3 items"),
+        ([None] * 3, "warmup_item gave a NoneType, not an ItemResult"),
+    ],
+)
+def test_a_bulk_answer_that_is_none_fails_each_of_its_items(answer, reason):
+    class Wrong(AskedInBulk):
+        def warmup_items(self, items: list[WarmupItem]) -> list[ItemResult]:
+            return answer
+
+    results = load(Wrong(), *ITEMS, allowance=Allowance())
+    assert results == [ItemResult(ItemStatus.FAILED, reason=reason)] * 3
+
+
+def test_a_bulk_answer_that_is_no_sequence_is_asked_for_one_by_one():
+    class Wrong(AskedInBulk):
+        def warmup_items(self, items: list[WarmupItem]) -> Any:
+            return None
+
+    assert load(Wrong(), *ITEMS, allowance=Allowance()) == [ItemResult(ItemStatus.LOADED, 10)] * 3
+
+
 @pytest.mark.parametrize("kind", [Asked, AskedInBulk, AskedOnTheLoop])
 def test_nothing_of_a_batch_is_begun_once_it_may_not(kind):
     cache = kind()
@@ -198,7 +223,7 @@ def test_the_collector_is_asked_where_the_process_did_not_shrink(monkeypatch):
     assert cache.happened == ["a", "b", "trim", "collect", "trim"]
 
 
-@pytest.mark.parametrize("answer", [-3, None])
+@pytest.mark.parametrize("answer", [-3, None, 2**63, 10**30])
 def test_an_undo_that_gives_no_size_released_nothing(answer):
     cache = Undoes()
     cache.undo_warmup = lambda key: answer

@@ -267,7 +267,9 @@ def test_a_size_of_numpy_is_a_size():
     "answer", [lambda results: results[:-1], lambda results: [None] * len(results), lambda _: None]
 )
 def test_a_bulk_answer_that_is_none_fails_its_items_and_not_the_run(answer):
-    report = perform(run_of(Bulk(answer=answer), some(4), batch_size=2, concurrency_limit=2))
+    cache = Bulk(answer=answer)
+    report = perform(run_of(cache, some(7), batch_size=4, concurrency_limit=1))
+    assert len(cache.batches[0]) == 4  # the first three go one by one
     assert len(report.plan) == sum(report.counts.values())
     assert report.stopped is None
 
@@ -674,3 +676,66 @@ def test_the_collector_is_as_it_was_after_a_run():
     perform(run_of(Plain(load=lambda item: seen.append(gc.get_threshold())), some(3)))
     assert gc.get_threshold() == before
     assert all(threshold[0] > before[0] for threshold in seen)
+
+
+# ------------------------------------------------------------------------------------------- what others do wrong
+
+
+def test_a_run_cancelled_before_it_begins_loads_nothing():
+    cache = Plain()
+    run = run_of(cache, some(3))
+    run.cancel()
+    report = perform(run)
+    assert (report.stopped, report.count(ItemStatus.SKIPPED), cache.calls) == ("cancelled", 3, [])
+
+
+def test_a_run_goes_on_after_high_pressure_whose_end_nobody_tells():
+    weather = Weather(Script())
+
+    async def scene() -> WarmupReport:
+        task = asyncio.create_task(run.perform())
+        while not cache.calls:
+            await asyncio.sleep(0.001)
+        for tell in weather.subscribers:  # and another subscriber holds up what comes after it
+            tell(HIGH, reading())
+        return await asyncio.wait_for(task, 10.0)
+
+    cache = Plain(load=lambda item: time.sleep(0.005))
+    run = run_of(cache, some(20), watch=weather, concurrency_limit=1)
+    report = asyncio.run(scene())
+    assert (report.stopped, report.count(ItemStatus.LOADED)) == (None, 20)
+
+
+@pytest.mark.parametrize("size", [2**48 + 1, 2**62, 2**63, 2**64, 10**30])
+@pytest.mark.parametrize("kind", [Plain, Undoable])
+def test_a_size_that_no_process_could_hold_is_a_failure_of_its_item(kind, size):
+    report = perform(run_of(kind("c", lambda item: ItemResult(ItemStatus.LOADED, size)), some(2)))
+    assert set(reasons(report).values()) == {f"warmup_item gave {size!r} as its size in bytes"}
+
+
+@pytest.mark.parametrize("kind", [ValueError("no kind"), None, 7, []])
+def test_a_cache_that_fails_to_tell_kinds_is_loaded_as_if_all_were_alike(kind, caplog):
+    class Kinds(Plain):
+        def kind_of(self, key: str) -> Any:
+            if isinstance(kind, Exception):
+                raise kind
+            return kind
+
+    report = perform(run_of(Kinds(), some(5)))
+    assert [size[:3] for size in report.sizes] == [("c", "", 5)]
+    assert caplog.text.count("could not be told apart") == 1
+
+
+def test_awaitables_of_a_batch_share_the_spare_memory():
+    def later(item: WarmupItem) -> Any:
+        async def made() -> ItemResult:
+            limits.append(load_limit_bytes() or 0)
+            return ItemResult(ItemStatus.LOADED, 2**20 if len(limits) <= 3 else 2**24)
+
+        return made()
+
+    limits: list[int] = []
+    perform(run_of(Plain(load=later), some(11), batch_size=8, concurrency_limit=1))
+    in_batch = limits[-8:]
+    assert in_batch == sorted(in_batch, reverse=True)
+    assert in_batch[0] - in_batch[7] > 7 * 14 * 2**20

@@ -17,6 +17,9 @@ LEAST_ITEMS = 3
 """Items of a kind that a run must have loaded before it teaches anything."""
 
 MOST_FACTOR = 64.0
+MOST_BYTES = 2**48
+"""More than a process can address: no item weighs that much, and the sum of many still fits 64 bits."""
+
 NEGLIGIBLE = 0.02
 """Estimates that are wrong by less are left alone: most of what they are off by is chance."""
 
@@ -72,7 +75,8 @@ def corrections_from_rows(rows: object) -> dict[tuple[str, str], Correction]:
     for row in rows if isinstance(rows, list) else []:
         match row:
             case [str(cache), str(kind), float(factor), int(mean_bytes), float(peak_ratio)]:
-                if 1 / MOST_FACTOR <= factor <= MOST_FACTOR and mean_bytes >= 0 and 0 <= peak_ratio < math.inf:
+                is_factor = 1 / MOST_FACTOR <= factor <= MOST_FACTOR
+                if is_factor and 0 <= mean_bytes <= MOST_BYTES and 0 <= peak_ratio < math.inf:
                     found[cache, kind] = Correction(factor, mean_bytes, peak_ratio)
     return found
 
@@ -116,9 +120,10 @@ def _corrected(
     for row in rows.tolist():
         correction = taught.get(kind_of(candidates.keys[row]) if kind_of else "", unknown)
         if sizes[row]:
-            sizes[row] = round(int(sizes[row]) * correction.factor)
+            size_bytes = max(1, round(int(sizes[row]) * correction.factor))  # 0 would mean that it is unknown
         else:
-            sizes[row] = correction.mean_bytes or estimate(candidates[row])
+            size_bytes = correction.mean_bytes or estimate(candidates[row])
+        sizes[row] = min(size_bytes, MOST_BYTES)
     return sizes
 
 
