@@ -83,6 +83,7 @@ class _Experience:
         "_usual_ratios",
         "_usual_sizes",
         "accounted_bytes",
+        "compared_bytes",
         "estimated_bytes",
         "items",
         "peak_per_mille",
@@ -94,7 +95,8 @@ class _Experience:
     )
 
     def __init__(self) -> None:
-        self.items = self.estimated_bytes = self.accounted_bytes = self.refused = 0
+        self.items = self.refused = 0
+        self.estimated_bytes = self.compared_bytes = self.accounted_bytes = 0
         self._ratios, self._sizes, self._peaks = _Window(), _Window(), _Window()
         self._usual_ratios, self._usual_sizes = _Window(), _Window()
         self.worst_per_mille = self.usual_per_mille = _PER_MILLE
@@ -111,7 +113,9 @@ class _Experience:
         guessed = [(guess, real) for guess, real in zip(estimated, accounted, strict=True) if guess]
         if guessed:
             self._ratios.add(max(real * _PER_MILLE // guess + 1 for guess, real in guessed))
-            self._usual_ratios.add(sum(real for _, real in guessed) * _PER_MILLE // estimated_bytes)
+            compared_bytes = sum(real for _, real in guessed)
+            self.compared_bytes += compared_bytes
+            self._usual_ratios.add(compared_bytes * _PER_MILLE // estimated_bytes)
             self.worst_per_mille = max(_PER_MILLE, self._ratios.largest())
             self.usual_per_mille = self._usual_ratios.middle()
         if peak_bytes and accounted_bytes >= LEAST_MEASURED_BYTES:
@@ -297,7 +301,14 @@ class Guard:
     def learned(self) -> tuple[SizeRecord, ...]:
         """What was learned, by group; groups of which nothing was loaded are absent."""
         return tuple(
-            SizeRecord(*group, seen.items, seen.estimated_bytes, seen.accounted_bytes, seen.peak_per_mille / _PER_MILLE)
+            SizeRecord(
+                *group,
+                items=seen.items,
+                estimated_bytes=seen.estimated_bytes,
+                compared_bytes=seen.compared_bytes,
+                accounted_bytes=seen.accounted_bytes,
+                peak_ratio=seen.peak_per_mille / _PER_MILLE,
+            )
             for group, seen in zip(self._groups, self._of_kind, strict=True)
             if seen.items
         )

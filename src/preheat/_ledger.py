@@ -73,7 +73,7 @@ class Ledger:
         """The run begun last has ended with `report`: keep it, and what it wins from now on."""
         with self._busy:
             self._report, self._dirty = report, True
-            self.corrections = learn_corrections(self.corrections, report.sizes)
+            self.corrections = learn_corrections(self.corrections, report.sizes, report.plan.size_factors)
         self.flush()
 
     def last_report(self) -> dict[str, Any] | None:

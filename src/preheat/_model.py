@@ -222,7 +222,8 @@ class SizeRecord(NamedTuple):
         cache, kind: Which items; `kind` is empty where the cache tells none apart.
         items: How many were loaded.
         estimated_bytes: What the plan took them for.
-        accounted_bytes: What the cache accounts for them.
+        compared_bytes: What the cache accounts for those of which the plan had an estimate.
+        accounted_bytes: What the cache accounts for all of them.
         peak_ratio: How many times its accounted bytes a load held at its peak; 0 where it could not be seen.
     """
 
@@ -230,6 +231,7 @@ class SizeRecord(NamedTuple):
     kind: str
     items: int
     estimated_bytes: int
+    compared_bytes: int
     accounted_bytes: int
     peak_ratio: float
 
@@ -429,6 +431,7 @@ class WarmupPlan:
         reasons: The reasons that `left_out` indexes.
         seed: What the hold-out was drawn with.
         why: One sentence about the strategy's choice.
+        size_factors: By cache and kind, what estimates were multiplied by, going by earlier runs.
     """
 
     strategy: str
@@ -442,6 +445,7 @@ class WarmupPlan:
     reasons: tuple[Reason, ...]
     seed: int
     why: str
+    size_factors: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def phases(self) -> tuple[WarmupPhase, ...]:

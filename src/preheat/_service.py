@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from preheat._model import (
 )
 from preheat._plan import create_plan
 from preheat._plan.budget import grant_budget, limit_from_mb
-from preheat._plan.sizes import correct_sizes, in_flight_peak_bytes
+from preheat._plan.sizes import Corrections, correct_sizes, in_flight_peak_bytes, size_factors
 from preheat._plan.strategy import STRATEGIES, StrategyProfile, find_strategy, recommend_strategy
 from preheat._predict import decayed_frequency, refill_seconds
 from preheat._pressure import pressure_level
@@ -93,7 +94,7 @@ class CacheWarmupService:
         find_strategy(self.settings.strategy, self._strategies)
         self._caches: dict[str, WarmableCache] = {}
         self._sources: list[CandidateSource] = []
-        self._subscriptions: list[Callable[[], None]] = []
+        self._subscriptions: set[Callable[[], None]] = set()
         self._watching: MemoryWatch | None = None
         self._memory_log = MemoryLog()
         self._ledger: Ledger | None = None
@@ -155,8 +156,13 @@ class CacheWarmupService:
         It is called from the thread that noticed, and must not block.  The first callback starts a daemon thread
         that reads memory every second; with the end of the last one it is gone.
         """
-        end = self._watch.subscribe(callback, interval_seconds=CALLBACK_SECONDS)
-        self._subscriptions.append(end)
+        end_subscription = self._watch.subscribe(callback, interval_seconds=CALLBACK_SECONDS)
+
+        def end() -> None:
+            end_subscription()
+            self._subscriptions.discard(end)
+
+        self._subscriptions.add(end)
         return end
 
     def track_cache_memory_event(
@@ -164,7 +170,8 @@ class CacheWarmupService:
     ) -> None:
         """Log that `cache` allocated, released, evicted or rolled back `size_bytes`.
 
-        For caches that do not report by themselves (`preheat.abc.ReportsMemory`); the ready ones do.
+        For caches that do not report by themselves (`preheat.abc.ReportsMemory`); the ready ones do.  Of such a cache
+        a run logs its own loads and roll-backs, so those are not to be logged again.
 
         Raises:
             UnknownCache: No cache is registered under that name.
@@ -306,7 +313,7 @@ class CacheWarmupService:
         global _shared
         if _shared is self:
             _shared = None
-        for end in self._subscriptions:
+        for end in list(self._subscriptions):
             end()
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.close)
@@ -325,10 +332,11 @@ class CacheWarmupService:
         history = self.ledger.history()
         statistics = self._statistics()
         horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
-        candidates = self._candidates(history, horizon)
-        return create_plan(
+        corrections = self.ledger.corrections
+        candidates = self._candidates(history, horizon, corrections)
+        plan = create_plan(
             candidates,
-            self._budget(profile, limit_bytes, candidates),
+            self._budget(profile, limit_bytes, candidates, corrections),
             profile,
             horizon_seconds=horizon,
             free_bytes={
@@ -338,8 +346,9 @@ class CacheWarmupService:
             holdout_ratio=self.settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
         )
+        return replace(plan, size_factors=size_factors(corrections))
 
-    def _candidates(self, history: History, horizon: Mapping[str, float]) -> CandidateTable:
+    def _candidates(self, history: History, horizon: Mapping[str, float], corrections: Corrections) -> CandidateTable:
         from preheat._attempt import kinds_of
 
         if not self.settings.enabled:
@@ -353,12 +362,18 @@ class CacheWarmupService:
         self._demand_known(table.caches)
         return correct_sizes(
             table,
-            self.ledger.corrections,
+            corrections,
             kind_of=kinds_of(self._caches),
             estimate=self._estimate_size,
         )
 
-    def _budget(self, profile: StrategyProfile, limit_bytes: int | None, candidates: CandidateTable) -> MemoryBudget:
+    def _budget(
+        self,
+        profile: StrategyProfile,
+        limit_bytes: int | None,
+        candidates: CandidateTable,
+        corrections: Corrections,
+    ) -> MemoryBudget:
         if not self.settings.enabled:
             reason = "warm-up is switched off by CACHE_WARMUP_ENABLED"
             return MemoryBudget(0, 0, 0, MemoryPressureLevel.LOW, None, reason)
@@ -367,7 +382,7 @@ class CacheWarmupService:
             return MemoryBudget(0, 0, 0, MemoryPressureLevel.CRITICAL, None, "memory can't be read, so none is free")
         in_flight_bytes = in_flight_peak_bytes(
             candidates,
-            self.ledger.corrections,
+            corrections,
             loaders=self.settings.concurrency_limit,
             batch_size={n: self.settings.batch_size for n, c in self._caches.items() if isinstance(c, LoadsInBulk)},
         )

@@ -75,7 +75,7 @@ def test_a_kind_that_is_known_does_not_pay_for_another():
 def test_a_batch_of_several_kinds_teaches_each_its_own():
     known = guard(100, 100, 100, group=[0, 1, 0], groups=(Group("a", "x"), Group("a", "y")))
     known.learn([0, 1, 2], [50, 300, 70])
-    assert known.learned() == (SizeRecord("a", "x", 2, 200, 120, 0.0), SizeRecord("a", "y", 1, 100, 300, 0.0))
+    assert known.learned() == (SizeRecord("a", "x", 2, 200, 120, 120, 0.0), SizeRecord("a", "y", 1, 100, 300, 300, 0.0))
 
 
 def test_reservations_are_given_back_to_the_byte():

@@ -19,11 +19,12 @@ from preheat._plan.sizes import (
     corrections_from_rows,
     in_flight_peak_bytes,
     learn_corrections,
+    size_factors,
 )
 
 
 def record(estimated: int, accounted: int, items: int = 10, kind: str = "", peak_ratio: float = 0.0) -> SizeRecord:
-    return SizeRecord("c", kind, items, estimated, accounted, peak_ratio)
+    return SizeRecord("c", kind, items, estimated, accounted if estimated else 0, accounted, peak_ratio)
 
 
 def corrected(*rows: WarmupItem, estimate: int = 0, kinds: bool = False, **taught: Correction) -> list[int]:
@@ -41,36 +42,54 @@ def corrected(*rows: WarmupItem, estimate: int = 0, kinds: bool = False, **taugh
 
 
 def test_a_run_teaches_by_how_much_estimates_were_wrong():
-    assert learn_corrections({}, [record(100, 1000)]) == {("c", ""): Correction(10.0, 100, 0.0)}
+    assert learn_corrections({}, [record(100, 1000)], size_factors({})) == {("c", ""): Correction(10.0, 100, 0.0)}
 
 
 def test_what_was_corrected_already_is_corrected_further():
     known = {("c", ""): Correction(10.0, 100, 3.0)}
-    assert learn_corrections(known, [record(1000, 500)]) == {("c", ""): Correction(5.0, 50, 3.0)}
+    assert learn_corrections(known, [record(1000, 500)], size_factors(known)) == {("c", ""): Correction(5.0, 50, 3.0)}
+
+
+def test_a_plan_that_is_run_twice_teaches_the_same_twice():
+    once = learn_corrections({}, [record(100, 1000)], {})
+    assert learn_corrections(once, [record(100, 1000)], {}) == once
+
+
+def test_items_of_unknown_size_do_not_make_the_others_look_wrong():
+    half_known = SizeRecord("c", "", 10, 500, 500, 1000, 0.0)
+    assert learn_corrections({}, [half_known], {}) == {("c", ""): Correction(1.0, 100, 0.0)}
+
+
+def test_only_factors_that_change_something_count():
+    known = {("c", ""): Correction(1.01, 0, 0.0), ("c", "py"): Correction(0.9, 0, 0.0)}
+    assert size_factors(known) == {("c", "py"): 0.9}
 
 
 def test_a_second_run_with_right_estimates_changes_nothing():
-    once = learn_corrections({}, [record(100, 1000)])
-    assert learn_corrections(once, [record(1000, 1000)]) == once
+    once = learn_corrections({}, [record(100, 1000)], size_factors({}))
+    assert learn_corrections(once, [record(1000, 1000)], size_factors(once)) == once
 
 
 @pytest.mark.parametrize("taught", [record(100, 1000, items=LEAST_ITEMS - 1), record(100, 0)])
 def test_too_little_teaches_nothing(taught):
-    assert learn_corrections({}, [taught]) == {}
+    assert learn_corrections({}, [taught], size_factors({})) == {}
 
 
 @pytest.mark.parametrize(("estimated", "accounted", "factor"), [(1, 10**9, MOST_FACTOR), (10**9, 1, 1 / MOST_FACTOR)])
 def test_no_correction_is_beyond_all_bounds(estimated, accounted, factor):
-    assert learn_corrections({}, [record(estimated, accounted)])["c", ""].factor == factor
+    assert learn_corrections({}, [record(estimated, accounted)], size_factors({}))["c", ""].factor == factor
 
 
 def test_items_without_an_estimate_teach_their_mean_alone():
-    assert learn_corrections({}, [record(0, 500)]) == {("c", ""): Correction(1.0, 50, 0.0)}
+    assert learn_corrections({}, [record(0, 500)], size_factors({})) == {("c", ""): Correction(1.0, 50, 0.0)}
 
 
 def test_kinds_that_a_run_did_not_meet_stay_as_they_were():
     known = {("c", "py"): Correction(2.0, 10, 0.0)}
-    assert learn_corrections(known, [record(100, 300, kind="md")]).keys() == {("c", "py"), ("c", "md")}
+    assert learn_corrections(known, [record(100, 300, kind="md")], size_factors(known)).keys() == {
+        ("c", "py"),
+        ("c", "md"),
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- correcting

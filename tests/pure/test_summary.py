@@ -178,7 +178,7 @@ def event(at: float, kind: MemoryEventKind, cause: str = "") -> MemoryEvent:
 
 
 def test_a_report_tells_sizes_and_what_was_undone():
-    sizes = (SizeRecord("a", "", 3, 100, 1000, 2.0), SizeRecord("b", ".py", 1, 7, 7, 0.0))
+    sizes = (SizeRecord("a", "", 3, 100, 1000, 1000, 2.0), SizeRecord("b", ".py", 1, 7, 7, 7, 0.0))
     summary = as_json(report_summary(report(sizes=sizes, rolled_back_bytes=50, released_bytes=-4)))
     assert (summary["estimated_bytes"], summary["accounted_bytes"]) == (107, 110)
     assert (summary["rolled_back_bytes"], summary["released_bytes"]) == (50, -4)
@@ -187,6 +187,7 @@ def test_a_report_tells_sizes_and_what_was_undone():
         "kind": ".py",
         "items": 1,
         "estimated_bytes": 7,
+        "compared_bytes": 7,
         "accounted_bytes": 7,
         "peak_ratio": 0.0,
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from builders import item
-from preheat._attempt import Allowance, load_async, load_batch, settle, undo_batch, undo_of
+from preheat._attempt import MOST_KINDS, Allowance, kinds_of, load_async, load_batch, settle, undo_batch, undo_of
 from preheat._limit import load_limit_bytes
 from preheat._model import ItemResult, ItemStatus, WarmupItem
 from preheat.errors import ItemTooLarge
@@ -228,3 +228,14 @@ def test_an_undo_that_gives_no_size_released_nothing(answer):
     cache = Undoes()
     cache.undo_warmup = lambda key: answer
     assert cache.undo("a") == [0]
+
+
+def test_no_more_kinds_are_told_apart_than_can_be_learned():
+    class Many(Asked):
+        def kind_of(self, key: str) -> str:
+            return key
+
+    kind_of = kinds_of({"c": Many()})["c"]
+    told = [kind_of(str(n)) for n in range(2 * MOST_KINDS)]
+    assert told == [str(n) for n in range(MOST_KINDS)] + [""] * MOST_KINDS
+    assert kind_of("0") == "0"

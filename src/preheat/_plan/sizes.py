@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from preheat._guard import PEAK_RATIO
 from preheat._model import CandidateTable, SizeRecord, WarmupItem
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ MOST_BYTES = 2**48
 
 NEGLIGIBLE = 0.02
 """Estimates that are wrong by less are left alone: most of what they are off by is chance."""
-
-PEAK_RATIO = 2.0
-"""How many times its size a load is taken to hold at its peak, until a run has seen it."""
 
 
 class Correction(NamedTuple):
@@ -45,21 +43,34 @@ Corrections = Mapping[tuple[str, str], Correction]
 """By cache and kind."""
 
 
-def learn_corrections(known: Corrections, sizes: Iterable[SizeRecord]) -> dict[tuple[str, str], Correction]:
+def size_factors(corrections: Corrections) -> dict[tuple[str, str], float]:
+    """What estimates are multiplied by, by cache and kind; factors that change next to nothing are absent."""
+    return {group: c.factor for group, c in corrections.items() if abs(c.factor - 1.0) >= NEGLIGIBLE}
+
+
+def learn_corrections(
+    known: Corrections, sizes: Iterable[SizeRecord], factors: Mapping[tuple[str, str], float]
+) -> dict[tuple[str, str], Correction]:
     """`known`, with what a run taught.
 
-    Its estimates had been corrected already, so what it found multiplies what was known.
+    Args:
+        known: What was known before.
+        sizes: What the run found.
+        factors: What the estimates of its plan had been multiplied by already.
     """
     learned = dict(known)
-    for cache, kind, items, estimated_bytes, accounted_bytes, peak_ratio in sizes:
-        if items < LEAST_ITEMS or not accounted_bytes:
+    for size in sizes:
+        if size.items < LEAST_ITEMS or not size.accounted_bytes:
             continue
-        before = learned.get((cache, kind), Correction(1.0, 0, 0.0))
-        factor = before.factor * (accounted_bytes / estimated_bytes if estimated_bytes else 1.0)
-        learned[cache, kind] = Correction(
+        group = (size.cache, size.kind)
+        before = learned.get(group, Correction(1.0, 0, 0.0))
+        factor = before.factor
+        if size.estimated_bytes:
+            factor = factors.get(group, 1.0) * size.compared_bytes / size.estimated_bytes
+        learned[group] = Correction(
             factor=min(max(factor, 1 / MOST_FACTOR), MOST_FACTOR),
-            mean_bytes=accounted_bytes // items,
-            peak_ratio=peak_ratio or before.peak_ratio,
+            mean_bytes=size.accounted_bytes // size.items,
+            peak_ratio=size.peak_ratio or before.peak_ratio,
         )
     return learned
 
@@ -96,11 +107,15 @@ def correct_sizes(
         kind_of: By cache that tells kinds apart, the kind of a key.
         estimate: What an item of unknown size is taken for if no run has taught it; 0 if that is unknown too.
     """
-    sizes = candidates.size_bytes
+    sizes, factors = candidates.size_bytes, size_factors(corrections)
     for code, cache in enumerate(candidates.caches):
         rows = np.flatnonzero(candidates.cache == code)
-        taught = {kind: c for (name, kind), c in corrections.items() if name == cache}
-        if all(abs(c.factor - 1.0) < NEGLIGIBLE for c in taught.values()):
+        taught = {
+            kind: c._replace(factor=factors.get((name, kind), 1.0))
+            for (name, kind), c in corrections.items()
+            if name == cache
+        }
+        if all(c.factor == 1.0 for c in taught.values()):
             rows = rows[sizes[rows] == 0]
         if len(rows):
             sizes = _corrected(candidates, sizes, rows, taught, kind_of.get(cache), estimate)
