@@ -294,6 +294,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, writable: bool) -> N
     if writable:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -256")  # KiB; what is written once and read at start needs no more
         connection.executescript(_SCHEMA)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         path.chmod(0o600)

@@ -480,7 +480,8 @@ async def cycle(args: dict[str, Any]) -> None:
         memory.recover()
         cache.forget()
         report = await service.execute_warmup_plan(await service.create_warmup_plan("aggressive"))
-        gc.collect()  # the interpreter's own business, and chance
+        gc.collect()  # the interpreter's own business, and chance; so is free heap, while what leaks is not free
+        release_free_memory()
         rows.append(
             {
                 "rss": pages(1),
