@@ -11,6 +11,7 @@ from preheat._history import HistoryBuilder
 from preheat._model import (
     MIB,
     AccessBatch,
+    CacheStatistics,
     CandidateTable,
     History,
     ItemRef,
@@ -33,6 +34,23 @@ def reading(available_bytes: int = 4 * GIB, limit_bytes: int = 8 * GIB, process_
 
 def budget(granted_bytes: int) -> MemoryBudget:
     return MemoryBudget(granted_bytes, 0, 0, MemoryPressureLevel.LOW, None, "a test")
+
+
+class HeldCache:
+    """What fake caches share: a dict of what each key weighs, and no candidates of their own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.held: dict[str, int] = {}
+
+    def get_warmup_candidates(self, history: Any, rates: Any) -> Sequence[WarmupItem]:
+        return []
+
+    def estimate_item_size(self, item: WarmupItem) -> Any:
+        return item.size_bytes
+
+    def get_warmup_statistics(self) -> CacheStatistics:
+        return CacheStatistics(len(self.held), sum(self.held.values()), None, 0, 0, 0)
 
 
 def ref(name: str) -> ItemRef:

@@ -27,7 +27,6 @@ logger = logging.getLogger("preheat")
 # A loader that awaited something which others cancelled raises CancelledError too; nobody cancelled the run by that.
 _ITEM_ERRORS = (Exception, asyncio.CancelledError)
 
-
 _NOT_BEGUN: Any = object()  # not None: a cache may answer that, which is a failure
 
 MayBegin = Callable[[], bool]
@@ -60,22 +59,15 @@ async def load_async(
     cache: WarmableCache, items: Sequence[WarmupItem], allowance: Allowance, may_begin: MayBegin
 ) -> list[ItemResult | None]:
     """The results of `items` from a cache whose `warmup_item` is a coroutine function; None where it was not begun."""
-    results: list[ItemResult | None] = []
-    used_bytes = 0
-    for n, item in enumerate(items):
-        if not may_begin():
-            results.append(None)
-            continue
-        with limited_to(allowance.of_one(n, used_bytes)):
-            results.append(await settle(item, _load_one(cache, item)))
-        used_bytes += _beyond_reservation(allowance, n, results[-1])
-    return results
+    # made one by one as they are settled: the body of a coroutine runs only when it is awaited
+    begun = (_load_one(cache, item) if may_begin() else _NOT_BEGUN for item in items)
+    return await settle_batch(items, begun, allowance)
 
 
 def load_batch(
     cache: WarmableCache, items: Sequence[WarmupItem], allowance: Allowance, may_begin: MayBegin
 ) -> list[Any]:
-    """What the cache gave for `items`, in bulk if it can; to be settled.  None where a load was not begun."""
+    """What the cache gave for `items`, in bulk if it can; to be settled."""
     if len(items) > 1 and isinstance(cache, LoadsInBulk) and may_begin():
         try:
             with limited_to(allowance.of_all()):
@@ -119,9 +111,9 @@ def _load_one(cache: WarmableCache, item: WarmupItem) -> Any:
 
 
 async def settle_batch(
-    items: Sequence[WarmupItem], begun: Sequence[Any], allowance: Allowance
+    items: Sequence[WarmupItem], begun: Iterable[Any], allowance: Allowance
 ) -> list[ItemResult | None]:
-    """The results of `items`, of which `load_batch` gave `begun`."""
+    """The results of `items`, for which the cache gave `begun`."""
     results: list[ItemResult | None] = []
     used_bytes = 0
     for n, (item, result) in enumerate(zip(items, begun, strict=True)):

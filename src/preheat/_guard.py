@@ -209,7 +209,7 @@ class Guard:
 
     def is_known(self, item: int) -> bool:
         """Whether enough real sizes of the item's cache have been seen."""
-        return self._of_cache[self._groups[self._group[item]].cache].items >= self._known_after
+        return self._cache_of(item).items >= self._known_after
 
     def admits(self, item: int) -> bool:
         """Whether `item` may start beside what is in flight."""
@@ -232,12 +232,12 @@ class Guard:
         As many as there may be, even while it is alone: one giant would cost the place of all the others.  But where
         nothing ever fitted that way, it is the estimates that are wrong.
         """
-        cache = self._of_cache[self._groups[self._group[item]].cache]
+        cache = self._cache_of(item)
         return 1 if not cache.items and cache.refused >= KNOWN_AFTER else loaders
 
     def refused(self, item: int) -> None:
         """`item` turned out larger than its limit."""
-        self._of_cache[self._groups[self._group[item]].cache].refused += 1
+        self._cache_of(item).refused += 1
 
     def reserve(self, item: int) -> None:
         """Set aside what `item` may take; never more than the budget has left."""
@@ -325,6 +325,8 @@ class Guard:
         return self._experience(item).usually(self._sizes[item])
 
     def _experience(self, item: int) -> _Experience:
-        code = self._group[item]
-        of_kind = self._of_kind[code]
-        return of_kind if of_kind.items >= self._known_after else self._of_cache[self._groups[code].cache]
+        of_kind = self._of_kind[self._group[item]]
+        return of_kind if of_kind.items >= self._known_after else self._cache_of(item)
+
+    def _cache_of(self, item: int) -> _Experience:
+        return self._of_cache[self._groups[self._group[item]].cache]

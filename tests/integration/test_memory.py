@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from builders import GIB, reading
+from builders import GIB, HeldCache, reading
 from preheat import CacheWarmupService, create_warmup_item, load_limit_bytes
 from preheat._model import MIB, ItemStatus, MemoryEventKind, MemoryPressureLevel, MemoryReading
 from preheat._summary import report_summary
-from preheat.abc import CacheStatistics, ItemResult, WarmupItem
+from preheat.abc import ItemResult, WarmupItem
 from preheat.adapters.mapping import MappingCache
 from preheat.caches import FileCache
 from preheat.errors import InvalidSetting, ItemTooLarge, UnknownCache
@@ -39,21 +39,15 @@ class Memory:
         return reading(self.available_bytes, 8 * GIB)
 
 
-class Scaled:
+class Scaled(HeldCache):
     """A cache whose items weigh so many times what they are taken for."""
 
     def __init__(self, factor: int = 1, size_bytes: int = 100) -> None:
-        self.name, self.factor, self.held = "scaled", factor, dict[str, int]()
-        self._size_bytes = size_bytes
-
-    def get_warmup_candidates(self, history: Any, rates: Any) -> Sequence[WarmupItem]:
-        return []
+        super().__init__("scaled")
+        self.factor, self._size_bytes = factor, size_bytes
 
     def estimate_item_size(self, item: WarmupItem) -> Any:
         return self._size_bytes
-
-    def get_warmup_statistics(self) -> CacheStatistics:
-        return CacheStatistics(len(self.held), sum(self.held.values()), None, 0, 0, 0)
 
     def warmup_item(self, item: WarmupItem) -> ItemResult:
         self.held[item.ref.key] = self._size_bytes * self.factor

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import preheat
-from builders import GIB, reading
+from builders import GIB, HeldCache, reading
 from preheat import (
     CacheWarmupService,
     MemoryPressureLevel,
@@ -46,26 +46,16 @@ def plenty() -> Any:
     return reading(4 * GIB, 8 * GIB)
 
 
-class Watched:
+class Watched(HeldCache):
     """A cache that says what was done to it."""
 
     def __init__(self, name: str = "watched", load: Callable[[WarmupItem], Any] = lambda item: None) -> None:
-        self.name = name
-        self.held: dict[str, int] = {}
+        super().__init__(name)
         self.batches: list[int] = []
         self.starts: list[tuple[str, float]] = []
         self.most_at_once = self._at_once = 0
         self._lock = threading.Lock()
         self._load = load
-
-    def get_warmup_candidates(self, history: Any, rates: Any) -> Sequence[WarmupItem]:
-        return []
-
-    def estimate_item_size(self, item: WarmupItem) -> int:
-        return item.size_bytes
-
-    def get_warmup_statistics(self) -> CacheStatistics:
-        return CacheStatistics(len(self.held), sum(self.held.values()), None, 0, 0, 0)
 
     def warmup_item(self, item: WarmupItem) -> ItemResult:
         return self.warmup_items([item])[0]

@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from builders import GIB, item, plan_of, reading
+from builders import GIB, HeldCache, item, plan_of, reading
 from preheat._events import MemoryLog
 from preheat._execution import MAX_ATTEMPTS
 from preheat._limit import load_limit_bytes
 from preheat._memory import SystemMemory
 from preheat._model import (
-    CacheStatistics,
     ItemResult,
     ItemStatus,
     MemoryPressureLevel,
@@ -36,24 +35,14 @@ pytestmark = pytest.mark.usefixtures("no_leaked_threads")
 LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
 
 
-class Plain:
+class Plain(HeldCache):
     """A cache of nothing but a dict, one item at a time."""
 
     def __init__(self, name: str = "c", load: Callable[[WarmupItem], Any] | None = None) -> None:
-        self.name = name
-        self.held: dict[str, int] = {}
+        super().__init__(name)
         self.calls: list[str] = []
         self.threads: set[str] = set()
         self._load = load
-
-    def get_warmup_candidates(self, history: Any, rates: Any) -> Sequence[WarmupItem]:
-        return []
-
-    def estimate_item_size(self, item: WarmupItem) -> int:
-        return item.size_bytes
-
-    def get_warmup_statistics(self) -> CacheStatistics:
-        return CacheStatistics(len(self.held), sum(self.held.values()), None, 0, 0, 0)
 
     def warmup_item(self, item: WarmupItem) -> Any:
         self.calls.append(item.ref.key)
