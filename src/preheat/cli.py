@@ -1,4 +1,4 @@
-"""The command line: `preheat plan | run | status | history | check`.
+"""The command line: `preheat plan | run | status | history | check | simulate`.
 
 Exit codes: 0 all went well; 1 preheat could not do it; 2 a mistake in what was asked, said in one sentence; 3 some
 items could not be loaded; 4 stopped by memory pressure; 130 interrupted.
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from preheat import CacheWarmupService, WarmupPlan, WarmupProgress, WarmupReport
+    from preheat._simulate import Simulation, text
 
 FAILED, USAGE, PARTIAL, PRESSURE, INTERRUPTED = 1, 2, 3, 4, 130
 MIB = 2**20
+RIGHT_ALIGNED = {"items", "MiB", "seconds", "misses", "hits", "priority", "rate", "s/MiB", "captured", "tenth", "C/4"}
 
 _target = click.argument("target", required=False)
 _strategy = click.option("--strategy", metavar="NAME", help="Strategy; by default the configured one.")
@@ -165,6 +167,82 @@ def check(state_dir: str | None, as_json: bool) -> None:
     sys.exit(FAILED if any(finding.severity == "error" for finding in findings) else 0)
 
 
+def _shares(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Numbers with commas between them."""
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of numbers like 0.01,0.05", param=parameter) from None
+
+
+@cli.command(epilog="Example: preheat simulate access.csv --capacity-mb 64 --report access.html")
+@click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
+@click.option("--warmer", "names", multiple=True, metavar="NAME", help="Judge only this one; may be repeated.")
+@click.option("--capacity-mb", type=float, multiple=True, metavar="MIB", help="Size of the cache; may be repeated.")
+@click.option("--capacities", callback=_shares, metavar="LIST", help="Sizes as shares of all items' bytes.")
+@click.option("--restarts", callback=_shares, metavar="LIST", help="Where to restart, as shares of the requests.")
+@click.option("--reads-only", is_flag=True, help="Pass over rows whose `op` is not that of a read.")
+@click.option("--limit", type=click.IntRange(min=1), default=20_000_000, show_default=True, help="Requests to read.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes to use.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of what draws.")
+@click.option("--report", metavar="FILE", help="Write a page of plots, one HTML file.")
+@_json
+def simulate(
+    traces: tuple[str, ...],
+    names: tuple[str, ...],
+    capacity_mb: tuple[float, ...],
+    capacities: tuple[float, ...] | None,
+    restarts: tuple[float, ...] | None,
+    reads_only: bool,
+    limit: int,
+    jobs: int,
+    seed: int,
+    report: str | None,
+    as_json: bool,
+) -> None:
+    """Restart a cache in the midst of recorded requests, and see what warming it would have won.
+
+    TRACE is a CSV, JSONL or Parquet file with a column `key`, and where known `t` (seconds), `size` (bytes), `op` and
+    `cost` (seconds that a miss takes).
+    """
+    from preheat import _simulate as judge
+
+    if report is not None:
+        from preheat._simulate.page import check_page
+
+        check_page(report)
+    experiment = judge.Experiment(
+        names,
+        restarts or judge.RESTARTS,
+        capacities or judge.CAPACITIES,
+        tuple(int(mib * MIB) if abs(mib) < MIB * MIB else -1 for mib in capacity_mb),
+        seed,
+    )
+    played = []
+    for simulation in judge.simulate(
+        traces,
+        experiment,
+        limit=limit,
+        reads_only=reads_only,
+        curves=report is not None,
+        jobs=jobs,
+        on_progress=_progress_line(),
+    ):
+        played.append(simulation)
+        _print_simulation(simulation, quiet=as_json)
+    if as_json:
+        _print_json(judge.simulation_summary(played, experiment))
+    elif len(played) > 1:
+        from preheat._simulate.text import means_table
+
+        _print_text_table(means_table(played))
+    if report is not None:
+        from preheat._simulate.page import write_page
+
+        write_page(report, played)
+        click.echo(f"wrote {report}", err=True)
+
+
 def main() -> None:
     """The entry point: a mistake of the user is one sentence and exit code 2, never a traceback."""
     try:
@@ -293,7 +371,7 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for name in columns:
-        right = name.rsplit(" ", 1)[-1] in {"items", "MiB", "seconds", "misses", "hits", "priority", "rate", "s/MiB"}
+        right = name.rsplit(" ", 1)[-1] in RIGHT_ALIGNED
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     return table
 
@@ -425,6 +503,41 @@ def _print_events(events: list[dict[str, Any]]) -> None:
         if event["kind"] == "pressure":
             at = datetime.fromtimestamp(event["at"]).strftime("%H:%M:%S.%f")[:-3]
             click.echo(f"{at}  {_mib(event['size_bytes'])} MiB available  {_shown(event['cause'], 100)}")
+
+
+def _progress_line() -> Any:
+    """Where a simulation is, in one line of a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int, name: str) -> None:
+        text = f"{_shown(name)}: {done} of {total} restarts" if done < total else ""
+        click.echo(f"\r\x1b[2K{text}", nl=False, err=True)
+
+    return show
+
+
+def _print_simulation(simulation: Simulation, *, quiet: bool) -> None:
+    from preheat._simulate import text
+
+    for note in text.notes(simulation):
+        click.echo(_shown(note, 1000), err=True)
+    if not quiet:
+        for table in text.tables(simulation):
+            _print_text_table(table)
+        click.echo(_shown(text.conclusion(simulation), 1000) + "\n")
+
+
+def _print_text_table(shown: text.Table) -> None:
+    table = _table(*shown.columns, title=_shown(shown.title, 120))
+    for row in shown.rows:
+        table.add_row(*row)
+    if shown.rows:
+        _print_table(table)
+    else:
+        click.echo(shown.title)
+    if shown.note:
+        click.echo(f"{shown.note}\n")
 
 
 def _print_history(summary: dict[str, Any]) -> None:
