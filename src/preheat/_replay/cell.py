@@ -39,7 +39,7 @@ class Cell:
         requests: Requests of the window, and of its first tenth and three tenths, as `Hits` has them.
         cold, never_restarted, oracle: Hits of an empty cache, of one that went on, of the best possible warm set.
         warmers: Hits by warmer.
-        saved_seconds: Waiting that each warmer saved, where the trace knows what misses cost.
+        saved_seconds: Waiting that each warmer and the oracle saved, where the trace knows what misses cost.
         curve: Of the first warmer: loaded bytes, and the hits had the plan been cut there.
     """
 
@@ -105,7 +105,7 @@ class _Replay:
         for name, plan in plans.items():
             self._check(name, plan, budget_bytes)
         capacity_bytes = self._past.capacity_bytes
-        oracle = best_possible(self._window, len(self._past.size_bytes), capacity_bytes, budget_bytes)
+        oracle = self._saved(best_possible(self._window, len(self._past.size_bytes), capacity_bytes, budget_bytes))
         saved = {name: self._saved(plan) for name, plan in plans.items()}
         return Cell(
             len(self._past.items),
@@ -114,9 +114,9 @@ class _Replay:
             self._marks,
             self._cold,
             self._never_restarted,
-            self._hits(self._saved(oracle)),
+            self._hits(oracle),
             {name: self._hits(positions) for name, positions in saved.items()},
-            self._seconds(saved),
+            self._seconds({"oracle": oracle, **saved}),
             self._curve(next(iter(plans.values()))) if plans and budget_bytes == capacity_bytes else (),
         )
 

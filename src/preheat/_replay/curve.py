@@ -5,7 +5,8 @@ which the next request for it hits (Mattson et al., "Evaluation techniques for s
 9(2), 1970).  For unequal sizes this is near, not exact: a large item that is evicted leaves a hole.
 
 Very long traces are sampled by item, all requests of an item or none, and the distances are scaled up (Waldspurger et
-al., "Efficient MRC Construction with SHARDS", FAST'15; at a fixed rate).
+al., "Efficient MRC Construction with SHARDS", FAST'15: at a fixed rate, with their correction for how many requests
+the most popular items happen to bring).
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ def miss_ratio_curve(
     needed = np.sort(least_capacities(chosen, size_bytes[chosen]))
     footprint = max(int(size_bytes.sum()), 1)
     capacities = np.unique(np.geomspace(max(footprint / 10_000, 1), footprint, POINTS).astype(np.int64))
-    hits = np.searchsorted(needed, capacities * share, side="right")
-    return MissRatioCurve(capacities, 1.0 - hits / max(len(chosen), 1), share)
+    expected = max(len(items) * share, 1.0)
+    popular = expected - len(chosen) if share < 1.0 else 0.0  # hits in any cache: too few or too many were drawn
+    hits = np.searchsorted(needed, capacities * share, side="right") + popular
+    return MissRatioCurve(capacities, np.clip(1.0 - hits / expected, 0.0, 1.0), share)
 
 
 def least_capacities(items: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -111,13 +111,13 @@ class Past:
 
     @cached_property
     def refill_requests(self) -> int:
-        """The last requests that touched as many distinct bytes as the cache holds; all of them if none did."""
+        """How many of the last requests touched as many bytes as the cache holds, each item once; at least 1."""
         order = self.newest_first
         sizes = self.size_bytes[order]
         touched = np.cumsum(np.where(sizes <= self.capacity_bytes, sizes, 0))
         full = int(np.searchsorted(touched, self.capacity_bytes))
         requests = len(self.items) - int(self.last[order[full]]) if full < len(order) else len(self.items)
-        return min(requests, self.window_limit)
+        return max(1, min(requests, self.window_limit))
 
     @cached_property
     def resident(self) -> NDArray[np.int64]:

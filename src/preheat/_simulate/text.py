@@ -9,6 +9,7 @@ from preheat._replay import Hits, Shares
 from preheat._simulate.results import NEVER_RESTARTED, Row, Simulation, budget_knee, mean_captured
 
 MIB = 2**20
+BEST = "best possible"
 NOTHING_TO_GAIN = (
     "nothing to gain: at no restart does even the best possible warm set save 100 misses and 2 points of hit rate"
 )
@@ -98,7 +99,7 @@ def _captured_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     none = Shares(None, None, None)
     best = sorted(full, key=lambda name: -(full[name].whole or 0.0))
     shown = {
-        "best possible": Shares(1.0, 1.0, 1.0),
+        BEST: Shares(1.0, 1.0, 1.0),
         **{name: full[name] for name in best},
         "cold": Shares(0.0, 0.0, 0.0),
     }
@@ -107,7 +108,7 @@ def _captured_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             name,
             percent(shares.whole),
             percent(shares.tenth),
-            percent(shares.whole if name in ("best possible", "cold") else quarter.get(name, none).whole),
+            percent(shares.whole if name in (BEST, "cold") else quarter.get(name, none).whole),
         )
         for name, shares in shown.items()
     ]
@@ -118,7 +119,7 @@ def _counting(rows: Sequence[Row]) -> list[Row]:
 
 
 def _hits(row: Row, name: str) -> Hits:
-    special = {"cold": row.cell.cold, NEVER_RESTARTED: row.cell.never_restarted, "best possible": row.cell.oracle}
+    special = {"cold": row.cell.cold, NEVER_RESTARTED: row.cell.never_restarted, BEST: row.cell.oracle}
     return special[name] if name in special else row.cell.warmers[name]
 
 
@@ -127,9 +128,10 @@ def _hit_ratio(rows: Sequence[Row], name: str) -> float:
 
 
 def _seconds(rows: Sequence[Row], name: str) -> str:
-    if name not in rows[0].cell.saved_seconds:
+    known = "oracle" if name == BEST else name
+    if known not in rows[0].cell.saved_seconds:
         return "-"
-    return f"{_mean(rows, lambda row: row.cell.saved_seconds[name]):,.1f}"
+    return f"{_mean(rows, lambda row: row.cell.saved_seconds[known]):,.1f}"
 
 
 def _mean(rows: Sequence[Row], value: Callable[[Row], float]) -> float:
@@ -141,7 +143,7 @@ def _gain(simulation: Simulation, capacity: int, rows: Sequence[Row]) -> str:
     lead = next(iter(rows[0].cell.warmers))
     plan = "preheat's plan" if lead == "preheat" else f"the plan of {lead}"
     dump = f"; a dump of what was used last {_round(shares['mru'].whole)}" if "mru" in shares and lead != "mru" else ""
-    ratios = [percent(_hit_ratio(rows, name)) for name in ("cold", lead, "best possible")]
+    ratios = [percent(_hit_ratio(rows, name)) for name in ("cold", lead, BEST)]
     return (
         f"after a restart with {amount(simulation, capacity)}, {plan} would have saved {_round(shares[lead].whole)} of "
         f"the misses that could be saved{dump}. Until the cache had refilled, the hit rate would have been {ratios[1]} "

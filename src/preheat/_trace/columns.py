@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_KEY_BYTES = 4096
 MAX_SIZE_BYTES = 2**48
+MAX_FOOTPRINT_BYTES = 2**60  # sums of sizes stay whole
 MAX_EXAMPLES = 5
 READS = frozenset({"", "0", "r", "get", "gets", "read", "head"})
 OPTIONAL = ("t", "size", "op", "cost")
@@ -121,11 +122,17 @@ class Columns:
         self._costs.frombytes(costs[chosen].tobytes())
 
     def recording(self, name: str) -> Recording:
-        """All that was read."""
+        """All that was read.
+
+        Raises:
+            UsageError: The items are larger than anything.
+        """
         items = _by_first_appearance(np.frombuffer(self._items, np.int64))
         times = np.frombuffer(self._times) if "t" in self._present else np.arange(len(items), dtype=np.float64)
         sizes = np.ones(int(items.max(initial=-1)) + 1, np.int64)
         sizes[items] = np.maximum(np.frombuffer(self._sizes, np.int64), 1)  # of several, the last one stays
+        if sizes.sum(dtype=np.float64) > MAX_FOOTPRINT_BYTES:
+            raise UsageError(f"the sizes of all items of {self.path} add up to more than 2**60 bytes")
         costs = _mean_cost(items, np.frombuffer(self._costs)) if "cost" in self._present else None
         trace = Trace(name, times, items, sizes, costs)
         return Recording(trace, self._bad, tuple(self._examples), self._not_reads, self.full)
