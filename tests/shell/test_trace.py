@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from preheat._trace import read_trace
 from preheat.errors import UsageError
@@ -284,3 +286,20 @@ def test_parquet_of_another_kind_is_told(tmp_path):
     (tmp_path / "log.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(UsageError, match=r"can't read .*log.parquet as Parquet"):
         read_trace(str(tmp_path / "log.parquet"))
+
+
+lines = st.lists(st.text(max_size=12) | st.sampled_from(["key", "key,t", '{"key": 1}', "k,1", "k,nan", '"', "{"]))
+contents = st.binary(max_size=200) | lines.map(lambda parts: "\n".join(parts).encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl", "log.parquet"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=contents)
+def test_whatever_a_file_holds_the_answer_is_a_trace_or_a_sentence(name, tmp_path, data):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(UsageError) as told:  # nothing this short has a hundred requests
+        read_trace(str(path))
+    assert "\n" not in str(told.value)

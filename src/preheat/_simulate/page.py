@@ -135,7 +135,7 @@ def budget_figure(simulation: Simulation) -> Figure:
     """Lines: hit rate after a restart by what is loaded, one for each capacity, each with its knee."""
     data: list[dict[str, Any]] = []
     for capacity, color in zip(simulation.capacities(), COLORS * 100, strict=False):
-        rows = [row for row in simulation.at(capacity) if row.cell.curve]
+        rows = [row for row in simulation.at(capacity) if row.cell.counts and row.cell.curve]
         if rows:
             data.extend(_budget_lines(simulation, capacity, rows, color))
     largest = max(simulation.capacities(), default=1)
@@ -211,9 +211,9 @@ def _powers(simulation: Simulation, low: int, high: int) -> list[int]:
 
 def _steps(simulation: Simulation, high: int) -> list[int]:
     """Round sizes from 0 to `high`, at equal distances."""
-    unit = 1 if simulation.counts_items else 2 ** (max(high.bit_length() - 1, 0) // 10 * 10)
-    fine = 10 ** max(len(str(max(high // unit, 1))) - 1, 0) * unit
-    step = next(size for size in (fine // 5, fine // 2, fine, 2 * fine) if size and high // size <= MAX_TICKS)
+    decimal = (digit * 10**n for n in range(18) for digit in (1, 2, 5))
+    binary = (2**n for n in range(62))
+    step = next(size for size in (decimal if simulation.counts_items else binary) if high // size <= MAX_TICKS)
     return list(range(0, high + 1, step))
 
 
@@ -252,7 +252,7 @@ def _plot(name: str, figure: Figure, caption: str) -> str:
 CAPTURED_CAPTION = "Mean over the restarts that had something to gain. C is the capacity of the cache."
 MISSES_CAPTION = "Of all requests, first ones included. The upright lines are the capacities that were tried."
 BUDGET_CAPTION = (
-    "The plan is cut after so many bytes, most valuable first. Dotted: the best possible warm set. "
+    "Mean over the same restarts. The plan is cut after so many bytes, most valuable first. Dotted: the best possible warm set. "
     "The diamond is the knee, where more bytes begin to buy little."
 )
 PAGE = """<!doctype html>
