@@ -122,18 +122,24 @@ def test_no_plan_at_all_beats_the_oracle_on_equal_sizes(before, after, capacity,
     budget = data.draw(st.integers(1, capacity))
     window = fill_window(trace, restart, capacity)
     best = saved_misses(window, best_possible(window, known, capacity, budget), trace, capacity)
+    reached = 0
     for length in range(min(known, budget) + 1):
         for plan in permutations(range(known), length):
             saved = saved_misses(window, np.array(plan, np.int64), trace, capacity)
             assert all(np.searchsorted(saved, at) <= np.searchsorted(best, at) for at in range(len(window.at) + 1))
+            reached = max(reached, len(saved))
+    assert reached == len(best)
 
 
 @given(restarts(), st.data())
-def test_everything_that_the_oracle_loads_is_used(case, data):
+def test_the_oracle_loads_what_a_warmer_could_and_all_of_it_is_used(case, data):
     trace, restart, capacity = case
     known = int(trace.items[:restart].max()) + 1
     window = fill_window(trace, restart, capacity)
-    plan = best_possible(window, known, capacity, data.draw(st.integers(1, capacity)))
+    budget = data.draw(st.just(capacity) | st.integers(1, capacity))
+    plan = best_possible(window, known, capacity, budget)
+    assert trace.size_bytes[plan].sum() <= budget
+    assert plan.max(initial=0) < known
     assert window.items[saved_misses(window, plan, trace, capacity)].tolist() == plan.tolist()
 
 

@@ -252,8 +252,8 @@ def _plot(name: str, figure: Figure, caption: str) -> str:
 CAPTURED_CAPTION = "Mean over the restarts that had something to gain. C is the capacity of the cache."
 MISSES_CAPTION = "Of all requests, first ones included. The upright lines are the capacities that were tried."
 BUDGET_CAPTION = (
-    "Mean over the same restarts. The plan is cut after so many bytes, most valuable first. Dotted: the best possible warm set. "
-    "The diamond is the knee, where more bytes begin to buy little."
+    "Mean over the same restarts. The plan is cut after so many bytes, most valuable first. Dotted: the best possible "
+    "warm set. The diamond is the knee, where more bytes begin to buy little."
 )
 PAGE = """<!doctype html>
 <html lang="en">
