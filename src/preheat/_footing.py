@@ -1,0 +1,90 @@
+"""Under which strategy a run goes on: its own or, while memory is short, the one that it falls back to.
+
+Changes are rare by construction: memory has to be short without a break before a run falls back, and calm without a
+break before it returns; after each change nothing changes for a while; and each return is believed twice as slowly
+as the one before, so the number of changes grows with the logarithm of the run's duration.
+"""
+
+from __future__ import annotations
+
+from preheat._model import USUAL_RESPONSES, MemoryPressureLevel, PressureResponse, PressureResponses, StrategySwitch
+
+SHORT_SECONDS = 2.0
+"""MODERATE pressure, or falling headroom, that lasts so long is no peak.  HIGH pressure counts at once."""
+
+CALM_SECONDS = 5.0
+"""LOW pressure and steady headroom for so long is calm, the first time; each time after that twice as long."""
+
+DWELL_SECONDS = 5.0
+"""No change comes sooner than this after the one before."""
+
+
+class Footing:
+    """The strategy that a run goes on under, and since when.
+
+    Args:
+        strategy: Its own.
+        responses: What that does about pressure.
+        fallback: The one that it falls back to; empty if it never does.
+        fallback_responses: What that does about pressure.
+    """
+
+    def __init__(
+        self,
+        strategy: str = "",
+        responses: PressureResponses = USUAL_RESPONSES,
+        fallback: str = "",
+        fallback_responses: PressureResponses = USUAL_RESPONSES,
+    ) -> None:
+        self.has_fallen_back = False
+        self._strategy, self._responses = strategy, responses
+        self._fallback, self._fallback_responses = fallback, fallback_responses
+        self._short_since: float | None = None
+        self._calm_since: float | None = None
+        self._changed_at = -float("inf")
+        self._calm_seconds = CALM_SECONDS
+
+    @property
+    def strategy(self) -> str:
+        """Name of the strategy now."""
+        return self._fallback if self.has_fallen_back else self._strategy
+
+    def response(self, level: MemoryPressureLevel) -> PressureResponse:
+        """What the strategy does about `level`."""
+        responses = self._fallback_responses if self.has_fallen_back else self._responses
+        return responses.at(level)
+
+    def note(self, at: float, level: MemoryPressureLevel, *, is_falling: bool) -> StrategySwitch | None:
+        """Memory was seen at `at`; returns the change that follows, if one does.  Seeing it again changes nothing."""
+        if not self._fallback:
+            return None
+        if level > MemoryPressureLevel.LOW or is_falling:
+            self._calm_since = None
+            self._short_since = at if self._short_since is None else self._short_since
+        else:
+            self._short_since = None
+            self._calm_since = at if self._calm_since is None else self._calm_since
+        if at - self._changed_at < DWELL_SECONDS:
+            return None
+        return self._return(at) if self.has_fallen_back else self._fall_back(at, level)
+
+    def _fall_back(self, at: float, level: MemoryPressureLevel) -> StrategySwitch | None:
+        if self._short_since is None:
+            return None
+        lasted = at - self._short_since
+        if lasted < SHORT_SECONDS and level < MemoryPressureLevel.HIGH:
+            return None
+        what = "falling headroom" if level == MemoryPressureLevel.LOW else f"{level.name} pressure"
+        return self._change(at, f"{what} for {lasted:.1f} s" if lasted > 0 else what)
+
+    def _return(self, at: float) -> StrategySwitch | None:
+        if self._calm_since is None or at - self._calm_since < self._calm_seconds:
+            return None
+        self._calm_seconds *= 2.0
+        return self._change(at, f"LOW pressure and steady headroom for {at - self._calm_since:.1f} s")
+
+    def _change(self, at: float, reason: str) -> StrategySwitch:
+        before = self.strategy
+        self.has_fallen_back = not self.has_fallen_back
+        self._changed_at = at
+        return StrategySwitch(at, before, self.strategy, reason)
