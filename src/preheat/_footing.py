@@ -1,8 +1,9 @@
 """Under which strategy a run goes on: its own or, while memory is short, the one that it falls back to.
 
-Changes are rare by construction: memory has to be short without a break before a run falls back, and calm without a
-break before it returns; after each change nothing changes for a while; and each return is believed twice as slowly
-as the one before, so the number of changes grows with the logarithm of the run's duration.
+Memory is short when its pressure is above what the plan was made for, or headroom falls.  Changes are rare by
+construction: memory has to be short without a break before a run falls back, and calm without a break before it
+returns; after each change nothing changes for a while; and each return is believed twice as slowly as the one before,
+so the number of changes grows with the logarithm of the run's duration.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from preheat._model import USUAL_RESPONSES, MemoryPressureLevel, PressureResponse, PressureResponses, StrategySwitch
 
 SHORT_SECONDS = 2.0
-"""MODERATE pressure, or falling headroom, that lasts so long is no peak.  HIGH pressure counts at once."""
+"""What lasts so long is no peak.  HIGH pressure that the plan was not made for counts at once."""
 
 CALM_SECONDS = 5.0
-"""LOW pressure and steady headroom for so long is calm, the first time; each time after that twice as long."""
+"""What lasts so long is calm, the first time; each time after that twice as long."""
 
 DWELL_SECONDS = 5.0
 """No change comes sooner than this after the one before."""
@@ -27,6 +28,7 @@ class Footing:
         responses: What that does about pressure.
         fallback: The one that it falls back to; empty if it never does.
         fallback_responses: What that does about pressure.
+        expected: The pressure that the plan was made for.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class Footing:
         responses: PressureResponses = USUAL_RESPONSES,
         fallback: str = "",
         fallback_responses: PressureResponses = USUAL_RESPONSES,
+        expected: MemoryPressureLevel = MemoryPressureLevel.LOW,
     ) -> None:
         self.has_fallen_back = False
         self._strategy, self._responses = strategy, responses
         self._fallback, self._fallback_responses = fallback, fallback_responses
+        self._expected = expected
         self._short_since: float | None = None
         self._calm_since: float | None = None
         self._changed_at = -float("inf")
@@ -58,7 +62,7 @@ class Footing:
         """Memory was seen at `at`; returns the change that follows, if one does.  Seeing it again changes nothing."""
         if not self._fallback:
             return None
-        if level > MemoryPressureLevel.LOW or is_falling:
+        if level > self._expected or is_falling:
             self._calm_since = None
             self._short_since = at if self._short_since is None else self._short_since
         else:
@@ -66,22 +70,23 @@ class Footing:
             self._calm_since = at if self._calm_since is None else self._calm_since
         if at - self._changed_at < DWELL_SECONDS:
             return None
-        return self._return(at) if self.has_fallen_back else self._fall_back(at, level)
+        return self._return(at, level) if self.has_fallen_back else self._fall_back(at, level)
 
     def _fall_back(self, at: float, level: MemoryPressureLevel) -> StrategySwitch | None:
         if self._short_since is None:
             return None
         lasted = at - self._short_since
-        if lasted < SHORT_SECONDS and level < MemoryPressureLevel.HIGH:
+        is_above = level > self._expected
+        if lasted < SHORT_SECONDS and not (is_above and level >= MemoryPressureLevel.HIGH):
             return None
-        what = "falling headroom" if level == MemoryPressureLevel.LOW else f"{level.name} pressure"
+        what = f"{level.name} pressure" if is_above else "falling headroom"
         return self._change(at, f"{what} for {lasted:.1f} s" if lasted > 0 else what)
 
-    def _return(self, at: float) -> StrategySwitch | None:
+    def _return(self, at: float, level: MemoryPressureLevel) -> StrategySwitch | None:
         if self._calm_since is None or at - self._calm_since < self._calm_seconds:
             return None
         self._calm_seconds *= 2.0
-        return self._change(at, f"LOW pressure and steady headroom for {at - self._calm_since:.1f} s")
+        return self._change(at, f"{level.name} pressure and steady headroom for {at - self._calm_since:.1f} s")
 
     def _change(self, at: float, reason: str) -> StrategySwitch:
         before = self.strategy

@@ -402,9 +402,10 @@ _ANSWERS = {
 
 
 def _footing_of(plan: WarmupPlan) -> Footing:
-    if plan.fallback is None:
-        return Footing(plan.strategy, plan.pressure_response)
-    return Footing(plan.strategy, plan.pressure_response, plan.fallback.strategy, plan.fallback.pressure_response)
+    own, milder = (plan.strategy, plan.pressure_response), plan.fallback
+    if milder is None:
+        return Footing(*own)
+    return Footing(*own, milder.strategy, milder.pressure_response, expected=plan.budget.pressure)
 
 
 def _shrunk(before: MemoryReading | None, after: MemoryReading | None) -> int | None:

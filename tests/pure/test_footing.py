@@ -47,6 +47,18 @@ def test_high_pressure_does_at_once():
     assert (switch.at, switch.reason) == (1.0, "HIGH pressure")
 
 
+def test_pressure_that_the_plan_was_made_for_is_no_shortage():
+    made = Footing("adaptive", PressureResponses(), "conservative", PressureResponses(), expected=MODERATE)
+    assert changes(steps(0.0, 30.0, MODERATE), made) == []
+    (switch,) = changes([(31.0, HIGH, False)], made)
+    assert switch.reason == "HIGH pressure"
+    (back,) = changes(steps(32.0, 40.0, MODERATE), made)
+    assert back.reason == "MODERATE pressure and steady headroom for 5.0 s"
+    high = Footing("adaptive", PressureResponses(), "conservative", PressureResponses(), expected=HIGH)
+    assert changes(steps(0.0, 30.0, HIGH), high) == []
+    assert len(changes(steps(30.0, 33.0, HIGH, fall=True), high)) == 1
+
+
 def test_falling_headroom_for_long_does_too():
     (switch,) = changes(steps(0.0, 4.0, LOW, fall=True))
     assert switch.reason.startswith("falling headroom for 2.")
