@@ -498,14 +498,14 @@ class Execution:
     def _wait_or_finish(self, at: float) -> list[Instruction]:
         if self.done == len(self.results) and not self._batches and not self._undoing:
             return self._finish()
+        if self._parked_since is not None and self._is_waiting_for_calm():
+            return [WakeAt(self._parked_since + MAX_PAUSE_SECONDS)]
         if self._blocked_since is not None:
             return [WakeAt(at + BLOCKED_READING_SECONDS)]
         if self._retries:
             return [WakeAt(self._retries[0][0])]
         if not self._batches and at < self._next_phase_at:
             return [WakeAt(self._next_phase_at)]
-        if self._parked_since is not None and self._is_waiting_for_calm():
-            return [WakeAt(self._parked_since + MAX_PAUSE_SECONDS)]
         return []
 
     def _wind_up(self, at: float) -> list[Instruction]:
