@@ -78,11 +78,15 @@ class RolledBack(NamedTuple):
 
 
 class MemoryRead(NamedTuple):
-    """Memory has been read, and means this level of pressure; no reading where only the level is known."""
+    """Memory has been read, and means this level of pressure; no reading where only the level is known.
+
+    `outlook` is what it would mean had the rest of the plan been loaded too.
+    """
 
     at: float
     level: MemoryPressureLevel
     reading: MemoryReading | None = None
+    outlook: MemoryPressureLevel = MemoryPressureLevel.LOW
 
 
 class Cancel(NamedTuple):
@@ -305,7 +309,7 @@ class Execution:
             self.guard.note(event.at, event.reading)
         self.pressure = event.level
         if self.stopped is None:
-            switch = self.footing.note(event.at, event.level, is_falling=self.guard.is_falling)
+            switch = self.footing.note(event.at, event.level, event.outlook, is_falling=self.guard.is_falling)
             if switch is not None:
                 self._go_on_as(switch)
         response = self.footing.response(event.level)

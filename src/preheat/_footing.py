@@ -1,9 +1,10 @@
 """Under which strategy a run goes on: its own or, while memory is short, the one that it falls back to.
 
-Memory is short when its pressure is above what the plan was made for, or headroom falls.  Changes are rare by
-construction: memory has to be short without a break before a run falls back, and calm without a break before it
-returns; after each change nothing changes for a while; and each return is believed twice as slowly as the one before,
-so the number of changes grows with the logarithm of the run's duration.
+Memory is short for a run when it has, or would have once the rest of the plan is loaded, more pressure than the plan
+was made to leave it with; or when headroom falls.  Changes are rare by construction: memory has to be short without a
+break before a run falls back, and calm without a break before it returns; after each change nothing changes for a
+while; and each return is believed twice as slowly as the one before, so the number of changes grows with the
+logarithm of the run's duration.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from preheat._model import USUAL_RESPONSES, MemoryPressureLevel, PressureResponse, PressureResponses, StrategySwitch
 
 SHORT_SECONDS = 2.0
-"""What lasts so long is no peak.  HIGH pressure that the plan was not made for counts at once."""
+"""What lasts so long is no peak.  HIGH pressure that was not expected counts at once."""
 
 CALM_SECONDS = 5.0
 """What lasts so long is calm, the first time; each time after that twice as long."""
@@ -28,7 +29,7 @@ class Footing:
         responses: What that does about pressure.
         fallback: The one that it falls back to; empty if it never does.
         fallback_responses: What that does about pressure.
-        expected: The pressure that the plan was made for.
+        expected: The pressure that the whole plan, loaded, is expected to leave memory with.
     """
 
     def __init__(
@@ -58,11 +59,21 @@ class Footing:
         responses = self._fallback_responses if self.has_fallen_back else self._responses
         return responses.at(level)
 
-    def note(self, at: float, level: MemoryPressureLevel, *, is_falling: bool) -> StrategySwitch | None:
-        """Memory was seen at `at`; returns the change that follows, if one does.  Seeing it again changes nothing."""
+    def note(
+        self,
+        at: float,
+        level: MemoryPressureLevel,
+        outlook: MemoryPressureLevel = MemoryPressureLevel.LOW,
+        *,
+        is_falling: bool = False,
+    ) -> StrategySwitch | None:
+        """Memory was seen at `at`; returns the change that follows, if one does.  Seeing it again changes nothing.
+
+        `outlook` is the pressure that there would be once the rest of the plan is loaded.
+        """
         if not self._fallback:
             return None
-        if level > self._expected or is_falling:
+        if max(level, outlook) > self._expected or is_falling:
             self._calm_since = None
             self._short_since = at if self._short_since is None else self._short_since
         else:
@@ -70,23 +81,30 @@ class Footing:
             self._calm_since = at if self._calm_since is None else self._calm_since
         if at - self._changed_at < DWELL_SECONDS:
             return None
-        return self._return(at, level) if self.has_fallen_back else self._fall_back(at, level)
+        return self._return(at) if self.has_fallen_back else self._fall_back(at, level, outlook)
 
-    def _fall_back(self, at: float, level: MemoryPressureLevel) -> StrategySwitch | None:
+    def _fall_back(self, at: float, level: MemoryPressureLevel, outlook: MemoryPressureLevel) -> StrategySwitch | None:
         if self._short_since is None:
             return None
         lasted = at - self._short_since
-        is_above = level > self._expected
-        if lasted < SHORT_SECONDS and not (is_above and level >= MemoryPressureLevel.HIGH):
+        is_urgent = level > self._expected and level >= MemoryPressureLevel.HIGH
+        if lasted < SHORT_SECONDS and not is_urgent:
             return None
-        what = f"{level.name} pressure" if is_above else "falling headroom"
+        what = self._shortage(level, outlook)
         return self._change(at, f"{what} for {lasted:.1f} s" if lasted > 0 else what)
 
-    def _return(self, at: float, level: MemoryPressureLevel) -> StrategySwitch | None:
+    def _shortage(self, level: MemoryPressureLevel, outlook: MemoryPressureLevel) -> str:
+        if level > self._expected:
+            return f"{level.name} pressure"
+        if outlook > self._expected:
+            return f"{outlook.name} pressure in sight"
+        return "falling headroom"
+
+    def _return(self, at: float) -> StrategySwitch | None:
         if self._calm_since is None or at - self._calm_since < self._calm_seconds:
             return None
         self._calm_seconds *= 2.0
-        return self._change(at, f"{level.name} pressure and steady headroom for {at - self._calm_since:.1f} s")
+        return self._change(at, f"memory as expected for {at - self._calm_since:.1f} s")
 
     def _change(self, at: float, reason: str) -> StrategySwitch:
         before = self.strategy

@@ -55,6 +55,7 @@ from preheat._model import (
     WarmupReport,
 )
 from preheat._plan.ordering import resolve_needs
+from preheat._pressure import expected_level, outlook_level
 from preheat.abc import Clock, PressureCallback, ReportsMemory, WarmableCache
 
 logger = logging.getLogger("preheat")
@@ -122,7 +123,8 @@ class Run:
             describe=lambda n: str(items.ref(n)),
         )
         self._threads = concurrency_limit + 1  # one is always there to undo, whatever the loads are waiting for
-        self._level = MemoryPressureLevel.LOW
+        self._level = self._outlook = MemoryPressureLevel.LOW
+        self._planned_bytes = plan.size_bytes
         self._was_held = self._is_short = self._is_cancelled = False
         self._broken: BaseException | None = None
         self._read_at = -float("inf")
@@ -291,7 +293,10 @@ class Run:
         if level != self._level:
             self._note_pressure(reading, f"{self._level.name} -> {level.name}: {_ANSWERS[response]}")
             self._level = level
-        return [MemoryRead(now, level, reading)]
+        if reading is not None:
+            left_bytes = self._planned_bytes - self._execution.guard.loaded_bytes
+            self._outlook = outlook_level(reading, left_bytes, self._outlook)
+        return [MemoryRead(now, level, reading, self._outlook)]
 
     def _read(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
         level, reading = self._watch.read()
@@ -405,7 +410,10 @@ def _footing_of(plan: WarmupPlan) -> Footing:
     own, milder = (plan.strategy, plan.pressure_response), plan.fallback
     if milder is None:
         return Footing(*own)
-    return Footing(*own, milder.strategy, milder.pressure_response, expected=plan.budget.pressure)
+    planned_with, expected = plan.budget.reading, plan.budget.pressure
+    if planned_with is not None:
+        expected = max(expected, expected_level(planned_with, plan.size_bytes))
+    return Footing(*own, milder.strategy, milder.pressure_response, expected)
 
 
 def _shrunk(before: MemoryReading | None, after: MemoryReading | None) -> int | None:

@@ -203,11 +203,14 @@ class AnyRun(RuleBasedStateMachine):
         if self.run.stopped:
             self.ending = True
 
-    @rule(level=st.sampled_from([LOW, LOW, LOW, MODERATE, HIGH, CRITICAL]))
-    def pressure_changes(self, level: MemoryPressureLevel) -> None:
+    @rule(
+        level=st.sampled_from([LOW, LOW, LOW, MODERATE, HIGH, CRITICAL]),
+        outlook=st.sampled_from([LOW, LOW, LOW, HIGH]),
+    )
+    def pressure_changes(self, level: MemoryPressureLevel, outlook: MemoryPressureLevel) -> None:
         self.level = level
         self.ending = self.ending or level == CRITICAL
-        self.tell_again(MemoryRead(self.at, level))
+        self.tell_again(MemoryRead(self.at, level, None, outlook))
         if self.run.stopped:
             self.ending = True
 

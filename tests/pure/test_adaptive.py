@@ -57,7 +57,29 @@ def test_runs_that_won_and_were_used_move_the_share_up_and_say_so():
     assert reasons == (
         "share 80% instead of 70%: 3 of the last 3 measured runs with a clear result, +5.0 points on average, "
         "100% of the loaded bytes used",
+        "beyond the knee of the value curve: what past runs loaded was asked for",
     )
+
+
+@pytest.mark.parametrize(
+    ("past", "to_knee"),
+    [
+        ([], True),
+        ([run()], False),
+        ([run(unused=0.1)], False),
+        ([run(unused=0.4)], True),
+        ([run(half=9.0)] * 3, True),
+        ([run(unused=None)] * 3, True),
+        ([run(points=-5.0), run(), run()], True),
+    ],
+)
+def test_the_knee_is_the_bound_until_clear_gains_say_otherwise(past, to_knee):
+    assert adapt_strategy(ADAPTIVE, Conditions(LOW, NOW, (), past)).profile.to_knee is to_knee
+
+
+def test_a_row_without_a_knee_gets_none_and_says_nothing_of_it():
+    plain = StrategyProfile("plain", 0.8, "ours", adapts=True)
+    assert (plain, ()) == adapt_strategy(plain, Conditions(LOW, NOW, (), [run()] * 3))
 
 
 def test_bytes_that_nobody_asked_for_move_the_share_down():

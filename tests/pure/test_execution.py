@@ -665,6 +665,15 @@ def test_fallen_back_a_run_goes_on_with_what_the_milder_strategy_takes():
     assert (switch.before, switch.after, switch.at) == ("adaptive", "conservative", SHORT_SECONDS)
 
 
+def test_pressure_in_sight_makes_a_run_fall_back_before_it_is_there():
+    run = switching(2, [True, False], concurrency_limit=1)
+    run.handle(Start(0.0))
+    run.handle(MemoryRead(0.0, LOW, outlook=CRITICAL))
+    run.handle(MemoryRead(SHORT_SECONDS, LOW, outlook=CRITICAL))
+    assert [switch.reason for switch in run.switches] == ["CRITICAL pressure in sight for 2.0 s"]
+    assert not run.is_paused
+
+
 def test_what_it_does_not_take_waits_for_calm_and_is_loaded_then():
     run = switching(3, [False, True, False], concurrency_limit=1)
     run.handle(Start(0.0))

@@ -47,16 +47,27 @@ def test_high_pressure_does_at_once():
     assert (switch.at, switch.reason) == (1.0, "HIGH pressure")
 
 
-def test_pressure_that_the_plan_was_made_for_is_no_shortage():
+def test_pressure_that_was_expected_is_no_shortage():
     made = Footing("adaptive", PressureResponses(), "conservative", PressureResponses(), expected=MODERATE)
     assert changes(steps(0.0, 30.0, MODERATE), made) == []
     (switch,) = changes([(31.0, HIGH, False)], made)
     assert switch.reason == "HIGH pressure"
     (back,) = changes(steps(32.0, 40.0, MODERATE), made)
-    assert back.reason == "MODERATE pressure and steady headroom for 5.0 s"
+    assert back.reason == "memory as expected for 5.0 s"
     high = Footing("adaptive", PressureResponses(), "conservative", PressureResponses(), expected=HIGH)
     assert changes(steps(0.0, 30.0, HIGH), high) == []
     assert len(changes(steps(30.0, 33.0, HIGH, fall=True), high)) == 1
+
+
+def test_pressure_in_sight_for_long_makes_it_fall_back_but_never_at_once():
+    made = footing()
+    assert made.note(0.0, LOW, CRITICAL) is None
+    assert made.note(SHORT_SECONDS - 0.1, LOW, CRITICAL) is None
+    assert made.note(SHORT_SECONDS, LOW, CRITICAL).reason == "CRITICAL pressure in sight for 2.0 s"
+    assert made.note(7.1, LOW, LOW) is None
+    assert made.note(11.9, LOW, MODERATE) is None, "calm was broken"
+    assert made.note(12.2, LOW, LOW) is None
+    assert made.note(17.2, LOW, LOW).after == "adaptive"
 
 
 def test_falling_headroom_for_long_does_too():
@@ -71,7 +82,7 @@ def test_calm_for_long_brings_it_back_and_twice_as_long_the_next_time():
     assert [s.after for s in (first, back, second, again)] == ["conservative", "adaptive"] * 2
     assert math.isclose(3.0 + CALM_SECONDS, back.at, abs_tol=0.25)
     assert math.isclose(23.0 + 2 * CALM_SECONDS, again.at, abs_tol=0.25)
-    assert back.reason == "LOW pressure and steady headroom for 5.0 s"
+    assert back.reason == "memory as expected for 5.0 s"
     assert made.strategy == "adaptive"
 
 

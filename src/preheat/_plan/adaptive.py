@@ -45,6 +45,9 @@ PRIOR_WEIGHT = 1.0
 MOST_MOVE = 0.5
 """By which part of itself the past may move a share."""
 
+BEYOND_KNEE = 0.25
+"""Experience above this is a better guide than the knee: one clear gain with nine tenths of its bytes used, say."""
+
 
 class Sample(NamedTuple):
     """Available bytes at an instant, in seconds of any clock."""
@@ -80,17 +83,23 @@ def adapt_strategy(profile: StrategyProfile, conditions: Conditions) -> Adaptati
     """`profile` as `conditions` would have it; unchanged if it does not adapt.
 
     The share is moved by the past, then kept to LEAST_SHARE and MOST_SHARE (or its own, where that is outside of
-    them), then lowered by the trend.  `pressure_factors` are applied later, when the budget is granted.
+    them), then lowered by the trend.  A past that clearly speaks for more also takes the plan beyond the knee of its
+    value curve, where more memory is expected to buy little.  `pressure_factors` are applied later, when the budget is
+    granted.
     """
     if not profile.adapts:
         return Adaptation(profile, ())
     reasons: list[str] = []
     share = _moved_by_past(profile.share, conditions.runs, reasons)
+    goes_beyond = profile.to_knee and experience(conditions.runs) > BEYOND_KNEE
+    if goes_beyond:
+        reasons.append("beyond the knee of the value curve: what past runs loaded was asked for")
     share *= _left_by_trend(conditions, reasons)
     least = max(profile.min_probability, STRICTER.get(conditions.pressure, 0.0))
     if least > profile.min_probability:
         reasons.append(f"{conditions.pressure.name} pressure: only what is at least {least:.0%} likely to be asked for")
-    return Adaptation(replace(profile, share=share, min_probability=least), tuple(reasons))
+    to_knee = profile.to_knee and not goes_beyond
+    return Adaptation(replace(profile, share=share, min_probability=least, to_knee=to_knee), tuple(reasons))
 
 
 def recommend_strategy(conditions: Conditions) -> WarmupStrategy:
