@@ -151,7 +151,7 @@ class Simulation:
             concurrency_limit=LOADERS,
             batch_size=1,
             footing=footing,
-            takes=milder.takes.tolist() if milder is not None else (),
+            takes=milder.takes[self.plan.order].tolist() if milder is not None else (),
         )
         self.level = self.outlook = budget.pressure
         self._number, self._events = count(), list[tuple[float, int, Event]]()

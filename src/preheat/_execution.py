@@ -187,6 +187,7 @@ class Execution:
         self.footing = footing or Footing()
         self._takes, self._parked = takes, array("q")
         self._parked_since: float | None = None
+        self._is_slow = self._parks = False
         self._caches, self._phases = caches, phase
         self._limit, self._batch_size = concurrency_limit, batch_size
         groups, group = _group(caches, kinds or [""] * len(caches))
@@ -313,6 +314,7 @@ class Execution:
             if switch is not None:
                 self._go_on_as(switch)
         response = self.footing.response(event.level)
+        self._is_slow = response >= PressureResponse.SLOW
         falling = self.pressure == MemoryPressureLevel.MODERATE and self.guard.is_falling
         if response < PressureResponse.PAUSE and not falling:
             self._paused_since = None
@@ -329,6 +331,7 @@ class Execution:
 
     def _go_on_as(self, switch: StrategySwitch) -> None:
         self.switches = (*self.switches, switch)
+        self._parks = self.footing.has_fallen_back
         self._parked_since = self._blocked_since = None
         waiting = [*self._parked, *(item for heap in self._ready.values() for item in heap)]
         self._parked, self._ready = array("q"), {}
@@ -379,7 +382,7 @@ class Execution:
             self._make_ready(item)
 
     def _make_ready(self, item: int) -> None:
-        if self.footing.has_fallen_back and not self._takes[item]:
+        if self._parks and not self._takes[item]:
             self._parked.append(item)
             return
         heapq.heappush(self._ready.setdefault(self._caches[item], []), item)
@@ -403,7 +406,8 @@ class Execution:
             entered = (self.phase, self.done)
             self._enter_phases(at)
             loads += self._start_batches(at)
-            self._give_up_parked(at)
+            if self._parked:
+                self._give_up_parked(at)
         return [*loads, *self._wait_or_finish(at)]
 
     def _give_up_parked(self, at: float) -> None:
@@ -437,8 +441,7 @@ class Execution:
                     self._make_ready(item)
 
     def _start_batches(self, at: float) -> list[Instruction]:
-        is_slow = self.footing.response(self.pressure) >= PressureResponse.SLOW
-        limit = max(1, self._limit // 2) if is_slow else self._limit
+        limit = max(1, self._limit // 2) if self._is_slow else self._limit
         loads: list[Instruction] = []
         if self._oversized:  # their bytes are still there, beyond the budget
             return loads

@@ -443,8 +443,7 @@ class Fallback(NamedTuple):
 
     Attributes:
         strategy: Its name.
-        takes: (number of planned items,) bool, in loading order: what it would take of the plan, with all that this
-            needs.
+        takes: (n,) bool, by row of the candidates: what it would take of the plan, with all that this needs.
         pressure_response: What it does about pressure.
     """
 

@@ -118,7 +118,7 @@ class Run:
             batch_size=batch_size,
             phase_delay_seconds=phase_delay_seconds,
             footing=_footing_of(plan),
-            takes=plan.fallback.takes.tolist() if plan.fallback is not None else (),
+            takes=plan.fallback.takes[plan.order].tolist() if plan.fallback is not None else (),
             seed=plan.seed,
             describe=lambda n: str(items.ref(n)),
         )

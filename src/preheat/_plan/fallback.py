@@ -22,12 +22,14 @@ def with_fallback(plan: WarmupPlan, profile: StrategyProfile, fallback: Strategy
     That is what passes the thresholds of `fallback`, with all that it needs, in loading order until it fills the
     share of `fallback` in the same memory; never more than the plan's own budget.
     """
-    order = plan.order
-    passes = apply_thresholds(plan.candidates, plan.value, request_likelihood(plan), fallback) == PASSES
-    wanted = _with_needs(passes[order], resolve_needs(plan.candidates.take(order)))
+    order, candidates = plan.order, plan.candidates
+    passes = apply_thresholds(candidates, plan.value, request_likelihood(plan), fallback) == PASSES
+    needs = resolve_needs(candidates.take(order)) if candidates.needs else {}
+    wanted = _with_needs(passes[order], needs)
     share = min(1.0, fallback.share / profile.share) if profile.share else 0.0
-    taken_bytes = np.cumsum(np.where(wanted, plan.candidates.size_bytes[order], 0))
-    takes = wanted & (taken_bytes <= int(plan.budget.granted_bytes * share))
+    taken_bytes = np.cumsum(np.where(wanted, candidates.size_bytes[order], 0))
+    takes = np.zeros(len(candidates), np.bool_)
+    takes[order] = wanted & (taken_bytes <= int(plan.budget.granted_bytes * share))
     return replace(plan, fallback=Fallback(fallback.name, takes, fallback.pressure_response))
 
 
