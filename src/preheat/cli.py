@@ -118,7 +118,7 @@ def status(state_dir: str | None, runs: int | None, as_json: bool) -> None:
     with _store(state_dir) as store:
         reports = store.reports(runs or 1)
     if as_json:
-        _print_json({"runs": reports} if runs else {"last": reports[0] if reports else None})
+        _print_json(_runs_tree(reports) if runs else {"last": reports[0] if reports else None})
     elif reports and runs:
         _print_runs(reports)
     elif reports:
@@ -452,6 +452,16 @@ def _print_effects(effects: list[dict[str, Any]]) -> None:
         _print_table(table)
 
 
+def _runs_tree(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    from preheat._past import gains_by_predictor
+
+    gains = gains_by_predictor(reports).items()
+    return {
+        "runs": reports,
+        "gains": [{"cache": cache, "predictor": predictor} | gain._asdict() for (cache, predictor), gain in gains],
+    }
+
+
 def _print_runs(reports: list[dict[str, Any]]) -> None:
     """Past runs, newest first, and how each went on under other strategies."""
     table = _table(
@@ -470,6 +480,17 @@ def _print_runs(reports: list[dict[str, Any]]) -> None:
     _print_table(table)
     for report in reports:
         _print_switches(report)
+    _print_gains(_runs_tree(reports)["gains"])
+
+
+def _print_gains(gains: list[dict[str, Any]]) -> None:
+    """What the runs won together, by cache and predictor; nothing if none has been measured."""
+    table = _table("cache", "predictor", "runs measured", "requests", "points won (95 %)")
+    for gain in gains:
+        names = _shown(gain["cache"]), _shown(gain["predictor"] or "-")
+        table.add_row(*names, str(gain["runs"]), str(gain["accesses"]), _with_bounds(gain, "points", "low", "high"))
+    if gains:
+        _print_table(table)
 
 
 def _print_switches(summary: dict[str, Any]) -> None:

@@ -258,6 +258,19 @@ def test_status_lists_past_runs_newest_first(preheat, shop):
     assert all(run["started"] > 1.7e9 for run in runs)
 
 
+def test_the_gains_of_past_runs_are_summed_up_by_cache_and_predictor(preheat, shop):
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", MEASURE], cwd=shop, check=True)
+    tree = json.loads(preheat("status", "--runs", "2", "--json").stdout)
+    (gain,) = tree["gains"]
+    assert (gain["cache"], gain["predictor"], gain["runs"]) == ("search", "decayed_frequency", 2)
+    assert gain["accesses"] == 800
+    points = [next(c["uplift"]["points"] for c in run["caches"] if c["uplift"]) for run in tree["runs"]]
+    assert gain["low"] <= gain["points"] <= gain["high"]
+    assert gain["points"] == pytest.approx(sum(points) / 2)
+    assert re.search(r"search +decayed_frequency +2 +800 +[+-]", preheat("status", "--runs", "2").stdout)
+
+
 def test_a_run_kept_by_an_older_version_is_shown_with_its_switches(preheat, shop, tmp_path):
     from preheat._store import SqliteStore
 

@@ -784,6 +784,22 @@ def test_what_the_milder_strategy_does_not_take_is_skipped_if_memory_stays_short
     }
 
 
+@pytest.mark.parametrize(("planned_with", "switches"), [(reading(4 * GIB), 0), (None, 1)], ids=["known", "unknown"])
+def test_pressure_that_the_plan_itself_will_bring_is_no_reason_to_fall_back(planned_with, switches):
+    """The control: a plan that does not say what memory it was made for is taken to leave it as it was."""
+    cache = Plain(load=lambda item: time.sleep(0.02))
+    items = [item(f"{n:02}", rate=1.0, size=GIB // 10) for n in range(22)]
+    plan = with_fallback(plan_of(items, 4 * GIB), STRATEGIES["adaptive"], STRATEGIES["conservative"])
+    plan = replace(plan, budget=plan.budget._replace(reading=planned_with))
+    memory: Any = lambda: reading(4 * GIB - sum(cache.held.values()))  # noqa: E731
+    watch = Weather(memory)
+    run = Run(plan, {"c": cache}, watch=watch, concurrency_limit=1, batch_size=1, clock=fast_clock)
+    report = perform(run)
+    assert len(report.switches) == switches
+    assert (len(cache.held) == 22) == (not switches)
+    assert watch.read()[0] == (LOW if switches else MODERATE)
+
+
 def test_a_run_does_about_pressure_what_its_strategy_says():
     cautious = PressureResponses(PressureResponse.STOP, PressureResponse.STOP, PressureResponse.STOP)
     plan = replace(plan_of(some(3)), pressure_response=cautious)
