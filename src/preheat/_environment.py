@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from preheat._model import MIB, MemoryPressureLevel, MemoryReading
 from preheat._plan.budget import grant_budget
-from preheat._plan.strategy import STRATEGIES, find_strategy
+from preheat._plan.strategy import configure_strategies, find_strategy
 from preheat._pressure import pressure_level
 from preheat._settings import Settings, resolve_settings
 from preheat.abc import MemoryMonitor
@@ -50,7 +50,8 @@ def memory_outlook(settings: Settings, reading: MemoryReading) -> MemoryOutlook:
     """What every strategy would be granted under `reading`, within the budget of `settings`."""
     pressure = pressure_level(reading)
     budgets = {
-        name: grant_budget(reading, row, pressure, settings.memory_budget_bytes) for name, row in STRATEGIES.items()
+        name: grant_budget(reading, row, pressure, settings.memory_budget_bytes)
+        for name, row in configure_strategies(settings.strategies).items()
     }
     return MemoryOutlook(
         reading=reading,
@@ -77,7 +78,7 @@ def validate_warmup_environment(
     """
     try:
         settings = resolve_settings(os.environ if environ is None else environ, file)
-        find_strategy(settings.strategy)
+        find_strategy(settings.strategy, configure_strategies(settings.strategies))
     except UsageError as error:
         return [Finding("settings", "error", str(error), "correct the setting, or unset it")]
     findings = [

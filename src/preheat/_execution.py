@@ -2,9 +2,10 @@
 
 It knows no clock, thread or cache: every event carries its time, and what it decides is returned for a performer to
 do.  Rules: a phase starts when the one before has ended; within a phase an item starts once everything that it
-needs is resident; never more batches in flight than the limit, half of it at MODERATE pressure and none from HIGH
-on; nothing starts that the guard does not admit, so bytes loaded and reserved never exceed the budget; CRITICAL
-pressure undoes what was loaded, newest first; each item ends in exactly one status.
+needs is resident; never more batches in flight than the limit; nothing starts that the guard does not admit, so
+bytes loaded and reserved never exceed the budget; each item ends in exactly one status.  What pressure does is the
+strategy's word, by default: half as many batches at MODERATE, none from HIGH on, and at CRITICAL what was loaded is
+undone, newest first.  While memory is short a run may go on under a milder strategy; what that would not take waits.
 
     Start, Ended, MemoryRead, Cancel, Tick  ->  Load, RollBack, WakeAt, Finish
 
@@ -22,13 +23,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, overload
 
+from preheat._footing import Footing
 from preheat._guard import KNOWN_AFTER, Group, Guard
-from preheat._model import STATUS_CODE, ItemResult, ItemStatus, MemoryPressureLevel, MemoryReading
+from preheat._model import (
+    STATUS_CODE,
+    ItemResult,
+    ItemStatus,
+    MemoryPressureLevel,
+    MemoryReading,
+    PressureResponse,
+    StrategySwitch,
+)
 
 MAX_ATTEMPTS = 3
 BACKOFF_BASE_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 30.0
+"""How long a run is paused before it stops, and how long it waits for calm once only what needs calm is left."""
+
 MAX_BLOCKED_SECONDS = 5.0
 """How long the next item waits for memory that it needs before it is rejected."""
 
@@ -66,11 +78,15 @@ class RolledBack(NamedTuple):
 
 
 class MemoryRead(NamedTuple):
-    """Memory has been read, and means this level of pressure; no reading where only the level is known."""
+    """Memory has been read, and means this level of pressure; no reading where only the level is known.
+
+    `outlook` is what it would mean had the rest of the plan been loaded too.
+    """
 
     at: float
     level: MemoryPressureLevel
     reading: MemoryReading | None = None
+    outlook: MemoryPressureLevel = MemoryPressureLevel.LOW
 
 
 class Cancel(NamedTuple):
@@ -134,6 +150,8 @@ class Execution:
         batch_size: Items in a batch at most.
         phase_delay_seconds: Pause between two phases.
         known_after: Real sizes of a cache that are asked for before its loads run side by side.
+        footing: The strategy, and what it falls back to.
+        takes: (n,) whether the strategy that it falls back to would take the item, and so all that this needs.
         seed: Seed of the back-off's jitter.
         describe: Names an item, for reasons that speak of another one.
     """
@@ -152,6 +170,8 @@ class Execution:
         kinds: Sequence[str] = (),
         phase_delay_seconds: float = 0.0,
         known_after: int = KNOWN_AFTER,
+        footing: Footing | None = None,
+        takes: Sequence[bool] = (),
         seed: int = 0,
         describe: Callable[[int], str] = str,
     ) -> None:
@@ -163,6 +183,11 @@ class Execution:
         self.stopped: str | None = None
         self.phase_started: dict[int, float] = {}
         self.phase_ended: dict[int, float] = {}
+        self.switches: tuple[StrategySwitch, ...] = ()
+        self.footing = footing or Footing()
+        self._takes, self._parked = takes, array("q")
+        self._parked_since: float | None = None
+        self._is_slow = self._parks = False
         self._caches, self._phases = caches, phase
         self._limit, self._batch_size = concurrency_limit, batch_size
         groups, group = _group(caches, kinds or [""] * len(caches))
@@ -284,19 +309,34 @@ class Execution:
         if event.reading is not None:
             self.guard.note(event.at, event.reading)
         self.pressure = event.level
+        if self.stopped is None:
+            switch = self.footing.note(event.at, event.level, event.outlook, is_falling=self.guard.is_falling)
+            if switch is not None:
+                self._go_on_as(switch)
+        response = self.footing.response(event.level)
+        self._is_slow = response >= PressureResponse.SLOW
         falling = self.pressure == MemoryPressureLevel.MODERATE and self.guard.is_falling
-        if self.pressure < MemoryPressureLevel.HIGH and not falling:
+        if response < PressureResponse.PAUSE and not falling:
             self._paused_since = None
         elif self._paused_since is None:
             self._paused_since = event.at
-        if event.level >= MemoryPressureLevel.CRITICAL:
-            self._must_undo = True
+        if response >= PressureResponse.STOP:
+            self._must_undo = self._must_undo or response == PressureResponse.ROLL_BACK
             self._stop("pressure")
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing starts: pressure is HIGH, or MODERATE with headroom still falling."""
+        """Whether nothing starts: the strategy pauses, or pressure is MODERATE with headroom still falling."""
         return self._paused_since is not None
+
+    def _go_on_as(self, switch: StrategySwitch) -> None:
+        self.switches = (*self.switches, switch)
+        self._parks = self.footing.has_fallen_back
+        self._parked_since = self._blocked_since = None
+        waiting = [*self._parked, *(item for heap in self._ready.values() for item in heap)]
+        self._parked, self._ready = array("q"), {}
+        for item in waiting:
+            self._make_ready(item)
 
     def _stop(self, why: str) -> None:
         if self.stopped is None:
@@ -307,6 +347,7 @@ class Execution:
                     self._end(item, not_started)
             self._ready.clear()
             self._retries.clear()
+            self._parked = array("q")
 
     # --------------------------------------------------------------------------------------------- items
 
@@ -341,6 +382,9 @@ class Execution:
             self._make_ready(item)
 
     def _make_ready(self, item: int) -> None:
+        if self._parks and not self._takes[item]:
+            self._parked.append(item)
+            return
         heapq.heappush(self._ready.setdefault(self._caches[item], []), item)
 
     # ------------------------------------------------------------------------------------------- advance
@@ -362,7 +406,25 @@ class Execution:
             entered = (self.phase, self.done)
             self._enter_phases(at)
             loads += self._start_batches(at)
+            if self._parked:
+                self._give_up_parked(at)
         return [*loads, *self._wait_or_finish(at)]
+
+    def _give_up_parked(self, at: float) -> None:
+        """Nothing is left of this phase but what waits for calm: it has so much time, and then is not loaded."""
+        if not self._is_waiting_for_calm():
+            return
+        if self._parked_since is None:
+            self._parked_since = at
+        if at >= self._parked_since + MAX_PAUSE_SECONDS:
+            reason = _NOT_TAKEN.format(self.footing.strategy, self.switches[-1].reason)
+            parked, self._parked = self._parked, array("q")
+            for item in parked:
+                self._end(item, ItemResult(ItemStatus.SKIPPED, reason=reason))
+
+    def _is_waiting_for_calm(self) -> bool:
+        busy = self._batches or self._undoing or self._retries or any(self._ready.values())
+        return bool(self._parked) and not busy
 
     def _enter_phases(self, at: float) -> None:
         while self.phase < 0 or not self._left[self.phase]:
@@ -379,7 +441,7 @@ class Execution:
                     self._make_ready(item)
 
     def _start_batches(self, at: float) -> list[Instruction]:
-        limit = self._limit if self.pressure < MemoryPressureLevel.MODERATE else max(1, self._limit // 2)
+        limit = max(1, self._limit // 2) if self._is_slow else self._limit
         loads: list[Instruction] = []
         if self._oversized:  # their bytes are still there, beyond the budget
             return loads
@@ -443,6 +505,8 @@ class Execution:
     def _wait_or_finish(self, at: float) -> list[Instruction]:
         if self.done == len(self.results) and not self._batches and not self._undoing:
             return self._finish()
+        if self._parked_since is not None and self._is_waiting_for_calm():
+            return [WakeAt(self._parked_since + MAX_PAUSE_SECONDS)]
         if self._blocked_since is not None:
             return [WakeAt(at + BLOCKED_READING_SECONDS)]
         if self._retries:
@@ -552,6 +616,7 @@ _STATUSES = tuple(ItemStatus)
 
 
 _NOT_STARTED = "not started: the run was stopped ({})"
+_NOT_TAKEN = "not started: the run went on as {} ({}), which does not take it"
 _NO_ROOM = ItemResult(ItemStatus.REJECTED, reason="larger than what is left of the budget")
 _NO_MEMORY = ItemResult(ItemStatus.REJECTED, reason="larger than the memory that was left for it")
 

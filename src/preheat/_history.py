@@ -83,6 +83,11 @@ class HistoryBuilder:
         if len(self) > self._max_items * GROWTH:
             self._shrink()
 
+    def hit_ratios(self) -> dict[str, float]:
+        """By cache that has been asked for anything, the share of accesses that found their item resident."""
+        counts = zip(self._caches, self._hits, self._misses, strict=True)
+        return {cache: hits / (hits + misses) for cache, hits, misses in counts if hits + misses}
+
     def forget(self, refs: Collection[ItemRef]) -> int:
         """Drop `refs`; returns how many were known."""
         codes = {name: code for code, name in enumerate(self._caches)}

@@ -13,8 +13,10 @@ import time
 from typing import Any
 
 from preheat._history import HistoryBuilder
-from preheat._measure import TrafficWindow, with_uplift
-from preheat._model import AccessBatch, History, WarmupPlan, WarmupReport
+from preheat._measure import TrafficWindow, with_effects
+from preheat._model import AccessBatch, History, PastRun, WarmupPlan, WarmupReport
+from preheat._past import past_runs
+from preheat._plan.adaptive import REMEMBERED_RUNS
 from preheat._plan.sizes import Corrections, corrections_as_rows, corrections_from_rows, learn_corrections
 from preheat._record import AccessRecorder
 from preheat._store import SqliteStore
@@ -67,7 +69,7 @@ class Ledger:
         self.flush()  # what the run before has won is not measured any further
         with self._busy:
             self._report, self._started_at = None, self._clock()
-            self._window = TrafficWindow(plan)
+            self._window = TrafficWindow(plan, self._builder.hit_ratios(), self._started_at)
 
     def end_run(self, report: WarmupReport) -> None:
         """The run begun last has ended with `report`: keep it, and what it wins from now on."""
@@ -82,7 +84,7 @@ class Ledger:
         with self._busy:
             report = self._measured()
         if report is not None:
-            return report_summary(report)
+            return report_summary(report) | {"started": self._started_at}
         kept = self.reports(1)
         return kept[0] if kept else None
 
@@ -93,6 +95,14 @@ class Ledger:
         except StoreError as error:
             self._note(error)
             return []
+
+    def past_runs(self) -> tuple[PastRun, ...]:
+        """What past runs have won, newest first: those that were kept, and the last one as far as it has been seen."""
+        last = self.last_report()
+        kept = self.reports(REMEMBERED_RUNS)
+        if last is not None:
+            kept = [last, *(report for report in kept if report.get("started") != last.get("started"))]
+        return past_runs(kept)
 
     def flush(self) -> None:
         """Save what is new.  A save that fails is noted, and tried again at the next flush."""
@@ -108,8 +118,8 @@ class Ledger:
         try:
             self._store.save(history)
             if report is not None:
-                corrections = {"corrections": corrections_as_rows(self.corrections)}
-                self._store.save_report(started_at, report_summary(report) | corrections)
+                kept = {"started": started_at, "corrections": corrections_as_rows(self.corrections)}
+                self._store.save_report(started_at, report_summary(report) | kept)
             self.fault = self._store.notice
         except StoreError as error:
             self._note(error)
@@ -144,7 +154,7 @@ class Ledger:
     def _measured(self) -> WarmupReport | None:
         if self._report is None or self._window is None:
             return None
-        return with_uplift(self._report, self._window)
+        return with_effects(self._report, self._window)
 
     def _open(self, folder: str | os.PathLike[str]) -> SqliteStore | None:
         try:

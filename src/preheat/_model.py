@@ -43,6 +43,31 @@ class MemoryPressureLevel(IntEnum):
     CRITICAL = 3
 
 
+class PressureResponse(IntEnum):
+    """What a run does about pressure; responses compare by severity."""
+
+    CONTINUE = 0
+    SLOW = 1  # half as many loads at a time
+    PAUSE = 2  # nothing starts
+    STOP = 3  # the run ends, what it has loaded stays
+    ROLL_BACK = 4  # the run ends and undoes what nobody has used
+
+
+class PressureResponses(NamedTuple):
+    """The response to each level of pressure above LOW."""
+
+    moderate: PressureResponse = PressureResponse.SLOW
+    high: PressureResponse = PressureResponse.PAUSE
+    critical: PressureResponse = PressureResponse.ROLL_BACK
+
+    def at(self, level: MemoryPressureLevel) -> PressureResponse:
+        """The response to `level`; at LOW a run always continues."""
+        return self[level - 1] if level else PressureResponse.CONTINUE
+
+
+USUAL_RESPONSES = PressureResponses()
+
+
 class ItemRef(NamedTuple):
     """The identity of an item.  It outlives the process, so both parts are text."""
 
@@ -413,6 +438,20 @@ class WarmupPhase(NamedTuple):
         return int(self.items.size_bytes.sum())
 
 
+class Fallback(NamedTuple):
+    """The strategy under which a run goes on while memory is short.
+
+    Attributes:
+        strategy: Its name.
+        takes: (n,) bool, by row of the candidates: what it would take of the plan, with all that this needs.
+        pressure_response: What it does about pressure.
+    """
+
+    strategy: str
+    takes: NDArray[np.bool_]
+    pressure_response: PressureResponses = USUAL_RESPONSES
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WarmupPlan:
     """What will be loaded, in which order, what won't, and why.
@@ -432,6 +471,10 @@ class WarmupPlan:
         seed: What the hold-out was drawn with.
         why: One sentence about the strategy's choice.
         size_factors: By cache and kind, what estimates were multiplied by, going by earlier runs.
+        predictors: By cache, the name of the predictor that priced it; a cache that is absent has none of its own.
+        pressure_response: What a run of it does about pressure.
+        fallback: What a run of it goes on as while memory is short; None if it never changes.
+        adapted: Why the strategy's share or thresholds were changed for this plan, in sentences.
     """
 
     strategy: str
@@ -446,6 +489,10 @@ class WarmupPlan:
     seed: int
     why: str
     size_factors: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    predictors: Mapping[str, str] = field(default_factory=dict)
+    pressure_response: PressureResponses = USUAL_RESPONSES
+    fallback: Fallback | None = None
+    adapted: tuple[str, ...] = ()
 
     @property
     def phases(self) -> tuple[WarmupPhase, ...]:
@@ -518,8 +565,26 @@ class CacheStatistics(NamedTuple):
         return self.hits / accesses if accesses else 0.0
 
 
+class StrategySwitch(NamedTuple):
+    """A run went on under another strategy.
+
+    Attributes:
+        at: Unix seconds.
+        before, after: Names of the strategies.
+        reason: Why, in a few words.
+    """
+
+    at: float
+    before: str
+    after: str
+    reason: str
+
+
 class WarmupProgress(NamedTuple):
-    """A run as it stands: `done` of `total` items have ended, `loaded_bytes` of `budget_bytes` are filled."""
+    """A run as it stands: `done` of `total` items have ended, `loaded_bytes` of `budget_bytes` are filled.
+
+    `strategy` is the one under which it goes on just now; `switches` tells how it came there.
+    """
 
     phase: str
     done: int
@@ -528,6 +593,8 @@ class WarmupProgress(NamedTuple):
     budget_bytes: int
     pressure: MemoryPressureLevel
     elapsed_seconds: float
+    strategy: str = ""
+    switches: tuple[StrategySwitch, ...] = ()
 
     @property
     def progress_percent(self) -> float:
@@ -541,28 +608,87 @@ class WarmupProgress(NamedTuple):
 
 
 class Uplift(NamedTuple):
-    """What a warm-up won, against items held out at random.
+    """What a warm-up won, against items held out at random: of one cache, or of all caches together.
 
     Attributes:
         points: Percentage points of hit rate gained over the traffic of the window.
         low, high: Bounds of the 95 % interval of `points`.
         saved_seconds: Waiting saved.
+        saved_low, saved_high: Bounds of the 95 % interval of `saved_seconds`.
         unused_bytes: Loaded by the run and not asked for in the window.
         warmed_asked, warmed_hit: Comparable warmed items that were asked for, and whose first request was a hit.
         held_out_asked, held_out_hit: The same of the items held out.
-        accesses: Requests in the window, over all caches.
+        accesses: Requests in the window.
     """
 
     points: float
     low: float
     high: float
     saved_seconds: float
+    saved_low: float
+    saved_high: float
     unused_bytes: int
     warmed_asked: int
     warmed_hit: int
     held_out_asked: int
     held_out_hit: int
     accesses: int
+
+
+class TimeToSteady(NamedTuple):
+    """When the hit rate came near what it was before the restart.
+
+    Attributes:
+        seconds: Since the run began; as coarse as accesses are timed.
+        requests: Since the run began.
+        hit_ratio: The hit rate that was reached.
+        steady_ratio: The hit rate known from history.
+    """
+
+    seconds: float
+    requests: int
+    hit_ratio: float
+    steady_ratio: float
+
+
+class CacheEffect(NamedTuple):
+    """What a run did for one cache.
+
+    Attributes:
+        cache: Its name.
+        predictor: What priced its candidates; empty if that is not known.
+        loaded_bytes: What the run loaded, as accounted at loading.
+        unused_bytes: The part of it that was not asked for in the window.
+        accesses: Requests of the cache in the window.
+        uplift: What was won; None until items of both groups have been asked for.
+        steady: When its hit rate was steady; None if that has not been seen.
+    """
+
+    cache: str
+    predictor: str
+    loaded_bytes: int
+    unused_bytes: int
+    accesses: int
+    uplift: Uplift | None
+    steady: TimeToSteady | None
+
+
+class PastRun(NamedTuple):
+    """What is remembered of a run that was measured.
+
+    Attributes:
+        started: Unix seconds; 0 if not known.
+        strategy: Name of its strategy.
+        points, low, high: Percentage points of hit rate that it won, with their 95 % interval.
+        unused_ratio: Part of the loaded bytes that nobody asked for; None until traffic was steady.
+    """
+
+    started: float
+    strategy: str
+    points: float
+    low: float
+    high: float
+    unused_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -583,7 +709,10 @@ class WarmupReport:
         rolled_back_bytes: Accounted bytes that were undone.
         released_bytes: By how much the process shrank while they were undone; None if nothing was.
         events: What happened to memory in the run, oldest first; the oldest may have been dropped.
-        uplift: What it won; None until traffic has been seen.
+        switches: When and why it went on under another strategy, oldest first.
+        uplift: What it won, over all caches; None until traffic has been seen.
+        steady: When traffic was steady over all caches; None if that has not been seen.
+        effects: What it did for each cache of the plan; empty until traffic has been seen.
     """
 
     plan: WarmupPlan
@@ -601,7 +730,10 @@ class WarmupReport:
     rolled_back_bytes: int = 0
     released_bytes: int | None = None
     events: Sequence[MemoryEvent] = ()
+    switches: tuple[StrategySwitch, ...] = ()
     uplift: Uplift | None = None
+    steady: TimeToSteady | None = None
+    effects: tuple[CacheEffect, ...] = ()
 
     def count(self, status: ItemStatus) -> int:
         """How many items ended in `status`."""

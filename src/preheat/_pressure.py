@@ -91,6 +91,21 @@ def pressure_level(
     )
 
 
+def outlook_level(
+    reading: MemoryReading, more_bytes: int, previous: MemoryPressureLevel = MemoryPressureLevel.LOW
+) -> MemoryPressureLevel:
+    """How short memory would be, were `more_bytes` used beyond what `reading` shows."""
+    return pressure_level(reading._replace(used_bytes=reading.used_bytes + max(0, more_bytes)), previous)
+
+
+def expected_level(reading: MemoryReading, planned_bytes: int) -> MemoryPressureLevel:
+    """How short memory may be once `planned_bytes` are loaded, going by the reading that they were planned with.
+
+    What others take meanwhile is no surprise up to the margin by which levels are left.
+    """
+    return outlook_level(reading, planned_bytes + int(_margin_bytes(reading.limit_bytes)))
+
+
 def headroom_bytes(threshold: Threshold, limit_bytes: int) -> float:
     """The headroom under a limit of `limit_bytes` at which the level of `threshold` begins."""
     share = threshold.headroom_ratio * limit_bytes
@@ -103,8 +118,12 @@ def _has_begun(threshold: Threshold, reading: MemoryReading) -> bool:
     return reading.available_bytes <= headroom_bytes(threshold, reading.limit_bytes) or reading.stall >= threshold.stall
 
 
+def _margin_bytes(limit_bytes: int) -> float:
+    return min(FALL_MARGIN_RATIO * limit_bytes, FALL_MARGIN_MOST_BYTES)
+
+
 def _has_not_left(threshold: Threshold, reading: MemoryReading) -> bool:
-    margin = min(FALL_MARGIN_RATIO * reading.limit_bytes, FALL_MARGIN_MOST_BYTES)
+    margin = _margin_bytes(reading.limit_bytes)
     return (
         reading.available_bytes <= headroom_bytes(threshold, reading.limit_bytes) + margin
         or reading.stall >= FALL_STALL_RATIO * threshold.stall

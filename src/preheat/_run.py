@@ -39,6 +39,7 @@ from preheat._execution import (
     Tick,
     WakeAt,
 )
+from preheat._footing import Footing
 from preheat._model import (
     PHASES,
     STATUS_CODE,
@@ -47,11 +48,14 @@ from preheat._model import (
     MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
+    PressureResponse,
+    StrategySwitch,
     WarmupPlan,
     WarmupProgress,
     WarmupReport,
 )
 from preheat._plan.ordering import resolve_needs
+from preheat._pressure import expected_level, outlook_level
 from preheat.abc import Clock, PressureCallback, ReportsMemory, WarmableCache
 
 logger = logging.getLogger("preheat")
@@ -113,17 +117,20 @@ class Run:
             concurrency_limit=concurrency_limit,
             batch_size=batch_size,
             phase_delay_seconds=phase_delay_seconds,
+            footing=_footing_of(plan),
+            takes=plan.fallback.takes[plan.order].tolist() if plan.fallback is not None else (),
             seed=plan.seed,
             describe=lambda n: str(items.ref(n)),
         )
         self._threads = concurrency_limit + 1  # one is always there to undo, whatever the loads are waiting for
-        self._level = MemoryPressureLevel.LOW
+        self._level = self._outlook = MemoryPressureLevel.LOW
+        self._planned_bytes = plan.size_bytes
         self._was_held = self._is_short = self._is_cancelled = False
         self._broken: BaseException | None = None
         self._read_at = -float("inf")
         self._before: MemoryReading | None = None
         self._peak: MemoryReading | None = None
-        self._begun = self._shown = 0.0
+        self._begun = self._shown = self._unix_offset = 0.0
         self._wake_at: float | None = None
         self._running_on: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,6 +150,8 @@ class Run:
             budget_bytes=self.plan.budget.granted_bytes,
             pressure=self._level,
             elapsed_seconds=self._clock() - self._begun if self._begun else 0.0,
+            strategy=state.footing.strategy,
+            switches=self._switches(),
         )
 
     def cancel(self) -> None:
@@ -154,6 +163,7 @@ class Run:
         """Run to the end and report.  Item failures are rows of the report; cancellation passes through."""
         self._running_on = asyncio.get_running_loop()
         self._begun = self._clock()
+        self._unix_offset = time.time() - self._begun
         self._before = self._read()[1]  # its pressure counts when the loop reads again, at once
         first_event = self._memory_log.mark()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="preheat-load")
@@ -278,11 +288,15 @@ class Run:
             return []
         self._read_at = now
         level, reading = self._read()
-        self._is_short = level >= MemoryPressureLevel.HIGH  # whoever tells of changes may be held up
+        response = self._execution.footing.response(level)
+        self._is_short = response >= PressureResponse.PAUSE  # whoever tells of changes may be held up
         if level != self._level:
-            self._note_pressure(reading, f"{self._level.name} -> {level.name}: {_ANSWERS[level]}")
+            self._note_pressure(reading, f"{self._level.name} -> {level.name}: {_ANSWERS[response]}")
             self._level = level
-        return [MemoryRead(now, level, reading)]
+        if reading is not None:
+            left_bytes = self._planned_bytes - self._execution.guard.loaded_bytes
+            self._outlook = outlook_level(reading, left_bytes, self._outlook)
+        return [MemoryRead(now, level, reading, self._outlook)]
 
     def _read(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
         level, reading = self._watch.read()
@@ -296,7 +310,7 @@ class Run:
 
     def _wake_up(self, level: MemoryPressureLevel, reading: MemoryReading) -> None:
         """The level has changed: whoever noticed tells it here, from any thread."""
-        self._is_short = level >= MemoryPressureLevel.HIGH
+        self._is_short = self._execution.footing.response(level) >= PressureResponse.PAUSE
         self._read_at = -float("inf")
         self._post(Tick(self._clock()))
 
@@ -316,7 +330,8 @@ class Run:
         self._memory_log.track("", MemoryEventKind.PRESSURE, available_bytes, cause)
 
     def _note_hold(self) -> None:
-        held = self._execution.is_paused and self._level < MemoryPressureLevel.HIGH
+        pauses = self._execution.footing.response(self._level) >= PressureResponse.PAUSE
+        held = self._execution.is_paused and not pauses
         if held != self._was_held:
             self._was_held = held
             self._note_pressure(self._read()[1], "others take memory: waits" if held else "goes on")
@@ -374,15 +389,31 @@ class Run:
             rolled_back_bytes=self._rolled_back_bytes,
             released_bytes=_shrunk(self._before_undoing, after),
             events=self._memory_log.events_after(first_event),
+            switches=self._switches(),
         )
+
+    def _switches(self) -> tuple[StrategySwitch, ...]:
+        """The switches so far, at their instants in Unix seconds."""
+        return tuple(switch._replace(at=switch.at + self._unix_offset) for switch in self._execution.switches)
 
 
 _ANSWERS = {
-    MemoryPressureLevel.LOW: "full speed",
-    MemoryPressureLevel.MODERATE: "half as many loads at a time",
-    MemoryPressureLevel.HIGH: "pauses",
-    MemoryPressureLevel.CRITICAL: "stops and undoes what nobody used",
+    PressureResponse.CONTINUE: "full speed",
+    PressureResponse.SLOW: "half as many loads at a time",
+    PressureResponse.PAUSE: "pauses",
+    PressureResponse.STOP: "stops",
+    PressureResponse.ROLL_BACK: "stops and undoes what nobody used",
 }
+
+
+def _footing_of(plan: WarmupPlan) -> Footing:
+    own, milder = (plan.strategy, plan.pressure_response), plan.fallback
+    if milder is None:
+        return Footing(*own)
+    planned_with, expected = plan.budget.reading, plan.budget.pressure
+    if planned_with is not None:
+        expected = max(expected, expected_level(planned_with, plan.size_bytes))
+    return Footing(*own, milder.strategy, milder.pressure_response, expected)
 
 
 def _shrunk(before: MemoryReading | None, after: MemoryReading | None) -> int | None:

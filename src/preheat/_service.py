@@ -34,10 +34,18 @@ from preheat._model import (
     WarmupStrategy,
 )
 from preheat._plan import create_plan
+from preheat._plan.adaptive import Conditions, adapt_strategy, recommend_strategy
 from preheat._plan.budget import grant_budget, limit_from_mb
+from preheat._plan.fallback import with_fallback
 from preheat._plan.sizes import Corrections, correct_sizes, in_flight_peak_bytes, size_factors
-from preheat._plan.strategy import STRATEGIES, StrategyProfile, find_strategy, recommend_strategy
-from preheat._predict import decayed_frequency, refill_seconds
+from preheat._plan.strategy import (
+    StrategyProfile,
+    configure_strategies,
+    find_fallback,
+    find_strategy,
+    strategy_row,
+)
+from preheat._predict import PREDICTORS, decayed_frequency, refill_seconds
 from preheat._pressure import pressure_level
 from preheat._record import log_failure
 from preheat._settings import Settings, resolve_settings
@@ -90,7 +98,7 @@ class CacheWarmupService:
         self.settings = settings or resolve_settings(os.environ, **changes)
         self._memory = memory
         self._predictor = predictor
-        self._strategies = dict(STRATEGIES)
+        self._strategies = configure_strategies(self.settings.strategies)
         find_strategy(self.settings.strategy, self._strategies)
         self._caches: dict[str, WarmableCache] = {}
         self._sources: list[CandidateSource] = []
@@ -98,6 +106,7 @@ class CacheWarmupService:
         self._watching: MemoryWatch | None = None
         self._memory_log = MemoryLog()
         self._ledger: Ledger | None = None
+        self._sees_headroom = False
         self._opening = threading.Lock()
         self._run: Run | None = None
 
@@ -117,6 +126,7 @@ class CacheWarmupService:
             cache.record_to(self.ledger.log(cache.name))
         if isinstance(cache, ReportsMemory):
             cache.report_memory_to(partial(self._memory_log.track, cache.name))
+        self._watch_headroom(find_strategy(self.settings.strategy, self._strategies))
 
     def unregister(self, name: str) -> None:
         """Warm the cache called `name` no longer.  What it records still goes into history.
@@ -132,11 +142,10 @@ class CacheWarmupService:
 
         Raises:
             InvalidSetting: A rule is not known or its value can't be used.
+            UnknownStrategy: It falls back to a strategy that does not exist.
         """
-        try:
-            profile = StrategyProfile(name=name, share=share, why=why or "registered by the application", **rules)
-        except TypeError as error:
-            raise InvalidSetting(f"strategy {name!r}: {error}") from None
+        profile = strategy_row(name, {"share": share, "why": why} | rules)
+        find_fallback(profile, self._strategies)
         self._strategies[name] = profile
 
     def register_candidate_source(self, source: CandidateSource) -> None:
@@ -255,6 +264,7 @@ class CacheWarmupService:
             report = await self._run.perform()
         finally:
             self._run = None
+            self._watch.forget_headroom()
         await asyncio.to_thread(self.ledger.end_run, report)
         return report
 
@@ -282,10 +292,8 @@ class CacheWarmupService:
         }
 
     def get_recommended_strategy(self) -> WarmupStrategy:
-        """The strategy that suits the memory as it is and what the last run won."""
-        last = self.ledger.last_report()
-        uplift = last["uplift"] if last else None
-        return recommend_strategy(self._watch.read()[0], uplift["points"] if uplift else None)
+        """The strategy that suits memory as it is and as it goes, and what past runs won."""
+        return recommend_strategy(self._conditions())
 
     # --------------------------------------------------------------------------------------- life time
 
@@ -328,7 +336,24 @@ class CacheWarmupService:
 
     # --------------------------------------------------------------------------------------- the stages
 
-    def _plan(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
+    def _watch_headroom(self, profile: StrategyProfile) -> None:
+        """If `profile` adapts: see memory every second from now on, so that the trend of the headroom is known."""
+        if profile.adapts and not self._sees_headroom:
+            self._sees_headroom = True
+            self.add_memory_pressure_callback(lambda level, reading: None)
+
+    def _conditions(self) -> Conditions:
+        level, reading = self._watch.read()
+        return Conditions(level, reading, self._watch.headroom, self.ledger.past_runs())
+
+    def _plan(self, named: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
+        self._watch_headroom(named)
+        profile, adapted = adapt_strategy(named, self._conditions()) if named.adapts else (named, ())
+        plan = replace(self._plan_as(profile, limit_bytes), adapted=adapted)
+        fallback = find_fallback(named, self._strategies)
+        return plan if fallback is None else with_fallback(plan, profile, fallback)
+
+    def _plan_as(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         history = self.ledger.history()
         statistics = self._statistics()
         horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
@@ -346,7 +371,8 @@ class CacheWarmupService:
             holdout_ratio=self.settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
         )
-        return replace(plan, size_factors=size_factors(corrections))
+        predictors = dict.fromkeys(candidates.caches, _name_of(self._predictor))
+        return replace(plan, size_factors=size_factors(corrections), predictors=predictors)
 
     def _candidates(self, history: History, horizon: Mapping[str, float], corrections: Corrections) -> CandidateTable:
         from preheat._attempt import kinds_of
@@ -413,6 +439,11 @@ class CacheWarmupService:
                 raise UnknownCache(
                     f"no cache is registered as {name!r}; {nearest(name, self._caches)}there are: {known}"
                 )
+
+
+def _name_of(predictor: Predictor) -> str:
+    names = (name for name, known in PREDICTORS.items() if known is predictor)
+    return next(names, getattr(predictor, "__name__", type(predictor).__name__))
 
 
 def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable:

@@ -7,13 +7,15 @@ at the service; no stage sees them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from preheat._model import MIB
 from preheat.errors import InvalidSetting, nearest
 
 PREFIX = "CACHE_WARMUP_"
+MOST_STRATEGIES = 100
+MOST_TABLES_TEXT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Settings:
         max_history_items: Items remembered; beyond it the least valuable are forgotten.
         flush_seconds: Seconds between two saves of the history: what a crash can lose.
         seed: Seed of the hold-out; none draws a new one for each plan.
+        strategies: Tables of rules by strategy name, which change strategies or add some; in the environment as JSON.
     """
 
     enabled: bool = True
@@ -45,6 +48,7 @@ class Settings:
     max_history_items: int = 1_000_000
     flush_seconds: float = 5.0
     seed: int | None = None
+    strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def memory_budget_bytes(self) -> int | None:
@@ -122,6 +126,16 @@ def _text(raw: Any) -> str | None:
     return raw.strip() or None if isinstance(raw, str) else None
 
 
+def _tables(raw: Any) -> dict[str, dict[str, Any]] | None:
+    import json  # only where tables are given as text
+
+    found = json.loads(raw) if isinstance(raw, str) and len(raw) <= MOST_TABLES_TEXT else raw
+    if not isinstance(found, Mapping) or len(found) > MOST_STRATEGIES:
+        return None
+    tables = {str(name): dict(rules) for name, rules in found.items() if isinstance(rules, Mapping)}
+    return tables if len(tables) == len(found) and all(name.strip() for name in tables) else None
+
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -136,5 +150,6 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_history_items": ("a whole number from 1 to 100000000", _whole(1, 100_000_000)),
     "flush_seconds": ("a number of seconds from 0.05 to 3600", _number(0.05, 3600)),
     "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
+    "strategies": ("at most 100 tables of rules, each under the name of its strategy", _tables),
 }
-_NAMES = tuple(field.name for field in fields(Settings))
+_NAMES = tuple(each.name for each in fields(Settings))

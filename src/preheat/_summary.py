@@ -10,10 +10,13 @@ import numpy as np
 
 from preheat._model import (
     PHASES,
+    CacheEffect,
     History,
     MemoryEvent,
     MemoryEventKind,
     MemoryReading,
+    TimeToSteady,
+    Uplift,
     WarmupPlan,
     WarmupProgress,
     WarmupReport,
@@ -79,6 +82,10 @@ def plan_summary(plan: WarmupPlan) -> dict[str, Any]:
         "schema": PLAN_SCHEMA,
         "strategy": str(plan.strategy),
         "why": plan.why,
+        "adapted": list(plan.adapted),
+        "falls_back_to": plan.fallback.strategy if plan.fallback else None,
+        "pressure_response": [response.name.lower() for response in plan.pressure_response],
+        "predictors": dict(plan.predictors),
         "budget_bytes": plan.budget.granted_bytes,
         "budget_reason": plan.budget.reason,
         "reserve_bytes": plan.budget.reserve_bytes,
@@ -123,6 +130,8 @@ def progress_summary(progress: WarmupProgress) -> dict[str, Any]:
         "pressure": progress.pressure.name,
         "elapsed_seconds": progress.elapsed_seconds,
         "remaining_seconds": progress.remaining_seconds,
+        "strategy": str(progress.strategy),
+        "switches": [switch._asdict() for switch in progress.switches],
     }
 
 
@@ -146,9 +155,20 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
         "released_bytes": report.released_bytes,
         "memory": {name: _reading(getattr(report, name)) for name in ("before", "peak", "after")},
         "memory_events": pressure_events(report.events),
+        "switches": [switch._asdict() for switch in report.switches],
         "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
-        "uplift": report.uplift._asdict() if report.uplift else None,
+        "uplift": _fields(report.uplift),
+        "steady": _fields(report.steady),
+        "caches": [_effect(effect) for effect in report.effects],
     }
+
+
+def _effect(effect: CacheEffect) -> dict[str, Any]:
+    return effect._asdict() | {"uplift": _fields(effect.uplift), "steady": _fields(effect.steady)}
+
+
+def _fields(row: Uplift | TimeToSteady | None) -> dict[str, Any] | None:
+    return row._asdict() if row is not None else None
 
 
 def pressure_events(events: Sequence[MemoryEvent]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from preheat._model import MemoryPressureLevel, MemoryReading
+from preheat._plan.adaptive import Sample
 from preheat._pressure import Signal, held_level, strongest_signal
 from preheat._signals import PressureSignals, Silence, mend_after_fork
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("preheat")
 
 PressureRule = Callable[[MemoryReading, MemoryPressureLevel], MemoryPressureLevel]
+
+HEADROOM_SECONDS, HEADROOM_INTERVAL_SECONDS = 60.0, 0.9
+HEADROOM_SAMPLES = 64
 
 REST_SECONDS = 0.02
 """Kept after each signal, so that a source that never falls silent can't occupy a core."""
@@ -86,6 +90,7 @@ class MemoryWatch:
         self._memory, self._rule, self._open_signals, self._clock = memory, rule, signals, clock
         self._level = self._ruled = MemoryPressureLevel.LOW
         self._last: MemoryReading | None = None
+        self._headroom: deque[Sample] = deque(maxlen=HEADROOM_SAMPLES)
         self._signal: Signal | None = None
         self._failed: set[type[Exception]] = set()
         self._lock = threading.Lock()
@@ -105,6 +110,18 @@ class MemoryWatch:
         """The last reading that succeeded."""
         return self._last
 
+    @property
+    def headroom(self) -> tuple[Sample, ...]:
+        """The headroom of the last minute, a reading per second at most, oldest first; since `forget_headroom`."""
+        with self._lock:
+            oldest = self._clock() - HEADROOM_SECONDS
+            return tuple(sample for sample in self._headroom if sample.at >= oldest)
+
+    def forget_headroom(self) -> None:
+        """What was seen so far says nothing of others: a run of ours has taken memory."""
+        with self._lock:
+            self._headroom.clear()
+
     def read(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
         """Read memory now: the level that it means, and the reading.
 
@@ -118,6 +135,7 @@ class MemoryWatch:
             try:
                 reading = self._memory()
                 self._ruled, self._last = self._rule(reading, self._ruled), reading
+                self._note_headroom(reading)
             except Exception as error:
                 failure, reading = error, None
             level = max(self._ruled, held_level(self._signal, self._clock()))
@@ -130,6 +148,11 @@ class MemoryWatch:
             logger.error("memory can't be read; the pressure stays at %s", level.name, exc_info=failure)
         self._tell()
         return level, reading
+
+    def _note_headroom(self, reading: MemoryReading) -> None:
+        at = self._clock()
+        if not self._headroom or at - self._headroom[-1].at >= HEADROOM_INTERVAL_SECONDS:
+            self._headroom.append(Sample(at, reading.available_bytes))
 
     def subscribe(self, tell: PressureCallback, *, interval_seconds: float) -> Callable[[], None]:
         """Call `tell(level, reading)` at every change of the level from now on, one call at a time.

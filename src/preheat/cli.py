@@ -113,13 +113,16 @@ def exit_code(report: WarmupReport) -> int:
 
 @cli.command(epilog="Example: preheat status --state-dir /var/lib/shop/preheat")
 @_state
+@click.option("--runs", type=click.IntRange(1, 50), metavar="N", help="List the last N runs instead, newest first.")
 @_json
-def status(state_dir: str | None, as_json: bool) -> None:
-    """Show the last run that was kept, and what it has won since."""
+def status(state_dir: str | None, runs: int | None, as_json: bool) -> None:
+    """Show the last run that was kept, and what it has won since, in all and for each cache."""
     with _store(state_dir) as store:
-        reports = store.reports(1)
+        reports = store.reports(runs or 1)
     if as_json:
-        _print_json({"last": reports[0] if reports else None})
+        _print_json(_runs_tree(reports) if runs else {"last": reports[0] if reports else None})
+    elif reports and runs:
+        _print_runs(reports)
     elif reports:
         _print_summary(reports[0])
     else:
@@ -269,11 +272,18 @@ def _configure(state_dir: str | None) -> dict[str, Any]:
     target = configuration.pop("target", None)
     resolve_settings({}, configuration)
     for name, value in configuration.items():
-        os.environ.setdefault(f"{PREFIX}{name.upper()}", str(value))
+        os.environ.setdefault(f"{PREFIX}{name.upper()}", _as_text(value))
     if state_dir is not None:
         os.environ[f"{PREFIX}STATE_DIR"] = state_dir
     resolve_settings(os.environ)
     return {"target": target}
+
+
+def _as_text(value: Any) -> str:
+    """A setting as the environment holds it; what JSON has no word for, as a date, is refused where it is used."""
+    import json
+
+    return json.dumps(value, default=str) if isinstance(value, dict) else str(value)
 
 
 def _memory_now() -> dict[str, Any]:
@@ -388,6 +398,8 @@ def _print_plan(made: WarmupPlan) -> None:
 
     summary = plan_summary(made)
     click.echo(f"{made.strategy}: {made.why}")
+    for reason in made.adapted:
+        click.echo(f"adapted: {reason}")
     click.echo(f"budget {_mib(summary['budget_bytes'])} MiB: {made.budget.reason}")
     _print_phases(summary)
     click.echo(
@@ -436,11 +448,11 @@ class _progress_bar:  # noqa: N801 - used as a function
             TextColumn("{task.fields[phase]:10}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[memory]} MiB  {task.fields[pressure]}"),
+            TextColumn("{task.fields[memory]} MiB  {task.fields[pressure]}  {task.fields[strategy]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("", total=None, phase="", memory="", pressure="")
+        self._task = self._bar.add_task("", total=None, phase="", memory="", pressure="", strategy="")
         self._bar.start()
         return self._show
 
@@ -452,6 +464,7 @@ class _progress_bar:  # noqa: N801 - used as a function
             phase=progress.phase,
             memory=f"{_mib(progress.loaded_bytes)}/{_mib(progress.budget_bytes)}",
             pressure=progress.pressure.name,
+            strategy=progress.strategy,
         )
 
     def __exit__(self, *error: object) -> None:
@@ -487,6 +500,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
             f"{'not' if released is None else _mib(released)} measured"
         )
     _print_events(summary.get("memory_events", []))
+    _print_switches(summary)
     for failure in summary["failures"]:
         click.echo(f"failed: {_shown(failure['item'])}: {_shown(failure['reason'], 120)}")
     uplift = summary["uplift"]
@@ -495,6 +509,88 @@ def _print_summary(summary: dict[str, Any]) -> None:
             f"won: {uplift['points']:+.2f} points of hit rate (95 %: {uplift['low']:+.2f} to {uplift['high']:+.2f}), "
             f"{uplift['saved_seconds']:.2f} s of waiting, over {uplift['accesses']} requests"
         )
+    if summary.get("steady"):
+        click.echo(f"steady: {_until_steady(summary)}, at a hit rate of {summary['steady']['hit_ratio']:.1%}")
+    _print_effects(summary.get("caches", []))
+
+
+def _print_effects(effects: list[dict[str, Any]]) -> None:
+    """What a run did for each cache; nothing before there has been traffic."""
+    table = _table("cache", "predictor", "points won (95 %)", "seconds saved (95 %)", "unused MiB", "until steady")
+    for effect in effects:
+        table.add_row(
+            _shown(effect["cache"]),
+            _shown(effect["predictor"] or "-"),
+            _with_bounds(effect["uplift"], "points", "low", "high"),
+            _with_bounds(effect["uplift"], "saved_seconds", "saved_low", "saved_high"),
+            _mib(effect["unused_bytes"]),
+            _until_steady(effect),
+        )
+    if effects:
+        _print_table(table)
+
+
+def _runs_tree(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    from preheat._past import gains_by_predictor
+
+    gains = gains_by_predictor(reports).items()
+    return {
+        "runs": reports,
+        "gains": [{"cache": cache, "predictor": predictor} | gain._asdict() for (cache, predictor), gain in gains],
+    }
+
+
+def _print_runs(reports: list[dict[str, Any]]) -> None:
+    """Past runs, newest first, and how each went on under other strategies."""
+    table = _table(
+        "started", "strategy", "ended", "loaded MiB", "points won (95 %)", "seconds saved (95 %)", "switches"
+    )
+    for report in reports:
+        table.add_row(
+            _instant(report.get("started")),
+            _shown(report["strategy"]),
+            report["stopped"] or "went through",
+            _mib(report["accounted_bytes"]),
+            _with_bounds(report["uplift"], "points", "low", "high"),
+            _with_bounds(report["uplift"], "saved_seconds", "saved_low", "saved_high"),
+            str(len(report.get("switches", []))),
+        )
+    _print_table(table)
+    for report in reports:
+        _print_switches(report)
+    _print_gains(_runs_tree(reports)["gains"])
+
+
+def _print_gains(gains: list[dict[str, Any]]) -> None:
+    """What the runs won together, by cache and predictor; nothing if none has been measured."""
+    table = _table("cache", "predictor", "runs measured", "requests", "points won (95 %)")
+    for gain in gains:
+        names = _shown(gain["cache"]), _shown(gain["predictor"] or "-")
+        table.add_row(*names, str(gain["runs"]), str(gain["accesses"]), _with_bounds(gain, "points", "low", "high"))
+    if gains:
+        _print_table(table)
+
+
+def _print_switches(summary: dict[str, Any]) -> None:
+    for switch in summary.get("switches", []):
+        names = f"{_shown(switch['before'])} -> {_shown(switch['after'])}"
+        click.echo(f"{_instant(switch['at'])}  {names}: {_shown(switch['reason'], 100)}")
+
+
+def _with_bounds(uplift: dict[str, Any] | None, middle: str, low: str, high: str) -> str:
+    if not uplift:
+        return "not measured"
+    bounds = f" ({uplift[low]:+.2f} to {uplift[high]:+.2f})" if low in uplift else ""  # an older report has none
+    return f"{uplift[middle]:+.2f}{bounds}"
+
+
+def _until_steady(summary: dict[str, Any]) -> str:
+    steady = summary["steady"]
+    return f"{steady['seconds']:.1f} s, {steady['requests']} requests" if steady else "not seen"
+
+
+def _instant(at: float | None) -> str:
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
 def _print_events(events: list[dict[str, Any]]) -> None:

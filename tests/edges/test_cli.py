@@ -54,6 +54,23 @@ asyncio.run(main())
 """
 
 
+MEASURE = """
+import asyncio, shop
+from preheat import CacheWarmupService
+
+async def main():
+    async with CacheWarmupService(holdout_ratio=0.5, seed=3) as service:
+        pages, search = shop.caches()
+        service.register(pages)
+        service.register(search)
+        await service.execute_warmup_plan(await service.create_warmup_plan("aggressive"))
+        for n in range(400):
+            search.get(f"query {n % 10}")
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
@@ -215,6 +232,82 @@ def test_the_target_may_stand_in_the_project_file(preheat, shop):
         assert json.loads(from_option.stdout)["strategy"] == "adaptive"
     finally:
         (shop / "preheat.toml").unlink()
+
+
+def test_status_shows_what_each_cache_won(preheat, shop):
+    subprocess.run([sys.executable, "-c", MEASURE], cwd=shop, check=True)
+    shown = preheat("status").stdout
+    search = next(line for line in shown.splitlines() if line.strip().startswith("search"))
+    assert re.search(r"decayed_frequency +[+-]\d+\.\d\d \([+-]\d+\.\d\d to [+-]\d+\.\d\d\) +[+-]\d+\.\d\d \(", search)
+    assert re.search(r"[\d.]+ s, \d+ requests$", search.rstrip())
+    assert "steady: " in shown
+    tree = json.loads(preheat("status", "--json").stdout)["last"]
+    caches = {cache["cache"]: cache for cache in tree["caches"]}
+    assert caches["search"]["uplift"]["low"] <= caches["search"]["uplift"]["points"]
+    assert tree["uplift"]["saved_low"] <= tree["uplift"]["saved_seconds"] <= tree["uplift"]["saved_high"]
+
+
+def test_status_lists_past_runs_newest_first(preheat, shop):
+    for strategy in ("conservative", "aggressive"):
+        preheat("run", "shop:caches", "--strategy", strategy)
+    shown = preheat("status", "--runs", "2").stdout
+    assert shown.index("aggressive") < shown.index("conservative")
+    assert "not measured" in shown
+    runs = json.loads(preheat("status", "--runs", "2", "--json").stdout)["runs"]
+    assert [run["strategy"] for run in runs] == ["aggressive", "conservative"]
+    assert all(run["started"] > 1.7e9 for run in runs)
+
+
+def test_the_gains_of_past_runs_are_summed_up_by_cache_and_predictor(preheat, shop):
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", MEASURE], cwd=shop, check=True)
+    tree = json.loads(preheat("status", "--runs", "2", "--json").stdout)
+    (gain,) = tree["gains"]
+    assert (gain["cache"], gain["predictor"], gain["runs"]) == ("search", "decayed_frequency", 2)
+    assert gain["accesses"] == 800
+    points = [next(c["uplift"]["points"] for c in run["caches"] if c["uplift"]) for run in tree["runs"]]
+    assert gain["low"] <= gain["points"] <= gain["high"]
+    assert gain["points"] == pytest.approx(sum(points) / 2)
+    assert re.search(r"search +decayed_frequency +2 +800 +[+-]", preheat("status", "--runs", "2").stdout)
+
+
+def test_a_run_kept_by_an_older_version_is_shown_with_its_switches(preheat, shop, tmp_path):
+    from preheat._store import SqliteStore
+
+    report = json.loads(preheat("run", "shop:caches", "--json").stdout)
+    report["uplift"] = {"points": 2.0, "low": 1.0, "high": 3.0, "saved_seconds": 4.0, "accesses": 9}
+    switch = {"at": 1.7e9, "before": "adaptive", "after": "conservative", "reason": "HIGH pressure"}
+    older = {name: report[name] for name in report if name not in {"caches", "steady", "switches"}}
+    store = SqliteStore(tmp_path)
+    store.save_report(1.0, older)
+    store.save_report(2.0, report | {"switches": [switch]})
+    store.close()
+    shown = preheat("status", "--runs", "9", "--state-dir", str(tmp_path))
+    assert shown.returncode == 0
+    assert "adaptive -> conservative: HIGH pressure" in shown.stdout
+    assert shown.stdout.count("+2.00 (+1.00 to +3.00)") == 2
+    assert "adaptive -> conservative" in preheat("status", "--state-dir", str(tmp_path)).stdout
+
+
+def test_strategies_may_stand_in_the_project_file(preheat, shop):
+    (shop / "pyproject.toml").write_text(
+        "[tool.preheat.strategies.balanced]\nshare = 0.1\n[tool.preheat.strategies.night]\nshare = 0.9\n"
+    )
+    try:
+        trees = [
+            json.loads(preheat("plan", "shop:caches", "--strategy", name, "--json").stdout)
+            for name in ("night", "balanced", "aggressive")
+        ]
+        assert trees[0]["budget_bytes"] > trees[2]["budget_bytes"] > trees[1]["budget_bytes"]
+        assert "night" in json.loads(preheat("check", "--json").stdout)["budget_bytes"]
+        (shop / "pyproject.toml").write_text("[tool.preheat.strategies.night]\nshar = 0.9\n")
+        refused = preheat("plan", "shop:caches", "--strategy", "night")
+        assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+        assert "strategy 'night': shar is not a rule; did you mean 'share'?" in refused.stderr
+        (shop / "pyproject.toml").write_text("[tool.preheat]\nstrategies = 3\n")
+        assert "strategies is 3; it has to be at most 100 tables" in preheat("plan", "shop:caches").stderr
+    finally:
+        (shop / "pyproject.toml").unlink()
 
 
 MISTAKES = {

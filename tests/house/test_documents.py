@@ -3,9 +3,13 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from preheat._plan.strategy import configure_strategies
+from preheat._settings import resolve_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -49,6 +53,24 @@ def test_python_quoted_by_an_example_stands_in_its_source(page, code):
 
 def statement(line):
     return line.partition("  #")[0].strip()
+
+
+TABLES = [
+    pytest.param(tables, id=f"{page.relative_to(ROOT)}:{n}")
+    for page in PAGES
+    for n, text in enumerate(re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL))
+    if (tables := tomllib.loads(text).get("tool", {}).get("preheat"))
+]
+
+
+@pytest.mark.parametrize("tables", TABLES)
+def test_settings_in_the_documents_are_settings(tables):
+    settings = resolve_settings({}, tables)
+    assert set(settings.strategies) <= set(configure_strategies(settings.strategies))
+
+
+def test_there_are_settings_in_the_documents():
+    assert len(TABLES) >= 2
 
 
 def test_there_is_code_in_the_documents():

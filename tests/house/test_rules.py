@@ -1,6 +1,7 @@
 """The rules of the house: layers, documented settings, nothing that runs what it reads."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from preheat._plan.strategy import STRATEGIES
+from preheat._plan.strategy import STRATEGIES, StrategyProfile
 from preheat._settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,22 @@ def test_the_page_of_settings_names_no_setting_that_does_not_exist():
     page = (ROOT / "docs/reference/settings.md").read_text()
     known = {f"{PREFIX}{field.upper()}" for field in Settings.__dataclass_fields__}
     assert set(re.findall(rf"`({PREFIX}[A-Z_]+)`", page)) <= known
+
+
+def test_every_rule_of_a_strategy_is_documented_with_its_default():
+    page = (ROOT / "docs/reference/settings.md").read_text()
+    documented = re.findall(r"^\| `([a-z_]+)` \| (?:`(.*?)`|none)? *\|", page, re.MULTILINE)
+    fields = {name: field for name, field in StrategyProfile.__dataclass_fields__.items() if name != "name"}
+    assert [name for name, _ in documented] == list(fields)
+    plain = StrategyProfile("plain", 1.0, "")
+    shown = {name: getattr(plain, name) for name, text in documented if text}
+    shown["pressure_response"] = [response.name.lower() for response in plain.pressure_response]
+    assert shown == {name: read_default(text, shown[name]) for name, text in documented if text}
+
+
+def read_default(text, like):
+    value = json.loads(text)
+    return type(like)(value) if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/explanation/strategies.md"])

@@ -746,6 +746,93 @@ def test_a_registered_strategy_is_used_by_name():
     asyncio.run(scene())
 
 
+def test_strategies_of_the_settings_change_rows_and_add_some(monkeypatch):
+    tables = '{"balanced": {"share": 0.5}, "night": {"share": 0.9, "min_priority": 5}}'
+    monkeypatch.setenv("CACHE_WARMUP_STRATEGIES", tables)
+
+    async def scene() -> None:
+        async with service_with(Watched(), items=rows(3)) as service:
+            budgets = [(await service.create_warmup_plan(name)).budget for name in ("night", "balanced")]
+            assert budgets[0].granted_bytes / budgets[1].granted_bytes == pytest.approx(0.9 / 0.5)
+
+    asyncio.run(scene())
+    monkeypatch.setenv("CACHE_WARMUP_STRATEGIES", '{"night": {"shar": 1}}')
+    with pytest.raises(InvalidSetting, match="shar is not a rule; did you mean 'share'"):
+        CacheWarmupService()
+
+
+def test_a_strategy_must_not_fall_back_to_nothing():
+    service = CacheWarmupService()
+    with pytest.raises(UnknownStrategy, match="did you mean 'conservative'"):
+        service.register_strategy("mine", share=0.5, falls_back_to="conservativ")
+    service.register_strategy("mine", share=0.5, falls_back_to="conservative")
+
+
+def test_an_adaptive_plan_knows_what_it_falls_back_to_and_an_ordinary_one_never_changes():
+    async def scene() -> None:
+        items = [*rows(3), *rows(4, priority=9)[3:]]
+        async with service_with(Watched(), items=items, holdout_ratio=0.0) as service:
+            plan = await service.create_warmup_plan("adaptive")
+            assert plan.fallback is not None
+            assert (plan.fallback.strategy, int(plan.fallback.takes.sum())) == ("conservative", 1)
+            assert plan.adapted == ()
+            assert (await service.create_warmup_plan("balanced")).fallback is None
+            assert plan.predictors == {"watched": "decayed_frequency"}
+
+    asyncio.run(scene())
+
+
+def test_what_past_runs_won_moves_the_adaptive_strategy(tmp_path):
+    async def scene() -> None:
+        caches = four_caches(tmp_path / "corpus")
+        async with service_with(*caches.values(), holdout_ratio=0.3, seed=5) as service:
+            for n in range(40):
+                for _ in range(3):
+                    ask(caches, n)
+            first = await service.create_warmup_plan("adaptive")
+            for cache in caches.values():
+                cache.clear()
+            await service.execute_warmup_plan(await service.create_warmup_plan("aggressive"))
+            for n in range(40):
+                for _ in range(3):
+                    ask(caches, n)
+            assert (await service.get_warmup_status())["last"]["steady"] is not None
+            for cache in caches.values():
+                cache.clear()
+            second = await service.create_warmup_plan("adaptive")
+            assert first.adapted == ()
+            assert "1 of the last 1 measured runs with a clear result" in second.adapted[0]
+            assert second.budget.granted_bytes > first.budget.granted_bytes
+
+    asyncio.run(scene())
+
+
+def test_the_headroom_is_watched_for_a_strategy_that_adapts_and_for_no_other():
+    async def scene(strategy: str) -> bool:
+        async with service_with(Watched(), strategy=strategy):
+            return any(thread.name == "preheat-memory" for thread in threading.enumerate())
+
+    assert [asyncio.run(scene(name)) for name in ("adaptive", "balanced")] == [True, False]
+
+
+def test_a_growing_application_is_left_what_it_will_take():
+    used = iter(range(10**6))
+
+    def shrinking() -> Any:
+        return reading(4 * GIB - next(used) * 20 * MIB, 8 * GIB)
+
+    async def scene() -> None:
+        async with service_with(Watched(), items=rows(3), memory=shrinking) as service:
+            service._watch._clock = iter(range(10**6)).__next__  # a second from reading to reading
+            for _ in range(20):
+                service._watch.read()
+            plan = await service.create_warmup_plan("adaptive")
+            assert "headroom falls by 10" in plan.adapted[0] or "headroom falls by 20" in plan.adapted[0]
+            assert WarmupStrategy.BALANCED is service.get_recommended_strategy()
+
+    asyncio.run(scene())
+
+
 def test_a_predictor_can_be_swapped(tmp_path):
     asked: list[int] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import settings
@@ -23,7 +24,14 @@ from preheat._execution import (
     Tick,
     WakeAt,
 )
-from preheat._model import ItemResult, ItemStatus, MemoryPressureLevel
+from preheat._footing import DWELL_SECONDS, Footing
+from preheat._model import (
+    ItemResult,
+    ItemStatus,
+    MemoryPressureLevel,
+    PressureResponse,
+    PressureResponses,
+)
 
 LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
 OUTCOMES = [
@@ -36,6 +44,11 @@ OUTCOMES = [
     ItemStatus.TOO_LARGE,
     ItemStatus.FAILED,
     ItemStatus.FAILED,
+]
+PAUSE, STOP = PressureResponse.PAUSE, PressureResponse.STOP
+RESPONSES = [
+    PressureResponses(*map(PressureResponse, words))
+    for words in [(1, 2, 4), (1, 2, 4), (0, 0, 3), (2, 3, 4), (0, 4, 4), (2, 2, 3)]
 ]
 
 
@@ -57,6 +70,12 @@ class AnyRun(RuleBasedStateMachine):
         self.known_after = data.draw(st.integers(0, 3))
         self.seen = dict.fromkeys("ab", 0)  # real sizes by cache
         self.limit = data.draw(st.integers(1, 4))
+        self.responses = {name: data.draw(st.sampled_from(RESPONSES)) for name in ("own", "milder")}
+        self.takes = [data.draw(st.booleans()) for _ in range(n)]
+        for item in range(n - 1, 0, -1):
+            for need in self.needs.get(item, ()) if self.takes[item] else ():
+                self.takes[need] = True
+        milder = data.draw(st.sampled_from(["milder", "milder", ""]))
         self.batch_size = data.draw(st.integers(1, 4))
         self.run = Execution(
             self.caches,
@@ -69,6 +88,14 @@ class AnyRun(RuleBasedStateMachine):
             kinds=data.draw(st.lists(st.sampled_from("xy"), min_size=n, max_size=n)),
             known_after=self.known_after,
             reserve_bytes=10,
+            footing=Footing(
+                "own",
+                self.responses["own"],
+                milder,
+                self.responses["milder"],
+                expected=data.draw(st.sampled_from([LOW, LOW, MODERATE, HIGH])),
+            ),
+            takes=self.takes,
             phase_delay_seconds=data.draw(st.sampled_from([0.0, 1.5])),
             seed=data.draw(st.integers(0, 99)),
         )
@@ -106,7 +133,9 @@ class AnyRun(RuleBasedStateMachine):
 
     def start(self, positions: tuple[int, ...]) -> None:
         assert not self.ending, "nothing starts after stop, cancel or critical pressure"
-        assert self.level < HIGH, "nothing starts while paused"
+        strategy = self.run.footing.strategy
+        response = self.responses[strategy].at(self.level)
+        assert response < PAUSE, "nothing starts while the strategy pauses"
         assert not self.run.is_paused
         (cache,) = {self.caches[item] for item in positions}
         if self.seen[cache] < self.known_after:
@@ -115,6 +144,7 @@ class AnyRun(RuleBasedStateMachine):
         assert 1 <= len(positions) <= self.batch_size
         flying = {item for batch in self.flying for item in batch}
         for item in positions:
+            assert strategy == "own" or self.takes[item], "what the milder strategy would not take does not start"
             assert item not in flying, "an item is in flight once"
             assert self.run.results[item] is None, "an item that has ended is not started"
             for need in self.needs.get(item, ()):
@@ -127,7 +157,7 @@ class AnyRun(RuleBasedStateMachine):
             assert self.tries[item] <= MAX_ATTEMPTS
         self.flying.append(positions)
         assert len(self.flying) <= self.limit
-        assert self.level < MODERATE or len(self.flying) <= max(1, self.limit // 2)
+        assert response < PressureResponse.SLOW or len(self.flying) <= max(1, self.limit // 2)
 
     # ---------------------------------------------------------------------------------------------- what may happen
 
@@ -173,15 +203,27 @@ class AnyRun(RuleBasedStateMachine):
         if self.run.stopped:
             self.ending = True
 
-    @rule(level=st.sampled_from([LOW, LOW, LOW, MODERATE, HIGH, CRITICAL]))
-    def pressure_changes(self, level: MemoryPressureLevel) -> None:
+    @rule(
+        level=st.sampled_from([LOW, LOW, LOW, MODERATE, HIGH, CRITICAL]),
+        outlook=st.sampled_from([LOW, LOW, LOW, HIGH]),
+    )
+    def pressure_changes(self, level: MemoryPressureLevel, outlook: MemoryPressureLevel) -> None:
         self.level = level
         self.ending = self.ending or level == CRITICAL
-        self.tell(MemoryRead(self.at, level))
+        self.tell_again(MemoryRead(self.at, level, None, outlook))
+        if self.run.stopped:
+            self.ending = True
 
     @rule(available=st.one_of(st.integers(0, 400), st.just(10**6)))
     def memory_is_read(self, available: int) -> None:
-        self.tell(MemoryRead(self.at, self.level, reading(available, 10**6)))
+        self.tell_again(MemoryRead(self.at, self.level, reading(available, 10**6)))
+
+    def tell_again(self, event: MemoryRead) -> None:
+        """A reading that is repeated changes nothing."""
+        self.tell(event)
+        seen = self.run.switches, self.run.done, list(self.flying), self.run.stopped
+        self.tell(event)
+        assert seen == (self.run.switches, self.run.done, self.flying, self.run.stopped)
 
     @precondition(lambda self: len(self.tries) > 2)
     @rule()
@@ -190,6 +232,15 @@ class AnyRun(RuleBasedStateMachine):
         self.tell(Cancel(self.at))
 
     # ----------------------------------------------------------------------------------------------------- the laws
+
+    @invariant()
+    def strategies_take_turns_and_not_too_soon(self) -> None:
+        names = ["own", *(switch.after for switch in self.run.switches)]
+        assert names == [("own", "milder")[n % 2] for n in range(len(names))]
+        assert names[:-1] == [switch.before for switch in self.run.switches]
+        assert self.run.footing.strategy == names[-1]
+        instants = [switch.at for switch in self.run.switches]
+        assert all(b - a >= DWELL_SECONDS for a, b in pairwise(instants))
 
     @invariant()
     def reserved_is_exactly_what_is_in_flight(self) -> None:
@@ -242,8 +293,13 @@ class AnyRun(RuleBasedStateMachine):
         }
         if self.run.stopped is None:
             assert all(
-                r is not None and (r.status is not ItemStatus.SKIPPED or "it needs" in r.reason)
-                for r in self.run.results
+                r is not None
+                and (
+                    r.status is not ItemStatus.SKIPPED
+                    or "it needs" in r.reason
+                    or (not self.takes[item] and "which does not take it" in r.reason)
+                )
+                for item, r in enumerate(self.run.results)
             )
 
 

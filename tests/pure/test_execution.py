@@ -26,7 +26,15 @@ from preheat._execution import (
     Tick,
     WakeAt,
 )
-from preheat._model import MIB, ItemResult, ItemStatus, MemoryPressureLevel
+from preheat._footing import CALM_SECONDS, SHORT_SECONDS, Footing
+from preheat._model import (
+    MIB,
+    ItemResult,
+    ItemStatus,
+    MemoryPressureLevel,
+    PressureResponse,
+    PressureResponses,
+)
 
 LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
 FAILED = ItemResult(ItemStatus.FAILED, reason="it broke")
@@ -606,3 +614,113 @@ def test_a_blocked_item_does_not_keep_the_phases_after_it_from_starting():
     run.handle(Start(0.0))
     (load,) = run.handle(Tick(MAX_BLOCKED_SECONDS))
     assert (load.positions, statuses(run)) == ((2,), ["rejected", "skipped", "?"])
+
+
+# ------------------------------------------------------------------------------------------- strategies and switches
+
+CAUTIOUS = PressureResponses(PressureResponse.PAUSE, PressureResponse.STOP, PressureResponse.ROLL_BACK)
+CARELESS = PressureResponses(PressureResponse.CONTINUE, PressureResponse.SLOW, PressureResponse.STOP)
+
+
+def switching(n: int, takes: Sequence[bool], **changes: Any) -> Execution:
+    footing = Footing("adaptive", PressureResponses(), "conservative", PressureResponses())
+    return execution(n, footing=footing, takes=takes, **changes)
+
+
+def fall_back(run: Execution, at: float = 0.0) -> None:
+    """MODERATE pressure for as long as it takes."""
+    run.handle(MemoryRead(at, MODERATE))
+    run.handle(MemoryRead(at + SHORT_SECONDS, MODERATE))
+    assert run.footing.has_fallen_back
+
+
+def test_the_strategy_says_what_pressure_does():
+    careless = execution(4, concurrency_limit=4, footing=Footing("ours", CARELESS))
+    careless.handle(MemoryRead(0.0, MODERATE))
+    assert len(careless.handle(Start(0.0))) == 4
+    slow = execution(4, concurrency_limit=4, footing=Footing("ours", CARELESS))
+    slow.handle(MemoryRead(0.0, HIGH))
+    assert len(slow.handle(Start(0.0))) == 2
+    cautious = execution(4, footing=Footing("ours", CAUTIOUS))
+    cautious.handle(MemoryRead(0.0, MODERATE))
+    assert [WakeAt(MAX_PAUSE_SECONDS)] == cautious.handle(Start(0.0))
+    assert [Finish("pressure")] == cautious.handle(MemoryRead(1.0, HIGH))
+
+
+def test_a_strategy_that_stops_keeps_what_it_has_loaded_and_one_that_rolls_back_does_not():
+    for responses, expected in ((CARELESS, [Finish("pressure")]), (CAUTIOUS, [RollBack((0,))])):
+        run = execution(2, phases=[0, 1], phase_delay_seconds=9.0, footing=Footing("ours", responses))
+        run.handle(Start(0.0))
+        end(run, 1.0, 0)
+        assert expected == run.handle(MemoryRead(2.0, CRITICAL))
+
+
+def test_fallen_back_a_run_goes_on_with_what_the_milder_strategy_takes():
+    run = switching(4, [False, True, False, True], concurrency_limit=1)
+    assert [Load((0,))] == run.handle(Start(0.0))
+    fall_back(run)
+    assert [Load((1,))] == end(run, 3.0, 0)
+    assert [Load((3,))] == end(run, 4.0, 1)
+    (switch,) = run.switches
+    assert (switch.before, switch.after, switch.at) == ("adaptive", "conservative", SHORT_SECONDS)
+
+
+def test_pressure_in_sight_makes_a_run_fall_back_before_it_is_there():
+    run = switching(2, [True, False], concurrency_limit=1)
+    run.handle(Start(0.0))
+    run.handle(MemoryRead(0.0, LOW, outlook=CRITICAL))
+    run.handle(MemoryRead(SHORT_SECONDS, LOW, outlook=CRITICAL))
+    assert [switch.reason for switch in run.switches] == ["CRITICAL pressure in sight for 2.0 s"]
+    assert not run.is_paused
+
+
+def test_what_it_does_not_take_waits_for_calm_and_is_loaded_then():
+    run = switching(3, [False, True, False], concurrency_limit=1)
+    run.handle(Start(0.0))
+    fall_back(run)
+    end(run, 3.0, 0)
+    assert [WakeAt(4.0 + MAX_PAUSE_SECONDS)] == end(run, 4.0, 1)
+    run.handle(MemoryRead(5.0, LOW))
+    assert [Load((2,))] == run.handle(MemoryRead(5.0 + CALM_SECONDS, LOW))
+    assert [Finish(None)] == end(run, 11.0, 2)
+    assert statuses(run) == ["loaded"] * 3
+    assert [switch.after for switch in run.switches] == ["conservative", "adaptive"]
+
+
+def test_if_calm_does_not_come_it_is_skipped_with_the_reason_and_so_is_what_needs_it():
+    run = switching(4, [True, False, False, False], phases=[0, 0, 1, 1], needs={2: [1]}, concurrency_limit=1)
+    run.handle(Start(0.0))
+    fall_back(run)
+    assert [WakeAt(3.0 + MAX_PAUSE_SECONDS)] == end(run, 3.0, 0)
+    assert [Finish(None)] == run.handle(Tick(3.0 + MAX_PAUSE_SECONDS))
+    assert statuses(run) == ["loaded", "skipped", "skipped", "skipped"]
+    why = "not started: the run went on as conservative (MODERATE pressure for 2.0 s), which does not take it"
+    assert [run.results[item].reason for item in (1, 3)] == [why, why]
+    assert run.results[2].reason == "it needs item-1, which ended as skipped"
+
+
+def test_having_waited_once_a_run_does_not_wait_again_in_the_next_phase():
+    run = switching(3, [False, True, False], phases=[0, 1, 1], concurrency_limit=1)
+    run.handle(MemoryRead(0.0, HIGH))
+    run.handle(Start(0.0))
+    assert [WakeAt(1.0 + MAX_PAUSE_SECONDS)] == run.handle(MemoryRead(1.0, MODERATE))
+    assert [Load((1,))] == run.handle(Tick(1.0 + MAX_PAUSE_SECONDS))
+    assert [Finish(None)] == end(run, 40.0, 1)
+    assert statuses(run) == ["skipped", "loaded", "skipped"]
+
+
+def test_a_retry_that_falls_due_after_falling_back_waits_too():
+    run = switching(2, [False, True], concurrency_limit=1)
+    run.handle(Start(0.0))
+    end(run, 0.1, 0, result=FAILED)
+    fall_back(run, 0.2)
+    assert [WakeAt(10.0 + MAX_PAUSE_SECONDS)] == end(run, 10.0, 1)
+
+
+def test_a_run_that_is_stopped_while_something_waits_for_calm_skips_it():
+    run = switching(2, [True, False], concurrency_limit=1)
+    run.handle(Start(0.0))
+    fall_back(run)
+    end(run, 3.0, 0)
+    assert [Finish("cancelled")] == run.handle(Cancel(4.0))
+    assert run.results[1].reason == "not started: the run was stopped (cancelled)"

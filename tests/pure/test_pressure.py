@@ -3,7 +3,7 @@
 import pytest
 
 from preheat._model import MIB, MemoryPressureLevel, MemoryReading
-from preheat._pressure import THRESHOLDS, headroom_bytes, pressure_level
+from preheat._pressure import THRESHOLDS, expected_level, headroom_bytes, outlook_level, pressure_level
 
 low, moderate, high, critical = MemoryPressureLevel
 GIB = 1024 * MIB
@@ -85,3 +85,25 @@ def test_thresholds_are_ordered():
     assert sorted(THRESHOLDS, key=lambda t: t.level) == list(THRESHOLDS)
     assert sorted(THRESHOLDS, key=lambda t: -t.headroom_ratio) == list(THRESHOLDS)
     assert sorted(THRESHOLDS, key=lambda t: t.stall) == list(THRESHOLDS)
+
+
+# ------------------------------------------------------------------------------------------------------------ outlook
+
+
+def test_the_outlook_is_the_level_with_the_rest_loaded():
+    seen = reading(3 * GIB)
+    assert [outlook_level(seen, more) for more in (0, GIB, int(2.2 * GIB), 9 * GIB)] == [low, moderate, high, critical]
+    assert outlook_level(seen, -GIB) == low, "what was loaded beyond the plan makes it no better than it is"
+
+
+def test_the_outlook_falls_with_a_margin_as_the_level_does():
+    just_above = reading(2 * GIB + GIB // 4 + MIB)
+    assert outlook_level(just_above, 0, moderate) == moderate
+    assert outlook_level(just_above, 0) == low
+
+
+def test_what_is_expected_leaves_others_a_margin():
+    seen = reading(3 * GIB)
+    assert expected_level(seen, GIB // 2) == low
+    assert expected_level(seen, GIB // 2 + 200 * MIB) == moderate, "the next twentieth of the limit is no surprise"
+    assert outlook_level(seen, GIB // 2 + 200 * MIB) == low

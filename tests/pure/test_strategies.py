@@ -5,8 +5,15 @@ from itertools import combinations
 import pytest
 
 from builders import item, plan_of, planned, reasons
-from preheat._model import MemoryPressureLevel, WarmupStrategy
-from preheat._plan.strategy import STRATEGIES, StrategyProfile, find_strategy, recommend_strategy
+from preheat._model import MemoryPressureLevel, PressureResponse, PressureResponses, WarmupStrategy
+from preheat._plan.strategy import (
+    STRATEGIES,
+    StrategyProfile,
+    configure_strategies,
+    find_fallback,
+    find_strategy,
+    strategy_row,
+)
 from preheat.errors import InvalidSetting, UnknownStrategy
 
 TABLE = [
@@ -112,6 +119,9 @@ def test_an_unknown_strategy_names_the_nearest_and_all():
         ({"share": 0.5, "min_probability": 2.0}, "min_probability is 2.0"),
         ({"share": 0.5, "min_priority": 0}, "min_priority is 0"),
         ({"share": 0.5, "min_priority": 11}, "min_priority is 11"),
+        ({"share": 0.5, "min_usage_frequency": -1.0}, "min_usage_frequency is -1.0"),
+        ({"share": 0.5, "min_usage_frequency": float("nan")}, "min_usage_frequency is nan"),
+        ({"share": 0.5, "min_usage_frequency": float("inf")}, "min_usage_frequency is inf"),
         ({"share": 0.5, "pressure_factors": (1.0, 0.6, 0.2, -1.0)}, r"pressure_factors\[3\] is -1.0"),
     ],
 )
@@ -120,20 +130,85 @@ def test_a_row_that_cannot_be_is_refused(rules, fault):
         StrategyProfile(name="mine", why="ours", **rules)
 
 
-LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
+# ---------------------------------------------------------------------------------------------- rows of the application
+
+
+def test_a_threshold_of_frequency_leaves_out_what_is_asked_for_more_rarely():
+    often = StrategyProfile("often", 1.0, "ours", min_usage_frequency=0.2)
+    plan = plan_of(TABLE, profile=often)
+    assert {"pinned", "hot", "warm", "tepid"} == set(planned(plan))
+    assert reasons(plan)["cold"] == "RARELY_USED"
+
+
+def test_a_row_is_made_from_plain_rules():
+    row = strategy_row(
+        "night",
+        {"share": 1, "pressure_factors": [1, 1, 0.5, 0], "pressure_response": ["continue", "Slow", "roll-back"]},
+    )
+    assert (row.share, row.pressure_factors) == (1.0, (1.0, 1.0, 0.5, 0.0))
+    assert row.pressure_response == PressureResponses(
+        PressureResponse.CONTINUE, PressureResponse.SLOW, PressureResponse.ROLL_BACK
+    )
+    assert row.why == "added by the application"
+    again = strategy_row("again", {"share": 1, "pressure_response": row.pressure_response})
+    assert again.pressure_response == row.pressure_response
 
 
 @pytest.mark.parametrize(
-    ("pressure", "points", "expected"),
+    ("rules", "sentence"),
     [
-        (CRITICAL, 9.0, WarmupStrategy.CONSERVATIVE),
-        (HIGH, None, WarmupStrategy.CONSERVATIVE),
-        (MODERATE, 9.0, WarmupStrategy.BALANCED),
-        (LOW, None, WarmupStrategy.BALANCED),
-        (LOW, 0.1, WarmupStrategy.AGGRESSIVE),
-        (LOW, 0.0, WarmupStrategy.ADAPTIVE),
-        (LOW, -3.0, WarmupStrategy.ADAPTIVE),
+        ({}, "its share of the free memory is missing"),
+        (
+            {"share": 0.5, "min_priorty": 3},
+            "min_priorty is not a rule; did you mean 'min_priority'? there are: share, ",
+        ),
+        ({"share": "much"}, "share is 'much'; it has to be a number from 0 to 1"),
+        ({"share": True}, "share is True"),
+        ({"share": 0.5, "min_priority": 2.5}, "min_priority is 2.5; it has to be a whole number from 1 to 10"),
+        ({"share": 0.5, "to_knee": 1}, "to_knee is 1; it has to be true or false"),
+        ({"share": 0.5, "why": 3}, "why is 3; it has to be text"),
+        ({"share": 0.5, "pressure_factors": [1, 1, 1]}, "it has to be four numbers from 0 to 1"),
+        ({"share": 0.5, "pressure_factors": [1, 1, 1, "x"]}, "it has to be four numbers from 0 to 1"),
+        ({"share": 0.5, "pressure_response": "stop"}, "it has to be three of continue, slow, pause, stop, roll_back"),
+        ({"share": 0.5, "pressure_response": ["slow", "flee", "stop"]}, "it has to be three of continue, slow"),
+        ({"share": 0.5, "pressure_response": ["pause", "slow", "stop"]}, "must not become milder"),
+        ({"share": 0.5, "pressure_response": ["slow", "slow", "pause"]}, "at CRITICAL it has to be stop or roll_back"),
     ],
 )
-def test_the_recommended_strategy_follows_pressure_and_what_was_won(pressure, points, expected):
-    assert expected is recommend_strategy(pressure, points)
+def test_a_rule_that_cannot_be_is_refused_in_one_sentence(rules, sentence):
+    with pytest.raises(InvalidSetting) as refusal:
+        strategy_row("mine", rules)
+    assert str(refusal.value).startswith("strategy 'mine': ")
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_tables_change_rows_and_add_some():
+    rows = configure_strategies(
+        {"Balanced": {"share": 0.5}, "priority-based": {"min_priority": 9}, "night": {"share": 1}}
+    )
+    assert [*STRATEGIES, "night"] == list(rows)
+    assert (rows["balanced"].share, rows["balanced"].min_probability) == (0.5, 0.05)
+    assert rows["priority_based"].min_priority == 9
+    assert rows["adaptive"] is STRATEGIES["adaptive"]
+    assert STRATEGIES["balanced"].share == 0.6, "the table that ships stays as it is"
+
+
+def test_a_row_may_fall_back_to_one_that_is_added_with_it():
+    tables = {"day": {"share": 0.5, "falls_back_to": "calm"}, "calm": {"share": 0.1}}
+    rows = configure_strategies(tables)
+    assert find_fallback(rows["day"], rows) is rows["calm"]
+    assert find_fallback(rows["calm"], rows) is None
+
+
+def test_a_fallback_that_does_not_exist_names_the_nearest():
+    with pytest.raises(UnknownStrategy, match=r"strategy 'day': falls_back_to .* did you mean 'conservative'\?"):
+        configure_strategies({"day": {"share": 0.5, "falls_back_to": "conservativ"}})
+
+
+def test_the_rows_that_ship_answer_pressure_alike_and_only_adaptive_changes():
+    levels = list(MemoryPressureLevel)
+    for row in STRATEGIES.values():
+        assert [row.pressure_response.at(level).name for level in levels] == ["CONTINUE", "SLOW", "PAUSE", "ROLL_BACK"]
+    assert [name for name, row in STRATEGIES.items() if row.adapts or row.falls_back_to] == ["adaptive"]
+    assert find_fallback(STRATEGIES["adaptive"], STRATEGIES) is STRATEGIES["conservative"]

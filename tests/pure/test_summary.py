@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,15 +10,20 @@ from builders import batch, history_of, item, plan_of, reading
 from preheat._model import (
     PHASES,
     STATUS_CODE,
+    CacheEffect,
     ItemStatus,
     MemoryEvent,
     MemoryEventKind,
     MemoryPressureLevel,
     SizeRecord,
+    StrategySwitch,
+    TimeToSteady,
     Uplift,
     WarmupProgress,
     WarmupReport,
 )
+from preheat._plan.fallback import with_fallback
+from preheat._plan.strategy import STRATEGIES
 from preheat._summary import (
     EVENTS_SHOWN,
     explain_plan,
@@ -61,6 +67,20 @@ def report(made=None, **changes):
     return WarmupReport(**fields)
 
 
+UPLIFT = Uplift(1.0, 0.5, 1.5, 2.0, 1.0, 3.0, 10, 4, 3, 2, 1, 100)
+STEADY = TimeToSteady(3.0, 150, 0.8, 0.83)
+SWITCH = StrategySwitch(1000.0, "adaptive", "conservative", "MODERATE pressure for 2.0 s")
+MEASURED = report(
+    uplift=UPLIFT,
+    steady=STEADY,
+    effects=(
+        CacheEffect("a", "recency", 110, 10, 60, UPLIFT, STEADY),
+        CacheEffect("b", "", 0, 0, 40, None, None),
+    ),
+    switches=(SWITCH,),
+)
+
+
 def as_json(tree):
     return json.loads(json.dumps(tree, allow_nan=False))
 
@@ -82,8 +102,7 @@ def test_each_phase_tells_its_caches():
 
 def test_plan_report_and_progress_are_plain_data():
     progress = WarmupProgress("standard", 1, 4, 10, 20, MemoryPressureLevel.HIGH, 2.0)
-    uplift = Uplift(1.0, 0.5, 1.5, 2.0, 10, 4, 3, 2, 1, 100)
-    for tree in (plan_summary(plan()), report_summary(report(uplift=uplift)), progress_summary(progress)):
+    for tree in (plan_summary(plan()), report_summary(MEASURED), progress_summary(progress)):
         assert tree == as_json(tree)
 
 
@@ -112,10 +131,37 @@ def test_a_report_without_readings_claims_no_memory():
 
 
 def test_a_report_times_its_phases_and_shows_its_uplift():
-    summary = report_summary(report(uplift=Uplift(1.0, 0.5, 1.5, 2.0, 10, 4, 3, 2, 1, 100)))
+    summary = report_summary(MEASURED)
     assert [phase["seconds"] for phase in summary["phases"]] == [1.0, 0.0, 0.0]
     assert (summary["uplift"]["points"], summary["uplift"]["accesses"]) == (1.0, 100)
     assert report_summary(report())["uplift"] is None
+
+
+def test_a_report_tells_what_it_did_for_each_cache():
+    a, b = report_summary(MEASURED)["caches"]
+    assert (a["cache"], a["predictor"], a["loaded_bytes"], a["unused_bytes"]) == ("a", "recency", 110, 10)
+    assert (a["uplift"]["saved_low"], a["uplift"]["saved_high"]) == (1.0, 3.0)
+    assert a["steady"] == {"seconds": 3.0, "requests": 150, "hit_ratio": 0.8, "steady_ratio": 0.83}
+    assert (b["uplift"], b["steady"], b["accesses"]) == (None, None, 40)
+    assert report_summary(MEASURED)["steady"]["requests"] == 150
+
+
+def test_switches_are_told_by_report_and_progress():
+    told = {"at": 1000.0, "before": "adaptive", "after": "conservative", "reason": "MODERATE pressure for 2.0 s"}
+    assert [told] == report_summary(MEASURED)["switches"]
+    progress = WarmupProgress("standard", 1, 4, 10, 20, MemoryPressureLevel.LOW, 2.0, "conservative", (SWITCH,))
+    summary = progress_summary(progress)
+    assert (summary["strategy"], summary["switches"]) == ("conservative", [told])
+
+
+def test_a_plan_tells_how_its_strategy_was_moved_and_what_it_does_about_pressure():
+    made = replace(plan(), adapted=("share 40% instead of 70%",), predictors={"a": "recency"})
+    summary = plan_summary(with_fallback(made, STRATEGIES["balanced"], STRATEGIES["conservative"]))
+    assert summary["adapted"] == ["share 40% instead of 70%"]
+    assert summary["falls_back_to"] == "conservative"
+    assert summary["pressure_response"] == ["slow", "pause", "roll_back"]
+    assert summary["predictors"] == {"a": "recency"}
+    assert plan_summary(plan())["falls_back_to"] is None
 
 
 def test_memory_is_told_with_what_is_available():

@@ -201,6 +201,47 @@ def test_what_a_run_won_is_saved_before_the_next_one_begins(open_ledger, clock):
     assert ledger.reports(1)[0]["uplift"] is not None
 
 
+def test_what_past_runs_won_is_known_to_the_next_process(open_ledger, clock):
+    first = open_ledger()
+    log = first.log("c")
+    for _ in range(3):
+        clock.now += 10.0
+        first.begin_run(PLAN)
+        first.end_run(report_of())
+        for row in PLAN.order.tolist():
+            log.hit(PLAN.candidates.keys[row])
+        log.miss(PLAN.candidates.keys[int(PLAN.held_out[0])], 10, 0.1, "", "")
+    here = first.past_runs()
+    assert [run.started for run in here] == [1030.0, 1020.0, 1010.0]
+    assert all(run.points > 0 for run in here)
+    first.close()
+    assert here == open_ledger().past_runs()
+
+
+def test_a_run_without_traffic_is_no_experience(open_ledger):
+    ledger = open_ledger()
+    assert ledger.past_runs() == ()
+    ledger.begin_run(PLAN)
+    ledger.end_run(report_of())
+    assert ledger.past_runs() == ()
+
+
+def test_traffic_is_steady_by_the_hit_rate_before_the_run(open_ledger, clock):
+    ledger = open_ledger()
+    log = ledger.log("c")
+    for n in range(100):
+        log.hit("x") if n % 2 else log.miss("y", 1, 0.1, "", "")
+    ledger.begin_run(PLAN)
+    ledger.end_run(report_of())
+    clock.now += 3.0
+    for _ in range(100):
+        log.hit("x")
+    told = ledger.last_report()
+    expected = {"seconds": 3.0, "requests": 100, "hit_ratio": 1.0, "steady_ratio": 0.5}
+    assert told["steady"] == expected
+    assert [effect["steady"] | {"hit_ratio": 1.0} for effect in told["caches"]] == [expected]
+
+
 def test_without_a_run_there_is_no_report(open_ledger):
     assert open_ledger().last_report() is None
 

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,10 +23,14 @@ from preheat._model import (
     ItemStatus,
     MemoryPressureLevel,
     MemoryReading,
+    PressureResponse,
+    PressureResponses,
     WarmupItem,
     WarmupProgress,
     WarmupReport,
 )
+from preheat._plan.fallback import with_fallback
+from preheat._plan.strategy import STRATEGIES
 from preheat._pressure import pressure_level
 from preheat._run import Run, report_without_running
 from preheat.errors import ItemTooLarge
@@ -728,3 +733,79 @@ def test_awaitables_of_a_batch_share_the_spare_memory():
     in_batch = limits[-8:]
     assert in_batch == sorted(in_batch, reverse=True)
     assert in_batch[0] - in_batch[7] > 7 * 14 * 2**20
+
+
+# --------------------------------------------------------------------------------------------------------- strategies
+
+FAST = 40.0  # seconds of the run's clock in a real one
+
+
+def fast_clock() -> float:
+    return time.monotonic() * FAST
+
+
+def adaptive_run(cache: Any, memory: Any, items: Sequence[WarmupItem], **changes: Any) -> Run:
+    plan = with_fallback(plan_of(items, profile="adaptive"), STRATEGIES["adaptive"], STRATEGIES["conservative"])
+    arguments = {"watch": Weather(memory), "concurrency_limit": 1, "batch_size": 1, "clock": fast_clock} | changes
+    return Run(plan, {cache.name: cache}, **arguments)
+
+
+def some_of_each() -> list[WarmupItem]:
+    """Alike in value per byte, so that there is no knee; two of ten are critical."""
+    return [item(f"{n:02}", rate=1.0, priority=9 if n < 2 else 5) for n in range(10)]
+
+
+HEAD = 8 * GIB // 10  # HIGH of 8 GiB
+
+
+def test_a_run_falls_back_returns_and_tells_both_with_their_reasons():
+    seen: list[WarmupProgress] = []
+    run = adaptive_run(Plain(), Script(4 * GIB, HEAD, 4 * GIB), some_of_each(), on_progress=seen.append)
+    before = time.time()
+    report = perform(run)
+    assert {"loaded"} == set(statuses(report).values())
+    down, up = report.switches
+    assert (down.before, down.after, down.reason) == ("adaptive", "conservative", "HIGH pressure")
+    assert (up.before, up.after) == ("conservative", "adaptive")
+    assert up.reason.startswith("memory as expected for ")
+    assert before - 1 < down.at < up.at, "in Unix seconds"
+    assert seen[-1].switches == report.switches
+    assert seen[-1].strategy == "adaptive"
+
+
+def test_what_the_milder_strategy_does_not_take_is_skipped_if_memory_stays_short():
+    # HIGH at first, then MODERATE for good
+    report = perform(adaptive_run(Plain(), Script(4 * GIB, HEAD, 3 * GIB // 2), some_of_each()))
+    assert [key for key, status in statuses(report).items() if status == "loaded"] == ["00", "01"]
+    assert report.stopped is None
+    assert len(report.switches) == 1
+    assert set(reasons(report).values()) == {
+        "not started: the run went on as conservative (HIGH pressure), which does not take it"
+    }
+
+
+@pytest.mark.parametrize(("planned_with", "switches"), [(reading(4 * GIB), 0), (None, 1)], ids=["known", "unknown"])
+def test_pressure_that_the_plan_itself_will_bring_is_no_reason_to_fall_back(planned_with, switches):
+    """The control: a plan that does not say what memory it was made for is taken to leave it as it was."""
+    cache = Plain(load=lambda item: time.sleep(0.02))
+    items = [item(f"{n:02}", rate=1.0, size=GIB // 10) for n in range(22)]
+    plan = with_fallback(plan_of(items, 4 * GIB), STRATEGIES["adaptive"], STRATEGIES["conservative"])
+    plan = replace(plan, budget=plan.budget._replace(reading=planned_with))
+    memory: Any = lambda: reading(4 * GIB - sum(cache.held.values()))  # noqa: E731
+    watch = Weather(memory)
+    run = Run(plan, {"c": cache}, watch=watch, concurrency_limit=1, batch_size=1, clock=fast_clock)
+    report = perform(run)
+    assert len(report.switches) == switches
+    assert (len(cache.held) == 22) == (not switches)
+    assert watch.read()[0] == (LOW if switches else MODERATE)
+
+
+def test_a_run_does_about_pressure_what_its_strategy_says():
+    cautious = PressureResponses(PressureResponse.STOP, PressureResponse.STOP, PressureResponse.STOP)
+    plan = replace(plan_of(some(3)), pressure_response=cautious)
+    cache, log = Undoable(), MemoryLog()
+    memory = Weather(Script(4 * GIB, 3 * GIB // 2))
+    report = perform(Run(plan, {"c": cache}, watch=memory, concurrency_limit=1, batch_size=1, memory_log=log))
+    assert report.stopped == "pressure"
+    assert cache.undone == []
+    assert any(event.cause == "LOW -> MODERATE: stops" for event in log.events())

@@ -1,6 +1,7 @@
 """Scripted memory and fake signals in, levels and calls out; then each source on real descriptors."""
 
 import base64
+import itertools
 import logging
 import os
 import queue
@@ -185,6 +186,25 @@ def test_a_failing_rule_is_as_a_failing_monitor(logged):
 
 
 # -------------------------------------------------------------------------------------------- subscribing
+
+
+def test_the_headroom_of_the_last_minute_is_kept_a_reading_per_second():
+    memory, clock = Memory(PLENTY), Clock()
+    watch = watching(memory, clock=clock)
+    for n in range(400):
+        memory.now = reading(PLENTY - n)
+        watch.read()
+        clock.now += 0.25
+    seen = watch.headroom
+    assert 58 <= len(seen) <= 61
+    assert seen[-1].at - seen[0].at <= 60.0
+    assert all(b.at - a.at >= 0.9 for a, b in itertools.pairwise(seen))
+    assert [s.available_bytes for s in seen] == sorted((s.available_bytes for s in seen), reverse=True)
+    watch.forget_headroom()
+    assert watch.headroom == ()
+    memory.now = OSError("gone")
+    watch.read()
+    assert watch.headroom == (), "what can't be read says nothing"
 
 
 def test_subscribers_hear_of_changes_only_from_the_calling_thread():

@@ -15,8 +15,9 @@ import numpy as np
 
 from preheat._model import PHASES, CandidateTable, MemoryBudget, WarmupPlan
 from preheat._plan.ordering import cache_ranks, needed_by_others
-from preheat._plan.selection import REASONS, Selection, select_items
+from preheat._plan.selection import Selection, select_items
 from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
+from preheat._plan.thresholds import REASONS
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def create_plan(
         reasons=REASONS,
         seed=seed,
         why=profile.why,
+        pressure_response=profile.pressure_response,
     )
 
 

@@ -21,12 +21,12 @@ from preheat._plan.ordering import (
     try_bundle,
 )
 from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
+from preheat._plan.thresholds import PASSES as CHOSEN
+from preheat._plan.thresholds import REASONS, apply_thresholds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-REASONS = tuple(Reason)
-CHOSEN = -1
 MIN_KNEE_BEND = 0.05  # a value curve that bends less than this from a straight line has no knee
 
 
@@ -68,7 +68,7 @@ def select_items(
         DependencyCycle: Candidates need each other.
     """
     needs, levels = resolve_dependencies(candidates)
-    left_out = _threshold(candidates, value, probability, profile)
+    left_out = apply_thresholds(candidates, value, probability, profile)
     density = _bundle_density(value, candidates.size_bytes, needs, levels)
     tier = candidates.priority if profile.by_priority else (candidates.priority >= CRITICAL_PRIORITY)
     eligible = np.flatnonzero(left_out == CHOSEN)
@@ -84,18 +84,6 @@ def select_items(
     if profile.to_knee:
         rows = _cut_at_knee(rows, candidates, value, needs, left_out)
     return Selection(rows, left_out, needs, levels, value / np.maximum(candidates.size_bytes, 1))
-
-
-def _threshold(
-    candidates: CandidateTable, value: NDArray[np.float64], probability: NDArray[np.float64], profile: StrategyProfile
-) -> NDArray[np.int8]:
-    left_out = np.full(len(candidates), CHOSEN, np.int8)
-    # where the operator's word decides, it needs no history to back it
-    ordinary = candidates.priority < (profile.min_priority if profile.by_priority else CRITICAL_PRIORITY)
-    left_out[ordinary & (value <= 0)] = REASONS.index(Reason.WORTHLESS)
-    left_out[ordinary & (probability < profile.min_probability)] = REASONS.index(Reason.RARELY_USED)
-    left_out[candidates.priority < profile.min_priority] = REASONS.index(Reason.LOW_PRIORITY)
-    return left_out
 
 
 def _bundle_density(

@@ -1,15 +1,18 @@
 """The strategies: rows of one table.
 
-A strategy says how much of the free memory a plan may fill and which candidates deserve a place in it.  A new one
-is a new row (`CacheWarmupService.register_strategy`), never a new class.
+A strategy says how much of the free memory a plan may fill, which candidates deserve a place in it, and what its run
+does about pressure.  A new one is a new row (`CacheWarmupService.register_strategy`, or a table of the settings), never
+a new class.  How a row is moved by conditions is `adaptive`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from preheat._model import MemoryPressureLevel, WarmupStrategy
+from preheat._model import USUAL_RESPONSES, MemoryPressureLevel, PressureResponse, PressureResponses, WarmupStrategy
 from preheat.errors import InvalidSetting, UnknownStrategy, nearest
 
 CRITICAL_PRIORITY = 8
@@ -27,11 +30,17 @@ class StrategyProfile:
         min_priority: Items below are left out.
         min_probability: Items less likely to be asked for within the horizon are left out, unless their priority
             is critical (8 or more).
+        min_usage_frequency: Items that are expected to be asked for less often, in accesses per second, are left out
+            likewise.
         by_priority: Choose by priority first and by value per byte among equals; else by value per byte alone.
         to_knee: Stop at the knee of the value curve, where more memory begins to buy little.
         with_needs: Whether an item may bring what it needs along; else an item with needs of its own is left out
             unless they were chosen for their own sake.
         pressure_factors: What `share` is multiplied by at LOW, MODERATE, HIGH, CRITICAL.
+        pressure_response: What a run does at MODERATE, HIGH, CRITICAL.  It never does less at a higher level, and at
+            CRITICAL it stops at least.
+        adapts: Whether share and thresholds move with pressure, the trend of the headroom and what past runs won.
+        falls_back_to: Name of the strategy under which a run goes on while memory is short; empty if it never changes.
     """
 
     name: str
@@ -39,10 +48,14 @@ class StrategyProfile:
     why: str
     min_priority: int = 1
     min_probability: float = 0.0
+    min_usage_frequency: float = 0.0
     by_priority: bool = False
     to_knee: bool = False
     with_needs: bool = True
     pressure_factors: tuple[float, float, float, float] = PRESSURE_FACTORS
+    pressure_response: PressureResponses = USUAL_RESPONSES
+    adapts: bool = False
+    falls_back_to: str = ""
 
     def __post_init__(self) -> None:
         ratios = {"share": self.share, "min_probability": self.min_probability}
@@ -54,10 +67,25 @@ class StrategyProfile:
             raise InvalidSetting(
                 f"strategy {self.name!r}: min_priority is {self.min_priority!r}; it has to be from 1 to 10"
             )
+        if not 0.0 <= self.min_usage_frequency < math.inf:
+            raise InvalidSetting(
+                f"strategy {self.name!r}: min_usage_frequency is {self.min_usage_frequency!r}; it has to be a number "
+                "of accesses per second, 0 or more"
+            )
+        _demand_rising(self.name, self.pressure_response)
 
     def budget_ratio(self, pressure: MemoryPressureLevel) -> float:
         """Part of the available memory that may be filled at `pressure`."""
         return self.share * self.pressure_factors[pressure]
+
+
+def _demand_rising(name: str, responses: PressureResponses) -> None:
+    if responses.critical < PressureResponse.STOP or list(responses) != sorted(responses):
+        words = ", ".join(response.name.lower() for response in responses)
+        raise InvalidSetting(
+            f"strategy {name!r}: pressure_response is {words}; it must not become milder from MODERATE to CRITICAL, "
+            "and at CRITICAL it has to be stop or roll_back"
+        )
 
 
 STRATEGIES: Mapping[str, StrategyProfile] = {
@@ -84,7 +112,9 @@ STRATEGIES: Mapping[str, StrategyProfile] = {
             name=WarmupStrategy.ADAPTIVE,
             share=0.7,
             to_knee=True,
-            why="fills memory up to the knee of the value curve, where more bytes begin to buy little",
+            adapts=True,
+            falls_back_to=WarmupStrategy.CONSERVATIVE,
+            why="fills memory up to the knee of the value curve, more or less of it by how memory and past runs went",
         ),
         StrategyProfile(
             name=WarmupStrategy.PRIORITY_BASED,
@@ -114,14 +144,112 @@ def _plain(name: str) -> str:
     return str(name).strip().lower().replace("-", "_")
 
 
-def recommend_strategy(pressure: MemoryPressureLevel, measured_points: float | None = None) -> WarmupStrategy:
-    """The strategy that suits `pressure` and what the last run won (percentage points; None if not measured).
+def strategy_row(name: str, rules: Mapping[str, Any], known: StrategyProfile | None = None) -> StrategyProfile:
+    """The row called `name` that `rules` make: fields of the table by name, over those of the `known` row, if any.
 
-    Short memory asks for the conservative row.  With memory to spare and a measured gain, the aggressive one;
-    until a gain has been measured, the balanced one; where a warm-up won nothing, the adaptive one.
+    Responses to pressure may be given as text.
+
+    Raises:
+        InvalidSetting: A rule is not known, `share` is missing, or a value can't be used.
     """
-    if pressure >= MemoryPressureLevel.HIGH:
-        return WarmupStrategy.CONSERVATIVE
-    if pressure == MemoryPressureLevel.MODERATE or measured_points is None:
-        return WarmupStrategy.BALANCED
-    return WarmupStrategy.AGGRESSIVE if measured_points > 0 else WarmupStrategy.ADAPTIVE
+    values = {rule: _parse(name, rule, raw) for rule, raw in rules.items()}
+    if known is not None:
+        return replace(known, **values)
+    if "share" not in values:
+        raise InvalidSetting(f"strategy {name!r}: its share of the free memory is missing; add share, from 0 to 1")
+    return StrategyProfile(name=name, why=values.pop("why", "") or "added by the application", **values)
+
+
+def configure_strategies(
+    tables: Mapping[str, Mapping[str, Any]], known: Mapping[str, StrategyProfile] = STRATEGIES
+) -> dict[str, StrategyProfile]:
+    """The `known` rows with those of `tables`: a table of a known name changes the row, any other one adds a row.
+
+    Raises:
+        InvalidSetting: A rule is not known or can't be used.
+        UnknownStrategy: A row falls back to a strategy that does not exist.
+    """
+    rows = dict(known)
+    plain = {_plain(name): name for name in rows}
+    for name, rules in tables.items():
+        name = plain.get(_plain(name), name)
+        rows[name] = strategy_row(name, rules, rows.get(name))
+    for name in tables:
+        find_fallback(find_strategy(name, rows), rows)
+    return rows
+
+
+def find_fallback(profile: StrategyProfile, table: Mapping[str, StrategyProfile]) -> StrategyProfile | None:
+    """The row under which a run of `profile` goes on while memory is short; None if it never changes.
+
+    Raises:
+        UnknownStrategy: It is not in `table`.
+    """
+    if not profile.falls_back_to:
+        return None
+    try:
+        return find_strategy(profile.falls_back_to, table)
+    except UnknownStrategy as error:
+        raise UnknownStrategy(f"strategy {profile.name!r}: falls_back_to can't be followed: {error}") from None
+
+
+def _parse(name: str, rule: str, raw: Any) -> Any:
+    if rule not in _PARSERS:
+        raise InvalidSetting(
+            f"strategy {name!r}: {rule} is not a rule; {nearest(rule, _PARSERS)}there are: {', '.join(_PARSERS)}"
+        )
+    expected, parse = _PARSERS[rule]
+    value = parse(raw)
+    if value is None:
+        raise InvalidSetting(f"strategy {name!r}: {rule} is {raw!r}; it has to be {expected}")
+    return value
+
+
+def _number(raw: Any) -> float | None:
+    return float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else None
+
+
+def _whole(raw: Any) -> int | None:
+    return raw if isinstance(raw, int) and not isinstance(raw, bool) else None
+
+
+def _truth(raw: Any) -> bool | None:
+    return raw if isinstance(raw, bool) else None
+
+
+def _text(raw: Any) -> str | None:
+    return str(raw) if isinstance(raw, str) else None
+
+
+def _factors(raw: Any) -> tuple[float, ...] | None:
+    if not isinstance(raw, Sequence) or isinstance(raw, str) or len(raw) != len(MemoryPressureLevel):
+        return None
+    factors = tuple(factor for factor in map(_number, raw) if factor is not None)
+    return factors if len(factors) == len(raw) else None
+
+
+def _responses(raw: Any) -> PressureResponses | None:
+    if not isinstance(raw, Sequence) or isinstance(raw, str) or len(raw) != len(PressureResponses._fields):
+        return None
+    words = [r.name if isinstance(r, PressureResponse) else _plain(r).upper() for r in raw]
+    known = PressureResponse.__members__
+    return PressureResponses(*(known[word] for word in words)) if all(word in known for word in words) else None
+
+
+_WORDS = ", ".join(response.name.lower() for response in PressureResponse)
+_YES_OR_NO = ("true or false", _truth)
+_RATIO = ("a number from 0 to 1", _number)
+_PARSERS: dict[str, tuple[str, Any]] = {
+    "share": _RATIO,
+    "why": ("text", _text),
+    "min_priority": ("a whole number from 1 to 10", _whole),
+    "min_probability": _RATIO,
+    "min_usage_frequency": ("a number of accesses per second, 0 or more", _number),
+    "by_priority": _YES_OR_NO,
+    "to_knee": _YES_OR_NO,
+    "with_needs": _YES_OR_NO,
+    "pressure_factors": ("four numbers from 0 to 1, for LOW, MODERATE, HIGH and CRITICAL", _factors),
+    "pressure_response": (f"three of {_WORDS}, for MODERATE, HIGH and CRITICAL", _responses),
+    "adapts": _YES_OR_NO,
+    "falls_back_to": ("the name of a strategy", _text),
+}
