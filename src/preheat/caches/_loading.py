@@ -29,7 +29,8 @@ from preheat._model import (
     WarmupItem,
 )
 from preheat._plan.candidates import candidates_from_history
-from preheat._predict import decayed_frequency, refill_seconds
+from preheat._predict.decayed_frequency import predict as decayed_frequency
+from preheat._predict.horizon import refill_seconds
 from preheat._record import is_quiet, quietly
 from preheat._size import estimate_item_memory_usage
 from preheat.abc import AccessLog, MemoryTracker
