@@ -77,7 +77,7 @@ def test_each_phase_tells_its_caches():
     phases = plan_summary(plan())["phases"]
     assert list(PHASES) == [phase["name"] for phase in phases]
     assert phases[0]["caches"] == {"a": {"items": 1, "bytes": 100}}
-    assert phases[1]["caches"] == {"b": {"items": 1, "bytes": 200}}
+    assert phases[1]["caches"] == {"b": {"items": 1, "bytes": 200}, "a": {"items": 1, "bytes": 300}}
 
 
 def test_plan_report_and_progress_are_plain_data():
