@@ -65,7 +65,7 @@ def create_plan(
     return WarmupPlan(
         strategy=profile.name,
         budget=budget,
-        candidates=candidates,
+        candidates=candidates.with_value(value),
         value=value,
         chosen=_split_into_phases(selection, held_out, value),
         held_out=held_out,

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from preheat._model import CandidateTable, Reason
+from preheat._model import CRITICAL_PRIORITY, CandidateTable, Reason
 from preheat._plan.bundles import OUT, Bundles
 from preheat._plan.filling import Filling, Room
 from preheat._plan.ordering import Dependencies
 from preheat._plan.pricing import TIER, loading_keys
-from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
+from preheat._plan.strategy import StrategyProfile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

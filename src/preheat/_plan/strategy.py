@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from preheat._model import MemoryPressureLevel, WarmupStrategy
 from preheat.errors import InvalidSetting, UnknownStrategy, nearest
 
-CRITICAL_PRIORITY = 8
 PRESSURE_FACTORS = (1.0, 0.6, 0.2, 0.0)
 
 
