@@ -35,6 +35,7 @@ from preheat._model import (
 )
 from preheat._plan import create_plan
 from preheat._plan.budget import grant_budget, limit_from_mb
+from preheat._plan.fitting import fit_plan
 from preheat._plan.sizes import Corrections, correct_sizes, in_flight_peak_bytes, size_factors
 from preheat._plan.strategy import STRATEGIES, StrategyProfile, find_strategy, recommend_strategy
 from preheat._predict import decayed_frequency, refill_seconds
@@ -218,6 +219,22 @@ class CacheWarmupService:
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
         return await asyncio.to_thread(self._plan, profile, limit)
 
+    async def fit_warmup_plan(self, plan: WarmupPlan, memory_budget_mb: float | None = None) -> WarmupPlan:
+        """`plan`, made earlier, as far as memory and caches allow it now; see `plan_from_json`.
+
+        Its own order decides: what does not fit any more is left out, each with its reason.
+
+        Raises:
+            UnknownStrategy, InvalidSetting: Its strategy, or the argument, can't be used.
+            UnknownCache: It names a cache that is not registered.
+        """
+        import asyncio
+
+        self._demand_known(plan.candidates.caches)
+        profile = find_strategy(plan.strategy, self._strategies)
+        limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
+        return await asyncio.to_thread(self._fit, plan, profile, limit)
+
     async def execute_warmup_plan(
         self, plan: WarmupPlan, on_progress: Callable[[WarmupProgress], None] | None = None
     ) -> WarmupReport:
@@ -339,14 +356,15 @@ class CacheWarmupService:
             self._budget(profile, limit_bytes, candidates, corrections),
             profile,
             horizon_seconds=horizon,
-            free_bytes={
-                name: None if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
-                for name, s in statistics.items()
-            },
+            free_bytes=_free_bytes(statistics),
             holdout_ratio=self.settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
         )
         return replace(plan, size_factors=size_factors(corrections))
+
+    def _fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
+        budget = self._budget(profile, limit_bytes, plan.candidates, self.ledger.corrections)
+        return fit_plan(plan, budget, _free_bytes(self._statistics()))
 
     def _candidates(self, history: History, horizon: Mapping[str, float], corrections: Corrections) -> CandidateTable:
         from preheat._attempt import kinds_of
@@ -413,6 +431,14 @@ class CacheWarmupService:
                 raise UnknownCache(
                     f"no cache is registered as {name!r}; {nearest(name, self._caches)}there are: {known}"
                 )
+
+
+def _free_bytes(statistics: Mapping[str, CacheStatistics]) -> dict[str, int | None]:
+    """By cache, the room that it has; None where it has no limit."""
+    return {
+        name: None if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
+        for name, s in statistics.items()
+    }
 
 
 def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable:

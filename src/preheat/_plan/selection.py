@@ -66,11 +66,11 @@ def select_items(
     bundles = Bundles.of(graph, candidates.size_bytes, left_out == CHOSEN)
     keys = _keys(candidates, value, profile, left_out)
     own = _keys_of(graph.nodes, candidates, value, profile)
+    priced = bundles.bringing_keys(own, value)
     if profile.with_needs:
-        priced = bundles.bringing_keys(own, value)
         keys[graph.nodes] = bundles.lifted(priced, bundles.deserves)
     else:
-        priced = keys[graph.nodes] = bundles.waiting_keys(own)
+        keys[graph.nodes] = bundles.waiting_keys(own)
         left_out[graph.nodes[bundles.without_needs()]] = REASONS.index(Reason.NEEDS_LEFT_OUT)
     filling = Filling(keys, candidates, bundles, Room(candidates, budget_bytes, free_bytes))
     filling.fill()
@@ -85,7 +85,7 @@ def select_items(
         left_out[order[kept:]] = REASONS.index(Reason.BEYOND_KNEE)
         chosen[order[kept:]] = False
         order = order[:kept]
-    _give_reasons(left_out, filling, bundles)
+    give_reasons(left_out, filling, bundles)
     return Selection(order, critical, graph.nodes[graph.needs[chosen[graph.nodes[graph.dependants]]]], left_out)
 
 
@@ -113,7 +113,7 @@ def _keys_of(
     return loading_keys(tier.astype(np.int64), value[rows] / np.maximum(candidates.size_bytes[rows], 1))
 
 
-def _give_reasons(left_out: NDArray[np.int8], filling: Filling, bundles: Bundles) -> None:
+def give_reasons(left_out: NDArray[np.int8], filling: Filling, bundles: Bundles) -> None:
     """Write why what deserved a place has none into `left_out`."""
     rejected = left_out == CHOSEN
     rejected &= ~filling.chosen
