@@ -315,6 +315,7 @@ class CandidateTable(Sequence[WarmupItem]):
             usage_frequency=np.array([i.usage_frequency for i in rows], np.float64),
             warmup_cost=np.array([i.warmup_cost for i in rows], np.float64),
             needs={n: i.dependencies for n, i in enumerate(rows) if i.dependencies},
+            value_seconds=np.array([i.value_seconds for i in rows]) if any(i.value_seconds for i in rows) else None,
         )
 
     @classmethod
@@ -338,6 +339,7 @@ class CandidateTable(Sequence[WarmupItem]):
                 for start, t in zip(starts, tables, strict=False)
                 for row, refs in t.needs.items()
             },
+            value_seconds=_concatenate_values(tables),
             **columns,
         )
 
@@ -406,6 +408,12 @@ _NUMERIC: dict[str, type] = {
     "usage_frequency": np.float64,
     "warmup_cost": np.float64,
 }
+
+
+def _concatenate_values(tables: Sequence[CandidateTable]) -> NDArray[np.float64] | None:
+    if all(t.value_seconds is None for t in tables):
+        return None
+    return np.concatenate([np.zeros(len(t)) if t.value_seconds is None else t.value_seconds for t in tables])
 
 
 class Reason(Enum):

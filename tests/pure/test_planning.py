@@ -171,7 +171,7 @@ def test_a_mere_need_is_within_reach_only_for_somebody():
 def test_vast_bundles_have_no_exact_closure_and_finite_keys():
     needs = {n: tuple(range(max(0, n - 70), n)) for n in range(1, 3000)}
     bundles = bundles_of(needs, [1] * 3000)
-    keys = bundles.lifted(bundles.bringing_keys(np.zeros(3000, np.int64), np.ones(3000)), bundles.deserves)
+    keys = bundles.bringing_keys(np.zeros(3000, np.int64), np.ones(3000)).among(bundles.deserves)
     assert not bundles.closures.is_exact.all()
     assert (np.diff(keys) < 0).all()  # each after what it needs
 

@@ -13,9 +13,13 @@ import numpy as np
 
 from preheat._plan.ordering import Dependencies
 from preheat._plan.pricing import TIER, Closures, find_closures, loading_keys, price_nodes
+from preheat._plan.sequencing import MOST_TOGETHER, Group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MOST_NODES = 2000
+"""Nodes up to which small groups are put in the best order, which is Python's work."""
 
 OUT = -1
 """The key of a row that can't be chosen."""
@@ -53,32 +57,15 @@ class Bundles:
         self.graph.mark_dependants(blocked)
         return blocked & self.deserves
 
-    def bringing_keys(self, own: NDArray[np.int64], value: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Keys (m,) of nodes that may bring what they need along; `own` are those of the nodes alone.
-
-        What a node ranks as for its dependants' sake is not in them: see `lifted`.
-        """
-        price = price_nodes(
-            self.graph,
-            self.closures,
-            value[self.nodes],
-            self.size_bytes.astype(np.float64),
-            tier=own >> TIER,
-            on_its_own=self.deserves,
-        )
-        return np.where(self.deserves, loading_keys(own >> TIER, price), OUT)
+    def bringing_keys(self, own: NDArray[np.int64], value: NDArray[np.float64]) -> BringingKeys:
+        """Keys of nodes that may bring what they need along; `own` (m,) are those of the nodes alone."""
+        return BringingKeys(self, own >> TIER, value[self.nodes])
 
     def waiting_keys(self, own: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keys (m,) of nodes that come after what they need and bring nothing along."""
         keys = np.where(self.deserves & ~self.without_needs(), own, OUT)
         self.graph.lower_dependants(keys)
         return np.maximum(keys, OUT)
-
-    def lifted(self, keys: NDArray[np.int64], counting: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """`keys` (m,) of the nodes `counting` (m,), and above theirs those of what they need; OUT for all others."""
-        lifted = np.where(counting, keys, OUT)
-        self.graph.lift_needs(lifted, counting)
-        return lifted
 
     def in_vain(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(m,) which of the `chosen` (m,) are there as needs of something that isn't."""
@@ -108,3 +95,58 @@ class Bundles:
         reached = available & ~out & self.deserves
         self.graph.mark_needs(reached)
         return reached & available & ~out
+
+
+class BringingKeys:
+    """The keys of nodes that bring what they need along, each bundle where its price puts it.
+
+    Nodes that hang together in small groups get the best order there is; others what their prices say.
+    """
+
+    def __init__(self, bundles: Bundles, tier: NDArray[np.int64], value: NDArray[np.float64]) -> None:
+        self._bundles, self._tier, self._value = bundles, tier, value
+        size = bundles.size_bytes.astype(np.float64)
+        price = price_nodes(bundles.graph, bundles.closures, value, size, tier=tier, on_its_own=bundles.deserves)
+        self._priced = np.where(bundles.deserves, loading_keys(tier, price), OUT)
+        self._groups = small_groups(bundles.graph) if len(bundles.nodes) <= MOST_NODES else []
+
+    def among(self, counting: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The keys (m,) if of all nodes only those `counting` (m,) are wanted; OUT for what none of them needs."""
+        keys = np.where(counting, self._priced, OUT)
+        self._bundles.graph.lift_needs(keys, counting)
+        for nodes in self._groups:
+            self._put_in_order(nodes, counting, keys)
+        return keys
+
+    def _put_in_order(self, nodes: list[int], counting: NDArray[np.bool_], keys: NDArray[np.int64]) -> None:
+        closures, levels = self._bundles.closures, self._bundles.graph.levels
+        needs: dict[int, list[int]] = {}
+        for node in nodes:
+            part = slice(*np.searchsorted(closures.owner, [node, node + 1]).tolist())
+            needs[node] = sorted(closures.need[part].tolist(), key=lambda each: int(levels[each]))
+        columns = (
+            {node: column[node].item() for node in nodes}
+            for column in (self._value, self._bundles.size_bytes, self._tier)
+        )
+        for block in Group([node for node in nodes if counting[node]], needs, *columns).blocks():
+            first = int(loading_keys(np.array([block.tier]), np.array([block.price]))[0])
+            keys[list(block.nodes)] = first + np.arange(len(block.nodes))[::-1]
+
+
+def small_groups(graph: Dependencies) -> list[list[int]]:
+    """The nodes that hang together, group by group, but for groups of more than `MOST_TOGETHER`."""
+    group = list(range(len(graph.nodes)))
+    for above, below in zip(graph.dependants.tolist(), graph.needs.tolist(), strict=True):
+        a, b = _root(group, above), _root(group, below)
+        group[max(a, b)] = min(a, b)
+    members: dict[int, list[int]] = {}
+    for node in range(len(group)):
+        members.setdefault(_root(group, node), []).append(node)
+    return [nodes for nodes in members.values() if len(nodes) <= MOST_TOGETHER]
+
+
+def _root(group: list[int], node: int) -> int:
+    while group[node] != node:
+        group[node] = group[group[node]]
+        node = group[node]
+    return node

@@ -90,7 +90,7 @@ def prioritize_warmup_items(
     value = request_probability(table, dict.fromkeys(table.caches, horizon_seconds)) * table.warmup_cost
     keys = loading_keys(table.priority.astype(np.int64), value / np.maximum(table.size_bytes, 1))
     bundles = Bundles.of(graph, table.size_bytes, np.ones(len(table), np.bool_))
-    keys[graph.nodes] = bundles.lifted(bundles.bringing_keys(keys[graph.nodes], value), bundles.deserves)
+    keys[graph.nodes] = bundles.bringing_keys(keys[graph.nodes], value).among(bundles.deserves)
     return [items[row] for row in by_falling_keys(np.arange(len(table)), keys).tolist()]
 
 

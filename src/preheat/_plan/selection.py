@@ -66,16 +66,16 @@ def select_items(
     bundles = Bundles.of(graph, candidates.size_bytes, left_out == CHOSEN)
     keys = _keys(candidates, value, profile, left_out)
     own = _keys_of(graph.nodes, candidates, value, profile)
-    priced = bundles.bringing_keys(own, value)
+    bringing = bundles.bringing_keys(own, value)
     if profile.with_needs:
-        keys[graph.nodes] = bundles.lifted(priced, bundles.deserves)
+        keys[graph.nodes] = bringing.among(bundles.deserves)
     else:
         keys[graph.nodes] = bundles.waiting_keys(own)
         left_out[graph.nodes[bundles.without_needs()]] = REASONS.index(Reason.NEEDS_LEFT_OUT)
     filling = Filling(keys, candidates, bundles, Room(candidates, budget_bytes, free_bytes))
     filling.fill()
     chosen = filling.chosen
-    among = bundles.lifted(priced, chosen[graph.nodes])
+    among = bringing.among(chosen[graph.nodes] & bundles.deserves)
     moved = graph.nodes[chosen[graph.nodes] & (keys[graph.nodes] != among)]
     keys[graph.nodes] = among
     order = filling.in_order(keys, moved)
