@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import EVERYTHING, budget, plan_of, reading
@@ -259,3 +259,39 @@ def test_an_order_by_waves_would_put_a_dear_bundle_behind_worthless_items():
         shares.append(least_share_of_the_best(by_waves, needs, plan))
     assert min(shares) < 0.1
     assert sorted(shares)[10] < 0.9
+
+
+# ---------------------------------------------------------------------------------------------- against the optimum
+
+
+def best_value(needs, plan, granted):
+    """The most value that any complete set within `granted` bytes has, by trying all of them."""
+    sizes, values = plan.candidates.size_bytes.tolist(), plan.value.tolist()
+    best = 0.0
+    for mask in range(2 ** len(sizes)):
+        rows = [row for row in range(len(sizes)) if mask >> row & 1]
+        is_complete = all(mask >> need & 1 for row in rows for need in needs[row])
+        if is_complete and sum(sizes[row] for row in rows) <= granted:
+            best = max(best, sum(values[row] for row in rows))
+    return best
+
+
+@given(st.integers(0, 2**32), st.floats(0.1, 0.9))
+@settings(max_examples=30)
+def test_a_small_plan_is_near_the_optimum_though_items_need_each_other(seed, share):
+    whole, needs = tangled(random.Random(seed), 10)
+    granted = int(whole.size_bytes * share)
+    plan = plan_of(list(whole.candidates), granted)
+    assert float(plan.value[plan.order].sum()) >= 0.85 * best_value(needs, plan, granted)
+
+
+def test_most_small_plans_are_the_optimum():
+    gaps = []
+    for seed in range(40):
+        whole, needs = tangled(random.Random(seed), 10)
+        granted = whole.size_bytes // 3
+        plan = plan_of(list(whole.candidates), granted)
+        best = best_value(needs, plan, granted)
+        gaps.append(1.0 - float(plan.value[plan.order].sum()) / best if best else 0.0)
+    assert sum(gap < 1e-9 for gap in gaps) >= 36
+    assert sum(gaps) / len(gaps) < 0.02

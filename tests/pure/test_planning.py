@@ -212,7 +212,7 @@ def test_a_bundle_is_refused_whole_where_a_need_has_no_room():
 def test_an_item_brings_what_it_needs_along_and_pays_for_it():
     rows = [item("need", size=900, rate=0.0), item("top", "need", size=100, cost=2.0), item("free", size=100, cost=1.0)]
     assert planned(plan_of(rows, 100)) == ["free"]
-    assert planned(plan_of(rows, 1000)) == ["free"]  # denser than the bundle, which then has no room
+    assert planned(plan_of(rows, 1000)) == ["need", "top"]  # worth more, though not per byte
     assert {"free", "need", "top"} == set(planned(plan_of(rows, 1100)))
 
 
@@ -423,3 +423,31 @@ def test_what_is_held_out_is_compared_with_what_might_have_been():
 
 def test_a_plan_prints_what_it_holds():
     assert repr(plan_of(many(3), 200, EVERYTHING)) == "WarmupPlan(everything, 2 of 3 items, 200 of 200 bytes)"
+
+
+# ------------------------------------------------------------------------------------------------- the second look
+
+
+def test_one_large_item_is_taken_instead_of_small_ones_where_it_is_worth_more():
+    rows = [item("large", size=100, cost=10.0), item("small", size=10, cost=2.0)]
+    assert planned(plan_of(rows, 100)) == ["large"]
+
+
+def test_one_item_is_given_up_for_two_that_fit_in_its_place():
+    rows = [item("dense", size=60, cost=6.5), item("one", size=50, cost=5.0), item("two", size=50, cost=5.0)]
+    assert {"one", "two"} == set(planned(plan_of(rows, 100)))
+
+
+def test_a_critical_item_is_never_given_up_for_others():
+    rows = [item("pinned", size=60, priority=9, rate=0.0), item("dear", size=50, cost=99.0)]
+    assert planned(plan_of(rows, 100)) == ["pinned"]
+
+
+def test_what_is_given_up_takes_its_mere_needs_along():
+    rows = [item("need", size=40, rate=0.0), item("top", "need", size=10, cost=3.0), item("large", size=100, cost=5.0)]
+    assert planned(plan_of(rows, 100)) == ["large"]
+
+
+def test_the_second_look_keeps_to_the_room_of_each_cache():
+    rows = [item("x:large", size=100, cost=9.0), item("x:small", size=10), item("y:other", size=50)]
+    assert {"small", "other"} == set(planned(plan_of(rows, 150, free_bytes={"x": 99, "y": None})))

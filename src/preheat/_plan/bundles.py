@@ -73,6 +73,15 @@ class Bundles:
         self.graph.mark_needs(used)
         return chosen & ~used
 
+    def direct_needs(self) -> dict[int, list[int]]:
+        """By row that needs others, those."""
+        needs: dict[int, list[int]] = {}
+        nodes = self.nodes
+        edges = zip(nodes[self.graph.dependants].tolist(), nodes[self.graph.needs].tolist(), strict=True)
+        for dependant, need in dict.fromkeys(edges):
+            needs.setdefault(dependant, []).append(need)
+        return needs
+
     def need_any(self, absent: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(m,) nodes that need, directly, something `absent` (m,)."""
         needing = np.zeros(len(absent), np.bool_)

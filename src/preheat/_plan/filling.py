@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -185,6 +185,25 @@ class Filling:
             rows = self._still_fitting(rows)
         while self._take_ready(self._still_fitting(rows)):
             pass
+
+    def limits(self, rows: NDArray[np.int64]) -> dict[str, Any]:
+        """The sizes and caches of `rows`, and the limits that all of them are under."""
+        table, room, by_row = self._candidates, self._room, rows.tolist()
+        used = np.bincount(table.cache[self.chosen], table.size_bytes[self.chosen], len(room.free)).astype(np.int64)
+        return {
+            "size_bytes": dict(zip(by_row, table.size_bytes[rows].tolist(), strict=True)),
+            "cache": dict(zip(by_row, table.cache[rows].tolist(), strict=True)),
+            "budget_bytes": room.budget_bytes + int(used.sum()),
+            "free_bytes": {code: int(room.free[code] + used[code]) for code in room.limited},
+        }
+
+    def choose_instead(self, rows: NDArray[np.int64]) -> None:
+        """Have `rows` chosen, and nothing else; they fit."""
+        self._room.take(np.flatnonzero(self.chosen), -1)
+        self.chosen[:] = False
+        self.chosen[rows] = True
+        self._room.take(rows)
+        self._taken, self._head_parts = [rows], 0
 
     def in_order(self, keys: NDArray[np.int64], moved: NDArray[np.int64]) -> NDArray[np.int64]:
         """The chosen rows by falling `keys` (n,), which are those that they were taken by but for the rows `moved`."""

@@ -19,9 +19,10 @@ import numpy as np
 
 from preheat._model import CRITICAL_PRIORITY, CandidateTable, Reason
 from preheat._plan.bundles import OUT, Bundles
-from preheat._plan.filling import Filling, Room
+from preheat._plan.filling import Filling, Room, by_falling_keys
 from preheat._plan.ordering import Dependencies
 from preheat._plan.pricing import TIER, loading_keys
+from preheat._plan.refining import Case, refine
 from preheat._plan.strategy import StrategyProfile
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 REASONS = tuple(Reason)
 CHOSEN = -1
 BLOCK = 2**16
+REFINED_ROWS = 1000
+"""Plans over no more candidates get a second look."""
+
 MIN_KNEE_BEND = 0.05  # a value curve that bends less than this from a straight line has no knee
 
 
@@ -74,6 +78,7 @@ def select_items(
         left_out[graph.nodes[bundles.without_needs()]] = REASONS.index(Reason.NEEDS_LEFT_OUT)
     filling = Filling(keys, candidates, bundles, Room(candidates, budget_bytes, free_bytes))
     filling.fill()
+    _refine(filling, keys, value, bundles, profile)
     chosen = filling.chosen
     among = bringing.among(chosen[graph.nodes] & bundles.deserves)
     moved = graph.nodes[chosen[graph.nodes] & (keys[graph.nodes] != among)]
@@ -87,6 +92,28 @@ def select_items(
         order = order[:kept]
     give_reasons(left_out, filling, bundles)
     return Selection(order, critical, graph.nodes[graph.needs[chosen[graph.nodes[graph.dependants]]]], left_out)
+
+
+def _refine(
+    filling: Filling, keys: NDArray[np.int64], value: NDArray[np.float64], bundles: Bundles, profile: StrategyProfile
+) -> None:
+    """Have a second look at a small choice from which something was left out."""
+    rows = np.flatnonzero(keys >= 0)
+    if len(rows) > REFINED_ROWS or filling.chosen[rows].all() or not profile.with_needs:
+        return
+    rows = by_falling_keys(rows, keys)
+    by_row = rows.tolist()
+    deserves = np.ones(len(keys), np.bool_)
+    deserves[bundles.nodes] = bundles.deserves
+    case = Case(
+        order=by_row,
+        value=dict(zip(by_row, value[rows].tolist(), strict=True)),
+        needs=bundles.direct_needs(),
+        wanted=frozenset(rows[deserves[rows]].tolist()),
+        fixed=frozenset(rows[keys[rows] >> TIER > keys[rows].min() >> TIER].tolist()),
+        **filling.limits(rows),
+    )
+    filling.choose_instead(np.array(sorted(refine(case, rows[filling.chosen[rows]].tolist())), np.int64))
 
 
 def _critical_key(profile: StrategyProfile) -> int:
