@@ -123,10 +123,11 @@ def _split_into_phases(
     selection: Selection, held_out: NDArray[np.int64], value: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], ...]:
     """The rows that are not held out, by phase, in loading order."""
-    is_kept = np.ones(len(value), np.bool_)
-    is_kept[held_out] = False
     critical, rest = np.split(selection.order, [selection.critical])
-    rest = rest[is_kept[rest]]
+    if len(held_out):
+        is_kept = np.ones(len(value), np.bool_)
+        is_kept[held_out] = False
+        rest = rest[is_kept[rest]]
     return (critical, *np.split(rest, [standard_length(value[rest])]))
 
 

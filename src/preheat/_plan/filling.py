@@ -32,7 +32,8 @@ BUCKETS = 1 << (KEY_BITS - BUCKET_SHIFT)
 COUNTED_CACHES = 16
 NO_ROWS = np.empty(0, np.int64)
 BLOCK = 2**18
-SORTED_AT_ONCE = 2**20
+SORTED_AT_ONCE = 2**18
+MOST_PARTS = 8
 
 
 class Room:
@@ -45,41 +46,40 @@ class Room:
         self.free = np.array([budget_bytes if room is None else min(room, budget_bytes) for room in free] or [0])
         self._size, self._cache = candidates.size_bytes, candidates.cache
 
-    def take(self, rows: NDArray[np.int64], sign: int = 1) -> None:
-        """Give `rows` their room, or with a `sign` of -1 take it back."""
-        sizes = self._size[rows]
+    def columns(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+        """Sizes and caches of `rows`; looked up once, since random access is what costs most here."""
+        return self._size[rows], self._cache[rows]
+
+    def take(self, sizes: NDArray[np.int64], caches: NDArray[np.int16], sign: int = 1) -> None:
+        """Give rows of these `sizes` and `caches` their room, or with a `sign` of -1 take it back."""
         self.budget_bytes -= sign * int(sizes.sum())
         if self.limited:
-            self.free -= sign * self._by_cache(rows, sizes)
+            self.free -= sign * self._by_cache(sizes, caches)
 
-    def _by_cache(self, rows: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.bincount(self._cache[rows], sizes, len(self.free)).astype(np.int64)
+    def _by_cache(self, sizes: NDArray[np.int64], caches: NDArray[np.int16]) -> NDArray[np.int64]:
+        return np.bincount(caches, sizes, len(self.free)).astype(np.int64)
 
-    def fits(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each of `rows` fits, by itself."""
-        sizes = self._size[rows]
+    def fits(self, sizes: NDArray[np.int64], caches: NDArray[np.int16]) -> NDArray[np.bool_]:
+        """Whether each row fits, by itself."""
         fits = sizes <= self.budget_bytes
         if self.limited:
-            fits &= sizes <= self.free[self._cache[rows]]
+            fits &= sizes <= self.free[caches]
         return fits
 
-    def fits_caches(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of `rows` fit their caches, taken in this order: (len(rows),)."""
-        fits = np.ones(len(rows), np.bool_)
+    def fits_caches(self, sizes: NDArray[np.int64], caches: NDArray[np.int16]) -> NDArray[np.bool_]:
+        """Which rows fit their caches, taken in this order."""
+        fits = np.ones(len(sizes), np.bool_)
         if self.limited:
-            sizes, caches = self._size[rows], self._cache[rows]
-            wanted = self._by_cache(rows, sizes)
+            wanted = self._by_cache(sizes, caches)
             for code in self.limited:
                 if wanted[code] > self.free[code]:
                     mine = np.flatnonzero(caches == code)
                     fits[mine] = first_fit(sizes[mine], int(self.free[code]))
         return fits
 
-    def prefix(self, rows: NDArray[np.int64]) -> int:
-        """How many of `rows`, taken in this order, fit the budget."""
-        if not len(rows):
-            return 0
-        return int(np.searchsorted(np.cumsum(self._size[rows]), self.budget_bytes, "right"))
+    def prefix(self, sizes: NDArray[np.int64]) -> int:
+        """How many rows of these `sizes`, taken in this order, fit the budget."""
+        return int(np.searchsorted(np.cumsum(sizes), self.budget_bytes, "right"))
 
 
 def first_fit(sizes: NDArray[np.int64], room_bytes: int) -> NDArray[np.bool_]:
@@ -131,7 +131,7 @@ def find_head(keys: NDArray[np.int64], candidates: CandidateTable, room: Room) -
     count, filled = np.zeros(BUCKETS, np.int64), np.zeros(caches * BUCKETS)
     for start in range(0, len(keys), BLOCK):
         part = slice(start, start + BLOCK)
-        rows = np.flatnonzero(keys[part] >= 0)
+        rows = keys[part] >= 0
         bucket = keys[part][rows] >> BUCKET_SHIFT
         count += np.bincount(bucket, minlength=BUCKETS)
         if caches > COUNTED_CACHES:
@@ -147,11 +147,12 @@ def find_head(keys: NDArray[np.int64], candidates: CandidateTable, room: Room) -
 
 
 def _bounds(count: NDArray[np.int64], lowest: int) -> tuple[int, ...]:
-    """Keys between which about `SORTED_AT_ONCE` rows lie, where there are `count` rows in each bucket."""
+    """Keys between which enough rows lie to be sorted at once, where there are `count` rows in each bucket."""
     bounds, rows = [BUCKETS], 0
+    enough = max(SORTED_AT_ONCE, int(count.sum()) // MOST_PARTS)
     for bucket in range(BUCKETS - 1, lowest - 1, -1):
         rows += int(count[bucket])
-        if rows >= SORTED_AT_ONCE or bucket == lowest:
+        if rows >= enough or bucket == lowest:
             bounds.append(bucket)
             rows = 0
     return tuple(bound << BUCKET_SHIFT for bound in bounds)
@@ -199,10 +200,10 @@ class Filling:
 
     def choose_instead(self, rows: NDArray[np.int64]) -> None:
         """Have `rows` chosen, and nothing else; they fit."""
-        self._room.take(np.flatnonzero(self.chosen), -1)
+        self._room.take(*self._room.columns(np.flatnonzero(self.chosen)), -1)
         self.chosen[:] = False
         self.chosen[rows] = True
-        self._room.take(rows)
+        self._room.take(*self._room.columns(rows))
         self._taken, self._head_parts = [rows], 0
 
     def in_order(self, keys: NDArray[np.int64], moved: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -223,9 +224,9 @@ class Filling:
 
     def _still_fitting(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = rows[~self.chosen[rows]]
-        fits = self._room.fits(rows)
-        others = rows[~fits]
-        self.lacks_cache[others[self._candidates.size_bytes[others] <= self._room.budget_bytes]] = True
+        sizes, caches = self._room.columns(rows)
+        fits = self._room.fits(sizes, caches)
+        self.lacks_cache[rows[~fits & (sizes <= self._room.budget_bytes)]] = True
         return rows[fits]
 
     def _are_nodes_in(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -244,16 +245,19 @@ class Filling:
         is_out[nodes] = ~self._reach(candidates)
         for part in parts:
             rows = part[~is_out[part]] if len(nodes) else part
-            fits = self._room.fits_caches(rows)
+            sizes, caches = self._room.columns(rows)
+            fits = self._room.fits_caches(sizes, caches)
             if not fits.all():
                 self.lacks_cache[rows[~fits]] = True
                 is_out[rows[~fits]] = True
                 is_out[nodes] |= ~self._reach(candidates & ~is_out[nodes])
-                rows = rows[~is_out[rows]]
-            taken.append(rows[: self._room.prefix(rows)])
+                fits = ~is_out[rows]
+                rows, sizes, caches = rows[fits], sizes[fits], caches[fits]
+            stop = self._room.prefix(sizes)
+            taken.append(rows[:stop])
             self.chosen[taken[-1]] = True
-            self._room.take(taken[-1])
-            if len(taken[-1]) < len(rows):
+            self._room.take(sizes[:stop], caches[:stop])
+            if stop < len(rows):
                 break
         if self._drop_in_vain():
             taken = [rows[self.chosen[rows]] for rows in taken]
@@ -269,7 +273,7 @@ class Filling:
         nodes = self._bundles.nodes
         dropped = nodes[self._bundles.in_vain(self.chosen[nodes])]
         self.chosen[dropped] = False
-        self._room.take(dropped, -1)
+        self._room.take(*self._room.columns(dropped), -1)
         return len(dropped)
 
     def _take_ready(self, rows: NDArray[np.int64]) -> int:
@@ -279,9 +283,11 @@ class Filling:
         is_waiting = np.zeros(len(self.chosen), np.bool_)
         is_waiting[self._bundles.nodes] = waiting
         rows = rows[~is_waiting[rows]]
-        rows = rows[self._room.fits_caches(rows)]
-        taken = rows[first_fit(self._candidates.size_bytes[rows], self._room.budget_bytes)]
+        sizes, caches = self._room.columns(rows)
+        fits = self._room.fits_caches(sizes, caches)
+        fits[fits] = first_fit(sizes[fits], self._room.budget_bytes)
+        taken = rows[fits]
         self.chosen[taken] = True
-        self._room.take(taken)
+        self._room.take(sizes[fits], caches[fits])
         self._taken.append(taken)
         return len(taken)

@@ -149,9 +149,10 @@ def give_reasons(left_out: NDArray[np.int8], filling: Filling, bundles: Bundles)
     blocked = lacks_cache[bundles.nodes]
     bundles.graph.mark_dependants(blocked)
     lacks_cache[bundles.nodes] |= blocked & rejected[bundles.nodes]
-    np.copyto(left_out, REASONS.index(Reason.OVER_BUDGET), where=rejected)
-    np.copyto(left_out, REASONS.index(Reason.OVER_CAPACITY), where=lacks_cache)
-    np.copyto(left_out, CHOSEN, where=filling.chosen)
+    # as arithmetic, which takes a tenth of the time of assignments under a mask; where rejected it is CHOSEN so far
+    left_out += rejected * np.int8(REASONS.index(Reason.OVER_BUDGET) - CHOSEN)
+    left_out += lacks_cache * np.int8(REASONS.index(Reason.OVER_CAPACITY) - REASONS.index(Reason.OVER_BUDGET))
+    left_out[bundles.nodes[filling.chosen[bundles.nodes]]] = CHOSEN  # needs that did not deserve it themselves
 
 
 def apply_thresholds(
