@@ -59,7 +59,7 @@ class Bundles:
 
     def bringing_keys(self, own: NDArray[np.int64], value: NDArray[np.float64]) -> BringingKeys:
         """Keys of nodes that may bring what they need along; `own` (m,) are those of the nodes alone."""
-        return BringingKeys(self, own >> TIER, value[self.nodes])
+        return BringingKeys(self, (own >> TIER).astype(np.int8), value)
 
     def waiting_keys(self, own: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keys (m,) of nodes that come after what they need and bring nothing along."""
@@ -112,10 +112,12 @@ class BringingKeys:
     Nodes that hang together in small groups get the best order there is; others what their prices say.
     """
 
-    def __init__(self, bundles: Bundles, tier: NDArray[np.int64], value: NDArray[np.float64]) -> None:
+    def __init__(self, bundles: Bundles, tier: NDArray[np.int8], value: NDArray[np.float64]) -> None:
         self._bundles, self._tier, self._value = bundles, tier, value
         size = bundles.size_bytes.astype(np.float64)
-        price = price_nodes(bundles.graph, bundles.closures, value, size, tier=tier, on_its_own=bundles.deserves)
+        price = price_nodes(
+            bundles.graph, bundles.closures, value[bundles.nodes], size, tier=tier, on_its_own=bundles.deserves
+        )
         self._priced = np.where(bundles.deserves, loading_keys(tier, price), OUT)
         self._groups = small_groups(bundles.graph) if len(bundles.nodes) <= MOST_NODES else []
 
@@ -133,9 +135,10 @@ class BringingKeys:
         for node in nodes:
             part = slice(*np.searchsorted(closures.owner, [node, node + 1]).tolist())
             needs[node] = sorted(closures.need[part].tolist(), key=lambda each: int(levels[each]))
+        rows = self._bundles.nodes[nodes]
         columns = (
-            {node: column[node].item() for node in nodes}
-            for column in (self._value, self._bundles.size_bytes, self._tier)
+            dict(zip(nodes, column.tolist(), strict=True))
+            for column in (self._value[rows], self._bundles.size_bytes[nodes], self._tier[nodes])
         )
         for block in Group([node for node in nodes if counting[node]], needs, *columns).blocks():
             first = int(loading_keys(np.array([block.tier]), np.array([block.price]))[0])

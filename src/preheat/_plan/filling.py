@@ -30,10 +30,10 @@ KEY_BITS = 35
 BUCKET_SHIFT = 21  # four steps per doubling of the price
 BUCKETS = 1 << (KEY_BITS - BUCKET_SHIFT)
 COUNTED_CACHES = 16
-NO_ROWS = np.empty(0, np.int64)
+NO_ROWS = np.empty(0, np.int32)
 BLOCK = 2**18
 SORTED_AT_ONCE = 2**18
-MOST_PARTS = 8
+MOST_PARTS = 16
 
 
 class Room:
@@ -170,7 +170,7 @@ class Filling:
         self._keys, self._candidates, self._bundles, self._room = keys, candidates, bundles, room
         self.chosen = np.zeros(len(keys), np.bool_)
         self.lacks_cache = np.zeros(len(keys), np.bool_)
-        self._taken: list[NDArray[np.int64]] = []
+        self._taken: list[NDArray[np.int32]] = []
         self._head_parts = 0  # how many of them came first, each sorted and before the next
 
     def fill(self) -> None:
@@ -178,8 +178,7 @@ class Filling:
         enough = self._room.budget_bytes >> ROOM_SHIFT
         head = find_head(self._keys, self._candidates, self._room)
         self._take_prefix(head.parts(self._keys), self._keys[self._bundles.nodes] >= head.lowest)
-        rest = np.flatnonzero((self._keys >= 0) & ~self.chosen)
-        rows = by_falling_keys(self._still_fitting(rest), self._keys)
+        rows = by_falling_keys(self._rest(), self._keys)
         for _ in range(VECTOR_ROUNDS):
             if self._room.budget_bytes <= enough or not self._take_prefix([rows], self._are_nodes_in(rows)):
                 break
@@ -204,23 +203,33 @@ class Filling:
         self.chosen[:] = False
         self.chosen[rows] = True
         self._room.take(*self._room.columns(rows))
-        self._taken, self._head_parts = [rows], 0
+        self._taken, self._head_parts = [rows.astype(np.int32)], 0
 
     def in_order(self, keys: NDArray[np.int64], moved: NDArray[np.int64]) -> NDArray[np.int64]:
         """The chosen rows by falling `keys` (n,), which are those that they were taken by but for the rows `moved`."""
         is_moved = np.zeros(len(keys), np.bool_)
         is_moved[moved] = True
         head, late = self._taken[: self._head_parts], self._taken[self._head_parts :]
+        self._taken = []
         others = np.concatenate([*late, *(rows[is_moved[rows]] for rows in head if len(moved)), NO_ROWS])
         others = by_falling_keys(np.sort(others), keys)
         ranks, begin, merged = -keys[others], 0, [NO_ROWS]
-        for rows in head:
+        for n, rows in enumerate(head):
+            head[n] = NO_ROWS
             stay = rows[~is_moved[rows]] if len(moved) else rows
             stop = max(begin, int(np.searchsorted(ranks, -keys[stay[-1]], "right"))) if len(stay) else begin
             rows = np.concatenate([stay, others[begin:stop]])
             merged.append(rows[np.argsort(-keys[rows], kind="stable")] if begin < stop else stay)  # merges two runs
             begin = stop
-        return np.concatenate([*merged, others[begin:]])
+        return np.concatenate([*merged, others[begin:]], dtype=np.int64)
+
+    def _rest(self) -> NDArray[np.int64]:
+        """What can still be chosen, ascending."""
+        found: list[NDArray[np.int64]] = []
+        for start in range(0, len(self._keys), BLOCK):
+            rows = np.flatnonzero(self._keys[start : start + BLOCK] >= 0) + start
+            found.append(self._still_fitting(rows))
+        return np.concatenate([*found, NO_ROWS], dtype=np.int64)
 
     def _still_fitting(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = rows[~self.chosen[rows]]
@@ -240,7 +249,7 @@ class Filling:
         `candidates` (m,) are the nodes among all those rows.
         """
         nodes = self._bundles.nodes
-        taken: list[NDArray[np.int64]] = []
+        taken: list[NDArray[np.int32]] = []
         is_out = np.zeros(len(self.chosen), np.bool_)
         is_out[nodes] = ~self._reach(candidates)
         for part in parts:
@@ -254,7 +263,7 @@ class Filling:
                 fits = ~is_out[rows]
                 rows, sizes, caches = rows[fits], sizes[fits], caches[fits]
             stop = self._room.prefix(sizes)
-            taken.append(rows[:stop])
+            taken.append(rows[:stop].astype(np.int32))
             self.chosen[taken[-1]] = True
             self._room.take(sizes[:stop], caches[:stop])
             if stop < len(rows):
@@ -289,5 +298,5 @@ class Filling:
         taken = rows[fits]
         self.chosen[taken] = True
         self._room.take(sizes[fits], caches[fits])
-        self._taken.append(taken)
+        self._taken.append(taken.astype(np.int32))
         return len(taken)

@@ -35,8 +35,8 @@ class Dependencies:
 
     Attributes:
         nodes: (m,) rows that need another or are needed, ascending.
-        dependants, needs: (e,) an edge each, as places in `nodes`; ordered by the level of the dependant.
-        levels: (m,) one above the highest level that the node needs; 0 where it needs nothing.
+        dependants, needs: (e,) int32, an edge each, as places in `nodes`; ordered by the level of the dependant.
+        levels: (m,) int32, one above the highest level that the node needs; 0 where it needs nothing.
 
     Raises:
         DependencyCycle: No order exists; carries the rows of one cycle as text.
@@ -50,8 +50,8 @@ class Dependencies:
         self.nodes = np.flatnonzero(is_node)
         place = np.empty(n, np.int32)
         place[self.nodes] = np.arange(len(self.nodes))
-        above, below = place[dependants].astype(np.int64), place[needs].astype(np.int64)
-        self.levels = _levels(len(self.nodes), above, below)
+        above, below = place[dependants], place[needs]
+        self.levels = _levels(len(self.nodes), above, below).astype(np.int32)
         if (self.levels < 0).any():
             raise DependencyCycle([str(row) for row in self.nodes[_cycle(self.levels < 0, above, below)].tolist()])
         if self.depth > 1:
@@ -141,7 +141,7 @@ class Dependencies:
 MOST = 1e300  # sums over shared ways can double with each level
 
 
-def _levels(m: int, above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.int64]:
+def _levels(m: int, above: NDArray[np.int32], below: NDArray[np.int32]) -> NDArray[np.int64]:
     """The level of each of `m` nodes; -1 for those on a cycle, or above one."""
     waiting = np.bincount(above, minlength=m)
     if not waiting[below].any():  # as is usual: nothing that is needed needs anything
@@ -166,7 +166,7 @@ def _levels(m: int, above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArr
 def _levels_one_by_one(
     levels: NDArray[np.int64],
     waiting: NDArray[np.int64],
-    dependants: NDArray[np.int64],
+    dependants: NDArray[np.int32],
     starts: NDArray[np.int64],
     wave: NDArray[np.int64],
 ) -> NDArray[np.int64]:
@@ -181,7 +181,7 @@ def _levels_one_by_one(
     return np.array(found)
 
 
-def _cycle(stuck: NDArray[np.bool_], above: NDArray[np.int64], below: NDArray[np.int64]) -> list[int]:
+def _cycle(stuck: NDArray[np.bool_], above: NDArray[np.int32], below: NDArray[np.int32]) -> list[int]:
     """One cycle among the nodes that are `stuck`, the first node again at its end.
 
     Each stuck node needs another stuck one, so whoever follows such needs comes back.

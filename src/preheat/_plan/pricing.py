@@ -38,12 +38,12 @@ class Closures(NamedTuple):
     """For nodes that need others: all that they need, directly or not.
 
     Attributes:
-        owner, need: (p,) pairs of nodes, ascending.
+        owner, need: (p,) int32, pairs of nodes, ascending.
         is_exact: (m,) False for nodes with more than `EXACT_BUNDLE` needs, which have no pairs.
     """
 
-    owner: NDArray[np.int64]
-    need: NDArray[np.int64]
+    owner: NDArray[np.int32]
+    need: NDArray[np.int32]
     is_exact: NDArray[np.bool_]
 
 
@@ -55,7 +55,7 @@ def find_closures(dependencies: Dependencies) -> Closures:
     pairs = np.empty(0, np.int64)
     for level in range(1, min(dependencies.depth, EXACT_BUNDLE) + 1):
         edges = dependencies.edges_of_level(level)
-        owner, need = dependencies.dependants[edges], dependencies.needs[edges]
+        owner, need = dependencies.dependants[edges].astype(np.int64), dependencies.needs[edges]
         is_exact[owner[~is_exact[need]]] = False
         below = ranges(starts[need], stops[need])
         passed_on = np.repeat(owner, stops[need] - starts[need]) * m + pairs[below] % m
@@ -68,7 +68,7 @@ def find_closures(dependencies: Dependencies) -> Closures:
         starts = np.where(counts, stops - counts, starts)
         pairs = np.concatenate([pairs, reached])
     pairs = np.sort(pairs) if dependencies.depth > 1 else pairs
-    return Closures(pairs // m, pairs % m, is_exact)
+    return Closures((pairs // m).astype(np.int32), (pairs % m).astype(np.int32), is_exact)
 
 
 def price_nodes(
@@ -77,7 +77,7 @@ def price_nodes(
     value: NDArray[np.float64],
     size_bytes: NDArray[np.float64],
     *,
-    tier: NDArray[np.int64],
+    tier: NDArray[np.integer],
     on_its_own: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """Seconds saved per byte at which each node comes in: (m,).
@@ -90,9 +90,9 @@ def price_nodes(
         tier: (m,) items of a higher tier come first, whatever they are worth.
         on_its_own: (m,) False for nodes that come only as somebody's need; they have no dependants that don't count.
     """
-    counting = on_its_own[closures.owner]
-    owner, need = closures.owner[counting], closures.need[counting]
-    bundles = _Bundles(owner, need, value, size_bytes, tier)
+    # what comes first anyway, for whatever reason, costs nothing
+    counting = on_its_own[closures.owner] & (tier[closures.need] <= tier[closures.owner])
+    bundles = _Bundles(closures.owner[counting], closures.need[counting], value, size_bytes)
     offered = np.where(on_its_own, bundles.alone, 0.0)
     price = bundles.price(offered)
     for _ in range(ROUNDS):
@@ -111,16 +111,14 @@ class _Bundles:
 
     def __init__(
         self,
-        owner: NDArray[np.int64],
-        need: NDArray[np.int64],
+        owner: NDArray[np.int32],
+        need: NDArray[np.int32],
         value: NDArray[np.float64],
         size_bytes: NDArray[np.float64],
-        tier: NDArray[np.int64],
     ) -> None:
         self.alone = value / np.maximum(size_bytes, 1.0)
-        first = tier[need] <= tier[owner]  # what comes first anyway, for whatever reason, costs nothing
-        self._owner, self._need, self._value, self._size = owner[first], need[first], value, size_bytes
-        self._brought = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._owner, self._need, self._value, self._size = owner, need, value, size_bytes
+        self._brought = owner[:0], need[:0]
         self._bundle_value, self._bundle_size = value, size_bytes
 
     def price(self, offered: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,7 +151,7 @@ class _Bundles:
         return price
 
     def _note_bundles(
-        self, owners: NDArray[np.int64], last: NDArray[np.int64], value: NDArray[np.float64], size: NDArray[np.float64]
+        self, owners: NDArray[np.int32], last: NDArray[np.int64], value: NDArray[np.float64], size: NDArray[np.float64]
     ) -> None:
         """Remember what each of `owners` comes to with what it brings along, up to the pair at `last`."""
         self._bundle_value, self._bundle_size = self._value.copy(), self._size.copy()
@@ -183,7 +181,7 @@ class _Bundles:
         return True
 
 
-def _segments(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _segments(numbers: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where runs of equal `numbers` start, and how long they are."""
     starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
     return starts, np.diff(np.append(starts, len(numbers)))
@@ -198,10 +196,10 @@ def _running_from(
     return running
 
 
-def loading_keys(tier: NDArray[np.int64], price: NDArray[np.float64]) -> NDArray[np.int64]:
+def loading_keys(tier: NDArray[np.integer], price: NDArray[np.float64]) -> NDArray[np.int64]:
     """Whole numbers that rank by tier, then by price: (n,).  One more is the next higher price."""
     bits = np.clip(price, 0.0, HIGHEST_PRICE).astype(np.float32).view(np.int32).astype(np.int64)
-    return (tier << TIER) + bits
+    return (tier.astype(np.int64) << TIER) + bits
 
 
 __all__ = ["Closures", "find_closures", "loading_keys", "price_nodes"]

@@ -76,6 +76,7 @@ def select_items(
     else:
         keys[graph.nodes] = bundles.waiting_keys(own)
         left_out[graph.nodes[bundles.without_needs()]] = REASONS.index(Reason.NEEDS_LEFT_OUT)
+    del own
     filling = Filling(keys, candidates, bundles, Room(candidates, budget_bytes, free_bytes))
     filling.fill()
     _refine(filling, keys, value, bundles, profile)
