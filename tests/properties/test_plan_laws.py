@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,6 +188,47 @@ def test_greedy_is_within_one_item_of_the_best_for_items_without_needs(items, gr
     assert (
         greedy >= best - max([v for v, size in zip(values, sizes, strict=True) if size <= granted], default=0.0) - 1e-9
     )
+
+
+def larger_plan(seed):
+    """A plan over some hundred items with chains of needs, mixed priorities and limited caches."""
+    rng = random.Random(seed)
+    is_deep = rng.random() < 0.3
+    items: list[WarmupItem] = []
+    for n in range(rng.choice([60, 300])):
+        few = range(max(0, n - 3), n) if is_deep else range(n)
+        needs = {items[rng.choice(few)].ref for _ in range(rng.choice([0, 0, 1, 1, 2, 5]) if n else 0)}
+        items.append(
+            WarmupItem(
+                ItemRef(rng.choice(CACHES), str(n)),
+                rng.choice([5, 5, 5, 9, 7, 3]),
+                rng.randint(0, 100),
+                rng.choice([0.0, 0.01, 0.1, 1.0, 5.0]),
+                rng.choice([0.0, 0.01, 0.1, 1.0]),
+                tuple(sorted(needs)),
+            )
+        )
+    rng.shuffle(items)
+    total = sum(item.size_bytes for item in items)
+    free = {name: rng.choice([None, int(total * rng.random() / 2)]) for name in CACHES}
+    granted, profile = int(total * rng.random()), rng.choice(PROFILES)
+    return plan_of(items, granted, profile, free_bytes=free, holdout_ratio=0.1, seed=seed), granted, free
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_laws_hold_for_larger_plans_too(seed):
+    plan, granted, free = larger_plan(seed)
+    table, deserved = plan.candidates, np.concatenate([plan.order, plan.held_out])
+    left_out = np.flatnonzero(plan.left_out >= 0).tolist()
+    assert sorted([*deserved.tolist(), *left_out]) == list(range(len(table)))
+    assert table.size_bytes[deserved].sum() <= granted
+    used = [int(table.size_bytes[deserved[table.cache[deserved] == code]].sum()) for code in range(len(table.caches))]
+    assert all(free[name] is None or used[code] <= free[name] for code, name in enumerate(table.caches))
+    seen = set()
+    for row in plan.order.tolist():
+        assert set(table[row].dependencies) <= seen
+        seen.add(table.ref(row))
+    assert {row for row in deserved.tolist() if table.priority[row] >= 8} <= set(plan.chosen[0].tolist())
 
 
 # ------------------------------------------------------------------------------------------------- a plan cut short

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from builders import EVERYTHING, batch, history_of, item, plan_of, planned, reasons, ref
+from preheat import prioritize_warmup_items
 from preheat._model import PHASES, CandidateTable, WarmupItem
 from preheat._plan import request_probability
 from preheat._plan.bundles import Bundles
@@ -314,6 +315,13 @@ def test_a_need_that_comes_anyway_costs_its_dependant_nothing():
     assert planned(plan_of(rows)) == ["good", "other", "top"]
 
 
+@pytest.mark.parametrize("more", [0, 60])  # in the best order, and by prices
+def test_a_mere_need_brings_its_own_needs_along(more):
+    rows = [item("top", "a", cost=9.0), item("a", "b", rate=0.0), item("b", *(f"n{n}" for n in range(more)), rate=0.0)]
+    plan = plan_of([*rows, *(item(f"n{n}", rate=0.0, size=1) for n in range(more)), item("good")])
+    assert planned(plan)[more:] == ["b", "a", "top", "good"]
+
+
 def test_a_need_comes_right_before_the_first_that_needs_it():
     rows = [item("need", size=100, rate=0.001), item("top", "need", size=100, cost=9.0), item("good", size=100)]
     assert planned(plan_of(rows)) == ["need", "top", "good"]
@@ -425,6 +433,14 @@ def test_a_plan_prints_what_it_holds():
     assert repr(plan_of(many(3), 200, EVERYTHING)) == "WarmupPlan(everything, 2 of 3 items, 200 of 200 bytes)"
 
 
+def test_items_of_the_same_price_keep_their_order_of_need():
+    rows = [item("last", "middle", cost=0.0), item("middle", "first", "side", cost=0.0), item("first", cost=0.0)]
+    rows += [item("side", cost=0.0), item("more", "first", cost=0.0), item("most", "more", "side", cost=0.0)]
+    ranked = [each.ref.key for each in prioritize_warmup_items(rows)]
+    for key, needs in {"last": ["middle"], "middle": ["first", "side"], "most": ["more", "side"]}.items():
+        assert all(ranked.index(need) < ranked.index(key) for need in needs)
+
+
 # ------------------------------------------------------------------------------------------------- the second look
 
 
@@ -451,3 +467,10 @@ def test_what_is_given_up_takes_its_mere_needs_along():
 def test_the_second_look_keeps_to_the_room_of_each_cache():
     rows = [item("x:large", size=100, cost=9.0), item("x:small", size=10), item("y:other", size=50)]
     assert {"small", "other"} == set(planned(plan_of(rows, 150, free_bytes={"x": 99, "y": None})))
+
+
+def test_more_limited_caches_than_are_counted_are_filled_as_well():
+    rows = [item(f"c{n}:k{m}", size=10, cost=1.0 + m) for n in range(40) for m in range(3)]
+    plan = plan_of(rows, 10**6, free_bytes={f"c{n}": 20 for n in range(40)})
+    assert {"k1", "k2"} == set(planned(plan))
+    assert len(plan) == 80

@@ -123,8 +123,9 @@ class BringingKeys:
 
     def among(self, counting: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The keys (m,) if of all nodes only those `counting` (m,) are wanted; OUT for what none of them needs."""
-        keys = np.where(counting, self._priced, OUT)
-        self._bundles.graph.lift_needs(keys, counting)
+        keys, there = np.where(counting, self._priced, OUT), counting.copy()
+        self._bundles.graph.mark_needs(there)
+        self._bundles.graph.lift_needs(keys, there)
         for nodes in self._groups:
             self._put_in_order(nodes, counting, keys)
         return keys
@@ -140,9 +141,12 @@ class BringingKeys:
             dict(zip(nodes, column.tolist(), strict=True))
             for column in (self._value[rows], self._bundles.size_bytes[nodes], self._tier[nodes])
         )
-        for block in Group([node for node in nodes if counting[node]], needs, *columns).blocks():
-            first = int(loading_keys(np.array([block.tier]), np.array([block.price]))[0])
-            keys[list(block.nodes)] = first + np.arange(len(block.nodes))[::-1]
+        free = 0  # the lowest key above those of the blocks that come later, which may have the same price
+        for block in reversed(Group([node for node in nodes if counting[node]], needs, *columns).blocks()):
+            priced = int(loading_keys(np.array([block.tier]), np.array([block.price]))[0])
+            first = max(priced, free)
+            free = first + len(block.nodes)
+            keys[list(block.nodes)] = np.arange(free - 1, first - 1, -1)
 
 
 def small_groups(graph: Dependencies) -> list[list[int]]:
