@@ -368,14 +368,14 @@ def in_phases(plan):
     return [list(phase.items.keys) for phase in plan.phases]
 
 
-def test_the_first_four_fifths_of_the_value_are_the_standard_phase():
-    rows = [item("some", cost=3.0), item("eight", priority=8, rate=0.01), item("most", cost=5.0), item("rest")]
-    assert in_phases(plan_of(rows)) == [["eight"], ["most", "some"], ["rest"]]
+def test_priority_then_likelihood_decide_the_phase():
+    rows = [item("likely", rate=5.0), item("eight", priority=8, rate=0.01), item("unlikely", rate=0.1)]
+    assert in_phases(plan_of(rows)) == [["eight"], ["likely"], ["unlikely"]]
 
 
-def test_a_plan_without_value_is_background():
-    idle = StrategyProfile("all", 1.0, "whatever it is worth", min_priority=5, by_priority=True)
-    assert in_phases(plan_of([item("a", rate=0.0)], profile=idle)) == [[], [], ["a"]]
+def test_the_standard_phase_goes_to_the_last_likely_item_so_that_the_order_stays_that_of_value_per_byte():
+    rows = [item("dense", rate=0.1, cost=99.0), item("likely"), item("poor", rate=0.1), item("poorest", rate=0.05)]
+    assert in_phases(plan_of(rows)) == [[], ["dense", "likely"], ["poor", "poorest"]]
 
 
 def test_what_an_item_needs_is_in_no_later_phase():

@@ -30,7 +30,7 @@ from preheat._summary import (
 ROWS = [
     item("a:pin", priority=9, size=100),
     item("b:hot", rate=5.0, size=200),
-    item("a:warm", "b:hot", rate=0.2, size=300),
+    item("a:warm", "b:hot", rate=0.5, size=300),
     item("b:cold", rate=0.001, size=400),
     item("b:dead", rate=0.0),
 ]

@@ -23,8 +23,10 @@ from preheat.errors import InvalidSetting
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STANDARD_SHARE = 0.8
-"""Of the value beyond the critical phase: what brings it in first is the standard phase, the long rest background."""
+LIKELY = 0.5
+"""Beyond the last item that is more likely than not to be asked for, all is background."""
+
+BLOCK = 2**16
 
 
 def create_plan(
@@ -67,7 +69,7 @@ def create_plan(
         budget=budget,
         candidates=candidates.with_value(value),
         value=value,
-        chosen=_split_into_phases(selection, held_out, value),
+        chosen=_split_into_phases(selection, held_out, candidates, horizon_seconds),
         held_out=held_out,
         comparable=comparable,
         left_out=selection.left_out,
@@ -102,11 +104,14 @@ def _distinct_items(candidates: CandidateTable) -> tuple[CandidateTable, Depende
 
 def request_probability(candidates: CandidateTable, horizon_seconds: Mapping[str, float]) -> NDArray[np.float64]:
     """P(asked for at least once within its cache's horizon), requests taken as a Poisson process: (n,)."""
-    horizons = np.array([horizon_seconds.get(name, 0.0) for name in candidates.caches] or [0.0])
-    probability: NDArray[np.float64] = -horizons[candidates.cache]
+    probability: NDArray[np.float64] = -_horizons(candidates, horizon_seconds)[candidates.cache]
     probability *= candidates.usage_frequency
     np.expm1(probability, out=probability)
     return np.negative(probability, out=probability)
+
+
+def _horizons(candidates: CandidateTable, horizon_seconds: Mapping[str, float]) -> NDArray[np.float64]:
+    return np.array([horizon_seconds.get(name, 0.0) for name in candidates.caches] or [0.0])
 
 
 def _draw_holdout(selection: Selection, n: int, ratio: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -120,21 +125,31 @@ def _draw_holdout(selection: Selection, n: int, ratio: float, seed: int) -> tupl
 
 
 def _split_into_phases(
-    selection: Selection, held_out: NDArray[np.int64], value: NDArray[np.float64]
+    selection: Selection,
+    held_out: NDArray[np.int64],
+    candidates: CandidateTable,
+    horizon_seconds: Mapping[str, float],
 ) -> tuple[NDArray[np.int64], ...]:
     """The rows that are not held out, by phase, in loading order."""
     critical, rest = np.split(selection.order, [selection.critical])
     if len(held_out):
-        is_kept = np.ones(len(value), np.bool_)
+        is_kept = np.ones(len(candidates), np.bool_)
         is_kept[held_out] = False
         rest = rest[is_kept[rest]]
-    return (critical, *np.split(rest, [standard_length(value[rest])]))
+    return (critical, *np.split(rest, [_standard_length(rest, candidates, horizon_seconds)]))
 
 
-def standard_length(value: NDArray[np.float64]) -> int:
-    """How many of the items, in loading order, make up the standard phase: the first `STANDARD_SHARE` of the value."""
-    gained = np.cumsum(value)
-    return int(np.searchsorted(gained, STANDARD_SHARE * gained[-1])) + 1 if len(value) and gained[-1] > 0 else 0
+def _standard_length(rows: NDArray[np.int64], candidates: CandidateTable, horizon_seconds: Mapping[str, float]) -> int:
+    """How many of `rows` are the standard phase: those up to the last one that is likely to be asked for."""
+    horizons = _horizons(candidates, horizon_seconds)
+    for stop in range(len(rows), 0, -BLOCK):
+        start = max(0, stop - BLOCK)
+        part = rows[start:stop]
+        expected = candidates.usage_frequency[part] * horizons[candidates.cache[part]]
+        likely = np.flatnonzero(-np.expm1(-expected) >= LIKELY)
+        if len(likely):
+            return start + int(likely[-1]) + 1
+    return 0
 
 
 __all__ = ["create_plan", "request_probability"]
