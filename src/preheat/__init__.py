@@ -14,7 +14,9 @@ from preheat._model import (
     WarmupStrategy,
 )
 from preheat._plan.budget import calculate_memory_budget
+from preheat._plan.explanation import explain_item
 from preheat._plan.items import create_warmup_item, group_items_by_dependencies, prioritize_warmup_items
+from preheat._plan.saved import plan_from_json, plan_to_json
 from preheat._service import CacheWarmupService, execute_memory_aware_warmup, get_cache_warmup_service
 from preheat._size import estimate_item_memory_usage
 
@@ -41,6 +43,7 @@ __all__ = [
     "create_warmup_item",
     "estimate_item_memory_usage",
     "execute_memory_aware_warmup",
+    "explain_item",
     "get_cache_warmup_service",
     "get_embedding_cache_warmup_candidates",
     "get_file_cache_warmup_candidates",
@@ -48,6 +51,8 @@ __all__ = [
     "get_search_cache_warmup_candidates",
     "group_items_by_dependencies",
     "load_limit_bytes",
+    "plan_from_json",
+    "plan_to_json",
     "prioritize_warmup_items",
     "validate_warmup_environment",
 ]

@@ -11,9 +11,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
+import xxhash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+HASHED_AT_ONCE = 2**15
+"""Rows whose words are mixed together: so many stay in the processor's cache."""
+
+LONG_BYTES = 128
+"""Longer strings are hashed one by one, so that a few long ones don't make all rows wait."""
 
 
 class TextColumn(Sequence[str]):
@@ -36,10 +43,12 @@ class TextColumn(Sequence[str]):
         Raises:
             UnicodeEncodeError: A string holds a lone surrogate.
         """
-        encoded = [s.encode() for s in strings]
-        offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
+        texts = list(strings)
+        text = "".join(texts)
+        parts: Sequence[str | bytes] = texts if text.isascii() else [s.encode() for s in texts]
+        offsets = np.zeros(len(parts) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
+        return cls(np.frombuffer(text.encode(), np.uint8), offsets)
 
     @classmethod
     def concatenate(cls, columns: Sequence[TextColumn]) -> TextColumn:
@@ -62,13 +71,52 @@ class TextColumn(Sequence[str]):
         """The strings' lengths, in bytes of UTF-8: (n,)."""
         return np.diff(self.offsets)
 
+    def hashes(self, codes: NDArray[np.integer]) -> NDArray[np.uint64]:
+        """64 bits of each string together with its whole number in `codes` (n,): (n,).
+
+        Equal pairs have equal hashes; unequal ones may too, above all if somebody wants them to.
+        """
+        found = np.empty(len(self), np.uint64)
+        for start in range(0, len(self), HASHED_AT_ONCE):
+            part = slice(start, min(start + HASHED_AT_ONCE, len(self)))
+            found[part] = self._hash_rows(part.start, part.stop, codes[part].astype(np.uint64) * _SPREAD)
+        return found
+
+    def _hash_rows(self, start: int, stop: int, seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        at = self.offsets[start : stop + 1] - self.offsets[start]
+        lengths = np.diff(at)
+        words = _words(self.blob[self.offsets[start] : self.offsets[stop]])
+        found: NDArray[np.uint64] = (seeds + lengths.astype(np.uint64)) * _MIX
+        places, shortest = at[:-1], int(lengths.min())
+        for done in range(0, min(int(lengths.max()), LONG_BYTES), 8):
+            if done + 8 <= shortest:
+                found ^= words[places + done]
+                found *= _MIX
+                found ^= found >> _HALF
+                continue
+            rows = np.flatnonzero(lengths > done)
+            left = np.minimum(lengths[rows] - done, 8)
+            mixed = (found[rows] ^ (words[places[rows] + done] & _FIRST_BYTES[left])) * _MIX
+            found[rows] = mixed ^ (mixed >> _HALF)
+        for row in np.flatnonzero(lengths > LONG_BYTES).tolist():
+            text = self.blob[self.offsets[start + row] : self.offsets[start + row + 1]].tobytes()
+            found[row] = xxhash.xxh3_64_intdigest(text, int(seeds[row]))
+        return found
+
     def take(self, rows: NDArray[np.integer]) -> TextColumn:
         """The column of the strings at `rows`, in that order."""
-        starts, lengths = self.offsets[rows], self.lengths()[rows]
+        starts = self.offsets[rows]
+        lengths = self.offsets[np.asarray(rows) + 1] - starts
+        if len(rows) and lengths[0] and (lengths == lengths[0]).all():
+            return self._take_alike(starts, int(lengths[0]))
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         source = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         return TextColumn(self.blob[source], offsets)
+
+    def _take_alike(self, starts: NDArray[np.int64], length: int) -> TextColumn:
+        windows = np.lib.stride_tricks.sliding_window_view(self.blob, length)
+        return TextColumn(windows[starts].ravel(), np.arange(len(starts) + 1) * length)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -99,3 +147,14 @@ class TextColumn(Sequence[str]):
 
     def __repr__(self) -> str:
         return f"TextColumn({len(self)} strings, {self.nbytes} bytes)"
+
+
+_SPREAD, _MIX, _HALF = np.uint64(0xD6E8FEB86659FD93), np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
+_FIRST_BYTES = np.array([2 ** (8 * n) - 1 for n in range(9)], np.uint64)
+
+
+def _words(blob: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The eight bytes from each byte of `blob` on, little end first: a view of a padded copy."""
+    padded = np.zeros(len(blob) + 8, np.uint8)
+    padded[: len(blob)] = blob
+    return np.ndarray((len(blob) + 1,), "<u8", padded.data, strides=(1,))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 DEFAULT_PRIORITY = 5
+CRITICAL_PRIORITY = 8
 PHASES = ("critical", "standard", "background")
 
 
@@ -275,6 +276,7 @@ class WarmupItem(NamedTuple):
         warmup_cost: Seconds that a miss would cost.
         dependencies: What has to be resident before it can be loaded without a miss of its own.
         recipe: What the loader needs to make the value; empty where the key says it all.
+        value_seconds: Waiting that warming it is expected to save, once a plan has found out; else 0.
     """
 
     ref: ItemRef
@@ -284,6 +286,15 @@ class WarmupItem(NamedTuple):
     warmup_cost: float = 0.0
     dependencies: tuple[ItemRef, ...] = ()
     recipe: str = ""
+    value_seconds: float = 0.0
+
+    def worth(self, size_bytes: int) -> tuple[bool, float]:
+        """What a cache goes by that keeps the best of what a warm-up loaded: critical first, then value per byte.
+
+        `size_bytes` is what the value really weighs.  An item that no plan has valued is valued as frequency x cost.
+        """
+        value = self.value_seconds or self.usage_frequency * self.warmup_cost
+        return self.priority >= CRITICAL_PRIORITY, value / max(size_bytes, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -299,6 +310,7 @@ class CandidateTable(Sequence[WarmupItem]):
         usage_frequency: (n,) float64, accesses per second expected.
         warmup_cost: (n,) float64, seconds that a miss would cost.
         needs: Dependencies of some rows; a row that has none is absent.
+        value_seconds: (n,) float64, waiting that warming the row is expected to save; None before there is a plan.
     """
 
     caches: tuple[str, ...]
@@ -310,6 +322,7 @@ class CandidateTable(Sequence[WarmupItem]):
     usage_frequency: NDArray[np.float64]
     warmup_cost: NDArray[np.float64]
     needs: Mapping[int, tuple[ItemRef, ...]] = field(default_factory=dict)
+    value_seconds: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, items: Iterable[WarmupItem]) -> CandidateTable:
@@ -327,6 +340,7 @@ class CandidateTable(Sequence[WarmupItem]):
             usage_frequency=np.array([i.usage_frequency for i in rows], np.float64),
             warmup_cost=np.array([i.warmup_cost for i in rows], np.float64),
             needs={n: i.dependencies for n, i in enumerate(rows) if i.dependencies},
+            value_seconds=np.array([i.value_seconds for i in rows]) if any(i.value_seconds for i in rows) else None,
         )
 
     @classmethod
@@ -350,6 +364,7 @@ class CandidateTable(Sequence[WarmupItem]):
                 for start, t in zip(starts, tables, strict=False)
                 for row, refs in t.needs.items()
             },
+            value_seconds=_concatenate_values(tables),
             **columns,
         )
 
@@ -363,12 +378,17 @@ class CandidateTable(Sequence[WarmupItem]):
             needs={n: self.needs[row] for n, row in enumerate(rows.tolist()) if row in self.needs}
             if self.needs
             else {},
+            value_seconds=None if self.value_seconds is None else self.value_seconds[rows],
             **{name: getattr(self, name)[rows] for name in _NUMERIC},
         )
 
     def with_sizes(self, size_bytes: NDArray[np.int64]) -> CandidateTable:
         """The same rows with other sizes: (n,) int64."""
         return replace(self, size_bytes=size_bytes)
+
+    def with_value(self, value_seconds: NDArray[np.float64]) -> CandidateTable:
+        """The same rows with what warming each is worth: (n,) float64."""
+        return replace(self, value_seconds=value_seconds)
 
     def ref(self, row: int) -> ItemRef:
         """The identity of the item at `row`."""
@@ -400,6 +420,7 @@ class CandidateTable(Sequence[WarmupItem]):
             warmup_cost=float(self.warmup_cost[row]),
             dependencies=self.needs.get(row, ()),
             recipe=self.recipes[row],
+            value_seconds=0.0 if self.value_seconds is None else float(self.value_seconds[row]),
         )
 
     def __repr__(self) -> str:
@@ -412,6 +433,12 @@ _NUMERIC: dict[str, type] = {
     "usage_frequency": np.float64,
     "warmup_cost": np.float64,
 }
+
+
+def _concatenate_values(tables: Sequence[CandidateTable]) -> NDArray[np.float64] | None:
+    if all(t.value_seconds is None for t in tables):
+        return None
+    return np.concatenate([np.zeros(len(t)) if t.value_seconds is None else t.value_seconds for t in tables])
 
 
 class Reason(Enum):

@@ -37,6 +37,7 @@ from preheat._plan import create_plan
 from preheat._plan.adaptive import Conditions, adapt_strategy, recommend_strategy
 from preheat._plan.budget import grant_budget, limit_from_mb
 from preheat._plan.fallback import with_fallback
+from preheat._plan.fitting import fit_plan
 from preheat._plan.sizes import Corrections, correct_sizes, in_flight_peak_bytes, size_factors
 from preheat._plan.strategy import (
     StrategyProfile,
@@ -230,6 +231,22 @@ class CacheWarmupService:
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
         return await asyncio.to_thread(self._plan, profile, limit)
 
+    async def fit_warmup_plan(self, plan: WarmupPlan, memory_budget_mb: float | None = None) -> WarmupPlan:
+        """`plan`, made earlier, as far as memory and caches allow it now; see `plan_from_json`.
+
+        Its own order decides: what does not fit any more is left out, each with its reason.
+
+        Raises:
+            UnknownStrategy, InvalidSetting: Its strategy, or the argument, can't be used.
+            UnknownCache: It names a cache that is not registered.
+        """
+        import asyncio
+
+        self._demand_known(plan.candidates.caches)
+        profile = find_strategy(plan.strategy, self._strategies)
+        limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
+        return await asyncio.to_thread(self._fit, plan, profile, limit)
+
     async def execute_warmup_plan(
         self, plan: WarmupPlan, on_progress: Callable[[WarmupProgress], None] | None = None
     ) -> WarmupReport:
@@ -352,9 +369,7 @@ class CacheWarmupService:
     def _plan(self, named: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         self._watch_headroom(named)
         profile, adapted = adapt_strategy(named, self._conditions()) if named.adapts else (named, ())
-        plan = replace(self._plan_as(profile, limit_bytes), adapted=adapted)
-        fallback = find_fallback(named, self._strategies)
-        return plan if fallback is None else with_fallback(plan, profile, fallback)
+        return self._with_responses(replace(self._plan_as(profile, limit_bytes), adapted=adapted), named, profile)
 
     def _plan_as(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         history = self.ledger.history()
@@ -367,15 +382,23 @@ class CacheWarmupService:
             self._budget(profile, limit_bytes, candidates, corrections),
             profile,
             horizon_seconds=horizon,
-            free_bytes={
-                name: None if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
-                for name, s in statistics.items()
-            },
+            free_bytes=_free_bytes(statistics),
             holdout_ratio=self.settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
         )
         predictors = dict.fromkeys(candidates.caches, _name_of(self._predictor))
         return replace(plan, size_factors=size_factors(corrections), predictors=predictors)
+
+    def _fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
+        budget = self._budget(profile, limit_bytes, plan.candidates, self.ledger.corrections)
+        fitted = fit_plan(plan, budget, _free_bytes(self._statistics()))
+        return self._with_responses(fitted, profile, profile)
+
+    def _with_responses(self, plan: WarmupPlan, named: StrategyProfile, profile: StrategyProfile) -> WarmupPlan:
+        """`plan`, made by `profile` for the strategy `named`, with what its run does when memory gets short."""
+        plan = replace(plan, pressure_response=profile.pressure_response)
+        fallback = find_fallback(named, self._strategies)
+        return plan if fallback is None else with_fallback(plan, profile, fallback)
 
     def _candidates(self, history: History, horizon: Mapping[str, float], corrections: Corrections) -> CandidateTable:
         from preheat._attempt import kinds_of
@@ -447,6 +470,14 @@ class CacheWarmupService:
 def _name_of(predictor: Predictor) -> str:
     names = (name for name, known in PREDICTORS.items() if known is predictor)
     return next(names, getattr(predictor, "__name__", type(predictor).__name__))
+
+
+def _free_bytes(statistics: Mapping[str, CacheStatistics]) -> dict[str, int | None]:
+    """By cache, the room that it has; None where it has no limit."""
+    return {
+        name: None if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
+        for name, s in statistics.items()
+    }
 
 
 def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,46 +28,6 @@ if TYPE_CHECKING:
 PLAN_SCHEMA = "preheat-plan/1"
 REPORT_SCHEMA = "preheat-report/1"
 EVENTS_SHOWN = 200
-
-
-class Choice(NamedTuple):
-    """What a plan does with one candidate, and why."""
-
-    cache: str
-    key: str
-    label: str
-    phase: str | None
-    priority: int
-    size_bytes: int
-    value_seconds: float
-    seconds_per_mib: float
-    decision: str
-
-
-def explain_plan(plan: WarmupPlan) -> Iterator[Choice]:
-    """Every candidate of `plan`: the chosen in loading order, the held out, then the rest by falling value."""
-    for phase, rows in zip(PHASES, plan.chosen, strict=True):
-        yield from (_choice(plan, row, phase, "planned") for row in rows.tolist())
-    held = "held out at random, to measure what the warm-up wins"
-    yield from (_choice(plan, row, None, held) for row in plan.held_out.tolist())
-    rest = np.flatnonzero(plan.left_out >= 0)
-    for row in rest[np.argsort(-plan.value[rest], kind="stable")].tolist():
-        yield _choice(plan, row, None, f"left out: {plan.reasons[plan.left_out[row]].value}")
-
-
-def _choice(plan: WarmupPlan, row: int, phase: str | None, decision: str) -> Choice:
-    item, value = plan.candidates[row], float(plan.value[row])
-    return Choice(
-        cache=item.ref.cache,
-        key=item.ref.key,
-        label=item.recipe or item.ref.key,
-        phase=phase,
-        priority=item.priority,
-        size_bytes=item.size_bytes,
-        value_seconds=value,
-        seconds_per_mib=value / max(item.size_bytes, 1) * 2**20,
-        decision=decision,
-    )
 
 
 def left_out_counts(plan: WarmupPlan) -> dict[str, int]:
@@ -220,8 +180,6 @@ def _reading(reading: MemoryReading | None) -> dict[str, Any] | None:
 
 
 __all__ = [
-    "Choice",
-    "explain_plan",
     "history_summary",
     "left_out_counts",
     "plan_summary",

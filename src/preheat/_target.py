@@ -1,4 +1,4 @@
-"""What the command line is pointed at: `module:attribute`, and the configuration beside it."""
+"""What the command line is pointed at: `module:attribute`, the configuration beside it, and saved plans."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from preheat._model import WarmupPlan
+from preheat._plan.saved import MOST_TEXT_BYTES, plan_from_json, plan_to_json
 from preheat._service import CacheWarmupService
 from preheat.abc import WarmableCache
-from preheat.errors import InvalidSetting, InvalidTarget
+from preheat.errors import InvalidPlan, InvalidSetting, InvalidTarget
 
 
 def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -80,3 +82,35 @@ def _import(target: str) -> Any:
             raise InvalidTarget(f"{module_name} has no {attribute!r}")
         found = getattr(found, part)
     return found
+
+
+def write_plan(plan: WarmupPlan, path: str) -> None:
+    """Save `plan` at `path`: whole or, if that fails, not at all.
+
+    Raises:
+        InvalidSetting: Nothing can be written there.
+    """
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        with open(part, "x", encoding="utf-8") as file:
+            file.write(plan_to_json(plan))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        Path(part).unlink(missing_ok=True)
+        raise InvalidSetting(f"the plan can't be saved as {path}: {error.strerror}") from None
+
+
+def read_plan(path: str) -> WarmupPlan:
+    """The plan saved at `path`.
+
+    Raises:
+        InvalidPlan: It can't be read, or is no plan that can be loaded.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_TEXT_BYTES + 1)
+    except OSError as error:
+        raise InvalidPlan(f"{path} can't be read: {error.strerror}") from None
+    return plan_from_json(text, path)

@@ -52,6 +52,7 @@ def cli() -> None:
 @_only
 @_state
 @click.option("--explain", is_flag=True, help="Say for each item what becomes of it, and why.")
+@click.option("--save", metavar="FILE", help="Write the plan to this file too, to be reviewed, edited and run.")
 @_json
 def plan(
     target: str | None,
@@ -60,12 +61,17 @@ def plan(
     only: tuple[str, ...],
     state_dir: str | None,
     explain: bool,
+    save: str | None,
     as_json: bool,
 ) -> None:
     """Show what would be loaded, in which order, and why; load nothing."""
-    from preheat._summary import explain_plan, plan_summary
+    from preheat._plan.explanation import explain_plan
+    from preheat._summary import plan_summary
+    from preheat._target import write_plan
 
     made = _on_service(target, state_dir, only, lambda service: service.create_warmup_plan(strategy, budget_mb))
+    if save is not None:
+        write_plan(made, save)
     if as_json:
         items = {"items": [choice._asdict() for choice in explain_plan(made)]} if explain else {}
         _print_json(plan_summary(made) | items)
@@ -81,6 +87,7 @@ def plan(
 @_budget
 @_only
 @_state
+@click.option("--plan", "plan_file", metavar="FILE", help="Run the plan in this file, as far as it fits now.")
 @_json
 def run(
     target: str | None,
@@ -88,18 +95,35 @@ def run(
     budget_mb: float | None,
     only: tuple[str, ...],
     state_dir: str | None,
+    plan_file: str | None,
     as_json: bool,
 ) -> None:
     """Plan and warm, in this process: what lives in its memory goes when it ends, shared caches stay warm."""
+    from preheat._target import read_plan
+
+    if plan_file is not None and strategy is not None:
+        raise UsageError("a saved plan has its strategy already; give --plan or --strategy, not both")
+    saved = read_plan(plan_file) if plan_file is not None else None
 
     async def warm(service: CacheWarmupService) -> WarmupReport:
-        made = await service.create_warmup_plan(strategy, budget_mb)
+        if saved is None:
+            made = await service.create_warmup_plan(strategy, budget_mb)
+        else:
+            made = await service.fit_warmup_plan(saved, budget_mb)
+            _warn_of_left_out(made)
         with _progress_bar(quiet=as_json) as show:
             return await service.execute_warmup_plan(made, show)
 
     report = _on_service(target, state_dir, only, warm)
     _print_report(report, as_json=as_json)
     sys.exit(exit_code(report))
+
+
+def _warn_of_left_out(made: WarmupPlan) -> None:
+    from preheat._summary import left_out_counts
+
+    for reason, count in left_out_counts(made).items():
+        click.echo(f"left out of the saved plan: {count} items; {reason}", err=True)
 
 
 def exit_code(report: WarmupReport) -> int:
@@ -421,13 +445,17 @@ def _print_phases(summary: dict[str, Any]) -> None:
 
 
 def _print_choices(made: WarmupPlan) -> None:
-    from preheat._summary import explain_plan
+    """A line per candidate: where it stands, what makes its value, and what becomes of it."""
+    from preheat._plan.explanation import explain_plan
 
     for choice in explain_plan(made):
-        place = f"{choice.phase:10}" if choice.phase else " " * 10
+        place = f"{choice.rank:>6} {choice.phase:10}" if choice.phase else " " * 17
+        likely = "   -" if choice.probability is None else f"{choice.probability:4.0%}"
+        brings = f", brings {', '.join(map(_shown, choice.brings))}" if choice.brings else ""
         click.echo(
             f"{place} {_shown(choice.cache, 12):12} {choice.size_bytes:>9} B  priority {choice.priority:>2}  "
-            f"{choice.seconds_per_mib:>9.3g} s/MiB  {_shown(choice.label)}  ({choice.decision})"
+            f"{likely} x {choice.cost_seconds:.3g} s = {choice.seconds_per_mib:>9.3g} s/MiB  "
+            f"{_shown(choice.label)}  ({choice.decision}{brings})"
         )
 
 

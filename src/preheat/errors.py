@@ -5,6 +5,8 @@
     │   ├── InvalidSetting      a value of a setting or argument
     │   ├── UnknownCache        a cache name that nothing was registered under
     │   ├── UnknownStrategy     a strategy name that is in no table
+    │   ├── InvalidPlan         a saved plan that is none, or can't be loaded as it was edited
+    │   ├── UnknownItem         an item that a plan never considered
     │   ├── InvalidTarget       a `module:attribute` that can't be imported or isn't warmable
     │   └── DependencyCycle     items that need each other; carries the cycle
     ├── ItemTooLarge            a value is beyond the limit that its loader was given; loaders raise it
@@ -46,6 +48,14 @@ class UnknownCache(UsageError, LookupError):
 
 class UnknownStrategy(UsageError, ValueError):
     """No strategy has this name."""
+
+
+class InvalidPlan(UsageError, ValueError):
+    """A saved plan can't be read, or can't be loaded as it stands."""
+
+
+class UnknownItem(UsageError, LookupError):
+    """A plan has not considered this item."""
 
 
 class InvalidTarget(UsageError):

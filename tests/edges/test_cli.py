@@ -439,3 +439,69 @@ def test_status_shows_a_report_of_the_version_before_memory_was_told(tight, tmp_
     assert shown.returncode == 0, shown.stderr
     assert "memory: 0.00 MiB estimated" in shown.stdout
     assert tight("run", "tight:with_a_giant", "--state-dir", "old").returncode == 0
+
+
+# ------------------------------------------------------------------------------------------------------ saved plans
+
+
+def test_a_plan_is_saved_reviewed_edited_and_run(preheat, tmp_path):
+    file = tmp_path / "plan.json"
+    saved = preheat("plan", "shop:caches", "--save", str(file))
+    assert saved.returncode == 0
+    tree = json.loads(file.read_text())
+    pages = tree["phases"]["critical"]
+    assert len(pages) > 3
+    del pages[0]
+    file.write_text(json.dumps(tree))
+    ran = preheat("run", "shop:caches", "--plan", str(file), "--json")
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    planned = sum(len(items) for items in tree["phases"].values())
+    assert report["planned_items"] == planned == report["counts"]["loaded"]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_saved_plan_is_fitted_to_the_budget_of_now(preheat, tmp_path):
+    file = tmp_path / "plan.json"
+    preheat("plan", "shop:caches", "--save", str(file))
+    ran = preheat("run", "shop:caches", "--plan", str(file), "--budget-mb", "0.001", "--json")
+    assert json.loads(ran.stdout)["planned_bytes"] <= 1048
+    assert re.search(r"left out of the saved plan: \d+ items; other items save more", ran.stderr)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda text: text.replace('"pages"', '"sites"'), "no cache is registered as 'sites'"),
+        (lambda text: text.replace('"priority"', '"prio"'), r"plan.json: phases, critical\[0\], item pages:page "),
+        (lambda text: text.replace('"balanced"', '"bold"'), "there is no strategy 'bold'"),
+        (lambda text: text[:-10], r"plan.json, line \d+: no JSON"),
+    ],
+)
+def test_an_edit_that_can_not_be_is_one_sentence(preheat, tmp_path, change, sentence):
+    file = tmp_path / "plan.json"
+    preheat("plan", "shop:caches", "--save", str(file))
+    file.write_text(change(file.read_text()))
+    ran = preheat("run", "shop:caches", "--plan", str(file))
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    assert re.search(sentence, ran.stderr)
+
+
+def test_a_plan_that_is_not_there_or_can_not_be_written_is_one_sentence(preheat, tmp_path):
+    ran = preheat("run", "shop:caches", "--plan", "nowhere.json")
+    assert (ran.returncode, ran.stderr) == (2, "preheat: nowhere.json can't be read: No such file or directory\n")
+    made = preheat("plan", "shop:caches", "--save", str(tmp_path / "no/plan.json"))
+    assert made.returncode == 2
+    assert made.stderr.endswith("no/plan.json: No such file or directory\n")
+
+
+def test_a_saved_plan_has_its_strategy_already(preheat):
+    ran = preheat("run", "shop:caches", "--plan", "plan.json", "--strategy", "balanced")
+    assert (ran.returncode, "give --plan or --strategy, not both" in ran.stderr) == (2, True)
+
+
+def test_an_explained_plan_shows_what_makes_the_value(preheat):
+    shown = preheat("plan", "shop:caches", "--explain").stdout
+    assert re.search(
+        r"^ +1 critical +pages .* B  priority  8  +\d+% x \S+ s = +\S+ s/MiB  page \d+  \(planned\)$", shown, re.M
+    )

@@ -1005,3 +1005,28 @@ async def test_a_run_can_be_cancelled_from_another_thread() -> None:
         canceller.join()
         assert report.stopped == "cancelled"
         assert 0 < report.count(ItemStatus.LOADED) < len(plan)
+
+
+@in_loop
+async def test_a_saved_plan_is_run_by_another_process_inside_what_memory_allows_then() -> None:
+    async with service_with(Watched(), items=rows(10, size_bytes=10 * MIB), holdout_ratio=0.0) as service:
+        text = preheat.plan_to_json(await service.create_warmup_plan("aggressive"))
+    later = Watched()
+    scarce = functools.partial(reading, 80 * MIB, 128 * MIB)
+    async with service_with(later, memory=scarce) as service:
+        plan = await service.fit_warmup_plan(preheat.plan_from_json(text))
+        assert 0 < plan.size_bytes <= plan.budget.granted_bytes < 100 * MIB
+        report = await service.execute_warmup_plan(plan)
+    assert report.count(ItemStatus.LOADED) == len(later.held) == len(plan)
+
+
+@in_loop
+async def test_a_saved_plan_is_fitted_to_an_argument_a_cache_and_the_caches_there_are() -> None:
+    async with service_with(Watched(), items=rows(10), holdout_ratio=0.0) as service:
+        saved = preheat.plan_from_json(preheat.plan_to_json(await service.create_warmup_plan("aggressive")))
+        assert len(saved) == 10
+        assert len(await service.fit_warmup_plan(saved, memory_budget_mb=3000 / MIB)) == 3
+        assert len(await service.fit_warmup_plan(saved)) == 10
+    async with service_with(Watched("watches")) as service:
+        with pytest.raises(UnknownCache, match="did you mean 'watches'"):
+            await service.fit_warmup_plan(saved)

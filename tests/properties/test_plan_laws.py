@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import EVERYTHING, budget, plan_of, reading
@@ -185,3 +188,152 @@ def test_greedy_is_within_one_item_of_the_best_for_items_without_needs(items, gr
     assert (
         greedy >= best - max([v for v, size in zip(values, sizes, strict=True) if size <= granted], default=0.0) - 1e-9
     )
+
+
+def larger_plan(seed):
+    """A plan over some hundred items with chains of needs, mixed priorities and limited caches."""
+    rng = random.Random(seed)
+    is_deep = rng.random() < 0.3
+    items: list[WarmupItem] = []
+    for n in range(rng.choice([60, 300])):
+        few = range(max(0, n - 3), n) if is_deep else range(n)
+        needs = {items[rng.choice(few)].ref for _ in range(rng.choice([0, 0, 1, 1, 2, 5]) if n else 0)}
+        items.append(
+            WarmupItem(
+                ItemRef(rng.choice(CACHES), str(n)),
+                rng.choice([5, 5, 5, 9, 7, 3]),
+                rng.randint(0, 100),
+                rng.choice([0.0, 0.01, 0.1, 1.0, 5.0]),
+                rng.choice([0.0, 0.01, 0.1, 1.0]),
+                tuple(sorted(needs)),
+            )
+        )
+    rng.shuffle(items)
+    total = sum(item.size_bytes for item in items)
+    free = {name: rng.choice([None, int(total * rng.random() / 2)]) for name in CACHES}
+    granted, profile = int(total * rng.random()), rng.choice(PROFILES)
+    return plan_of(items, granted, profile, free_bytes=free, holdout_ratio=0.1, seed=seed), granted, free
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_laws_hold_for_larger_plans_too(seed):
+    plan, granted, free = larger_plan(seed)
+    table, deserved = plan.candidates, np.concatenate([plan.order, plan.held_out])
+    left_out = np.flatnonzero(plan.left_out >= 0).tolist()
+    assert sorted([*deserved.tolist(), *left_out]) == list(range(len(table)))
+    assert table.size_bytes[deserved].sum() <= granted
+    used = [int(table.size_bytes[deserved[table.cache[deserved] == code]].sum()) for code in range(len(table.caches))]
+    assert all(free[name] is None or used[code] <= free[name] for code, name in enumerate(table.caches))
+    seen = set()
+    for row in plan.order.tolist():
+        assert set(table[row].dependencies) <= seen
+        seen.add(table.ref(row))
+    assert {row for row in deserved.tolist() if table.priority[row] >= 8} <= set(plan.chosen[0].tolist())
+
+
+# ------------------------------------------------------------------------------------------------- a plan cut short
+
+
+def missing(row, needs, loaded):
+    """`row` and all that it needs, directly or not, less what is loaded."""
+    found, waiting = {}, [row]
+    while waiting:
+        at = waiting.pop()
+        if at not in loaded and at not in found:
+            found[at] = None
+            waiting += needs[at]
+    return list(found)
+
+
+def density(rows, plan):
+    return float(plan.value[rows].sum()) / max(int(plan.candidates.size_bytes[rows].sum()), 1)
+
+
+def least_share_of_the_best(order, needs, plan):
+    """At the worst cut: the best that comes next, per byte, over the best bundle that could have come next."""
+    worst = 1.0
+    for cut in range(len(order)):
+        rest, loaded = order[cut:], set(order[:cut])
+        best = max(density(missing(row, needs, loaded), plan) for row in rest)
+        comes = max(density(rest[:stop], plan) for stop in range(1, len(rest) + 1))
+        worst = min(worst, comes / best if best else 1.0)
+    return worst
+
+
+def tangled(rng, count):
+    """A plan of `count` items, no two alike, that need each other; and what each needs."""
+    items = [
+        WarmupItem(
+            ItemRef(rng.choice(CACHES), str(n)),
+            5,
+            rng.randint(1, 10**6),
+            rng.choice([1e-3, 0.1, 1.0, 5.0]) * rng.uniform(0.9, 1.1),
+            rng.choice([0.01, 0.1, 1.0]) * rng.uniform(0.9, 1.1),
+        )
+        for n in range(count)
+    ]
+    for n in range(1, count):
+        needs = rng.sample(range(n), min(n, rng.choice([0, 0, 1, 1, 2, 3])))
+        items[n] = items[n]._replace(dependencies=tuple(items[need].ref for need in needs))
+    return plan_of(items), [[int(ref.key) for ref in item.dependencies] for item in items]
+
+
+@st.composite
+def tangled_plans(draw: st.DrawFn):
+    return tangled(random.Random(draw(st.integers(0, 2**32))), draw(st.integers(2, 14)))
+
+
+@given(tangled_plans())
+def test_wherever_a_plan_is_cut_the_best_comes_next(drawn):
+    plan, needs = drawn
+    assert least_share_of_the_best(plan.order.tolist(), needs, plan) > 0.999
+
+
+def test_an_order_by_waves_would_put_a_dear_bundle_behind_worthless_items():
+    """The control: the law above tells a good order from one by dependency waves and density within them."""
+    shares = []
+    for seed in range(20):
+        plan, needs = tangled(random.Random(seed), 14)
+        level = {}
+        for row in range(len(needs)):
+            level[row] = 1 + max((level[need] for need in needs[row]), default=-1)
+        by_waves = sorted(range(len(needs)), key=lambda row: (level[row], -density([row], plan)))
+        shares.append(least_share_of_the_best(by_waves, needs, plan))
+    assert min(shares) < 0.1
+    assert sorted(shares)[10] < 0.9
+
+
+# ---------------------------------------------------------------------------------------------- against the optimum
+
+
+def best_value(needs, plan, granted):
+    """The most value that any complete set within `granted` bytes has, by trying all of them."""
+    sizes, values = plan.candidates.size_bytes.tolist(), plan.value.tolist()
+    best = 0.0
+    for mask in range(2 ** len(sizes)):
+        rows = [row for row in range(len(sizes)) if mask >> row & 1]
+        is_complete = all(mask >> need & 1 for row in rows for need in needs[row])
+        if is_complete and sum(sizes[row] for row in rows) <= granted:
+            best = max(best, sum(values[row] for row in rows))
+    return best
+
+
+@given(st.integers(0, 2**32), st.floats(0.1, 0.9))
+@settings(max_examples=30)
+def test_a_small_plan_is_near_the_optimum_though_items_need_each_other(seed, share):
+    whole, needs = tangled(random.Random(seed), 10)
+    granted = int(whole.size_bytes * share)
+    plan = plan_of(list(whole.candidates), granted)
+    assert float(plan.value[plan.order].sum()) >= 0.85 * best_value(needs, plan, granted)
+
+
+def test_most_small_plans_are_the_optimum():
+    gaps = []
+    for seed in range(40):
+        whole, needs = tangled(random.Random(seed), 10)
+        granted = whole.size_bytes // 3
+        plan = plan_of(list(whole.candidates), granted)
+        best = best_value(needs, plan, granted)
+        gaps.append(1.0 - float(plan.value[plan.order].sum()) / best if best else 0.0)
+    assert sum(gap < 1e-9 for gap in gaps) >= 36
+    assert sum(gaps) / len(gaps) < 0.02

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from builders import EVERYTHING, batch, history_of, item, plan_of, planned, reasons, ref
+from preheat import prioritize_warmup_items
 from preheat._model import PHASES, CandidateTable, WarmupItem
 from preheat._plan import request_probability
+from preheat._plan.bundles import Bundles
 from preheat._plan.candidates import candidates_from_history
-from preheat._plan.ordering import bundle, bundle_totals, cache_ranks, dependency_levels, try_bundle
+from preheat._plan.ordering import MOST_WAVES, Dependencies
 from preheat._plan.selection import knee
 from preheat._plan.strategy import StrategyProfile
 from preheat.errors import DependencyCycle, InvalidSetting
@@ -21,8 +23,52 @@ DEEP = 100_000
 # -------------------------------------------------------------------------------------------------------- ordering
 
 
+def graph_of(needs):
+    edges = [(row, need) for row, needed in needs.items() for need in needed]
+    above, below = np.array(edges, np.int64).reshape(-1, 2).T
+    return Dependencies(1 + int(max(above.max(initial=-1), below.max(initial=-1))), above, below)
+
+
 def test_levels_are_one_above_the_highest_need():
-    assert dependency_levels({1: (0,), 2: (1, 0), 3: (1,)}) == {1: 1, 2: 2, 3: 2}
+    graph = graph_of({1: (0,), 3: (2, 0), 2: (1,), 5: (1,)})
+    assert dict(zip(graph.nodes.tolist(), graph.levels.tolist(), strict=True)) == {0: 0, 1: 1, 2: 2, 3: 3, 5: 2}
+
+
+def test_edges_are_ordered_by_the_level_of_the_dependant():
+    graph = graph_of({3: (2,), 2: (1,), 1: (0,), 5: (4,)})
+    assert graph.levels[graph.dependants].tolist() == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("length", [5, MOST_WAVES + 5])  # wave by wave, and edge by edge
+def test_what_goes_along_the_edges_reaches_all_that_hangs_together(length):
+    graph = graph_of({n: (n - 1,) for n in range(1, length)} | {length + 1: (length,)})
+    up, down = np.zeros(length + 2, np.bool_), np.zeros(length + 2, np.bool_)
+    up[2] = down[2] = True
+    graph.mark_dependants(up)
+    graph.mark_needs(down)
+    assert np.flatnonzero(up).tolist() == list(range(2, length))
+    assert np.flatnonzero(down).tolist() == [0, 1, 2]
+    keys = np.zeros(length + 2, np.int64)
+    graph.lift_needs(keys, np.ones(length + 2, np.bool_))
+    assert keys.tolist() == [*range(length - 1, -1, -1), 1, 0]
+    graph.lower_dependants(keys[::-1].copy())
+    assert graph.sum_ways(np.ones(length + 2)).tolist() == [*range(1, length + 1), 1, 2]
+
+
+@pytest.mark.parametrize("length", [5, MOST_WAVES + 5])
+def test_keys_are_lowered_below_what_is_needed(length):
+    graph = graph_of({n: (n - 1,) for n in range(1, length)})
+    keys = np.full(length, 1000)
+    graph.lower_dependants(keys)
+    assert keys.tolist() == [1000 - n for n in range(length)]
+
+
+@pytest.mark.parametrize("length", [5, MOST_WAVES + 5])
+def test_only_dependants_that_count_lift(length):
+    graph = graph_of({n: (n - 1,) for n in range(1, length)})
+    keys, counts = np.arange(length), np.arange(length) < 2
+    graph.lift_needs(keys, counts)
+    assert keys.tolist() == [2, *range(1, length)]
 
 
 @pytest.mark.parametrize("start", [0, 1, 2])
@@ -80,7 +126,7 @@ def test_an_item_with_a_hundred_thousand_needs_is_planned_in_seconds():
 
 def test_a_long_cycle_is_found_without_recursion():
     with pytest.raises(DependencyCycle) as refusal:
-        dependency_levels({n: ((n + 1) % DEEP,) for n in range(DEEP)})
+        graph_of({n: ((n + 1) % DEEP,) for n in range(DEEP)})
     assert len(refusal.value.cycle) == DEEP + 1
 
 
@@ -88,26 +134,47 @@ def test_a_need_that_is_no_candidate_is_taken_to_be_resident():
     assert planned(plan_of([item("a", "elsewhere", "other:thing")])) == ["a"]
 
 
-def test_a_bundle_is_all_that_is_needed_and_not_taken_in_loading_order():
-    needs = {3: (2, 1), 2: (0,), 1: (0,)}
-    assert bundle(3, needs, ()) == [0, 2, 1, 3]
-    assert bundle(3, needs, {0, 2}) == [1, 3]
-    assert try_bundle(3, needs, (), lambda row: True) == ([0, 2, 1, 3], [])
-    assert try_bundle(3, needs, (), lambda row: row != 0) == ([], [3, 2, 0])
-    assert try_bundle(3, needs, (), lambda row: row != 3) == ([], [3])
+def bundles_of(needs, size_bytes, deserves=None):
+    rows = np.ones(len(size_bytes), np.bool_) if deserves is None else np.array(deserves)
+    return Bundles.of(graph_of(needs), np.array(size_bytes), rows)
 
 
-def test_totals_count_what_is_shared_once():
-    needs = {3: (1, 2), 2: (0,), 1: (0,)}
-    totals = bundle_totals(needs, dependency_levels(needs), [1.0, 2.0, 4.0, 8.0], [10, 20, 40, 80])
-    assert totals == {1: (3.0, 30.0), 2: (5.0, 50.0), 3: (15.0, 150.0)}
+def test_what_is_reached_is_counted_once_however_many_ways_lead_there():
+    closures = bundles_of({3: (1, 2), 2: (0,), 1: (0,)}, [80, 40, 20, 10]).closures
+    assert list(zip(closures.owner.tolist(), closures.need.tolist(), strict=True)) == [
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (3, 1),
+        (3, 2),
+    ]
+    assert closures.is_exact.all()
 
 
-def test_totals_of_huge_bundles_stay_finite():
+def test_a_bundle_is_within_reach_where_all_of_it_fits_that_is_not_chosen_yet():
+    bundles = bundles_of({2: (0, 1), 3: (0,)}, [50, 30, 20, 10])
+    none, every = np.zeros(4, np.bool_), np.ones(4, np.bool_)
+    assert bundles.within_reach(none, every, 99).tolist() == [True, True, False, True]
+    assert bundles.within_reach(none, every, 100).tolist() == [True, True, True, True]
+    assert bundles.within_reach(np.array([True, False, False, False]), every, 50).tolist()[1:] == [True, True, True]
+    assert bundles.within_reach(none, np.array([False, True, True, True]), 999).tolist() == [False, True, False, False]
+
+
+def test_a_mere_need_is_within_reach_only_for_somebody():
+    bundles = bundles_of({1: (0,)}, [50, 60], deserves=[False, True])
+    none, every = np.zeros(2, np.bool_), np.ones(2, np.bool_)
+    assert bundles.within_reach(none, every, 109).tolist() == [False, False]
+    assert bundles.within_reach(none, every, 110).tolist() == [True, True]
+    assert bundles.in_vain(np.array([True, False])).tolist() == [True, False]
+    assert bundles.in_vain(every).tolist() == [False, False]
+
+
+def test_vast_bundles_have_no_exact_closure_and_finite_keys():
     needs = {n: tuple(range(max(0, n - 70), n)) for n in range(1, 3000)}
-    totals = bundle_totals(needs, dependency_levels(needs), [1.0] * 3000, [1] * 3000)
-    assert all(math.isfinite(value) and math.isfinite(size) for value, size in totals.values())
-    assert all(size > 0 for _, size in totals.values())
+    bundles = bundles_of(needs, [1] * 3000)
+    keys = bundles.bringing_keys(np.zeros(3000, np.int64), np.ones(3000)).among(bundles.deserves)
+    assert not bundles.closures.is_exact.all()
+    assert (np.diff(keys) < 0).all()  # each after what it needs
 
 
 # ------------------------------------------------------------------------------------------------------- selection
@@ -146,7 +213,7 @@ def test_a_bundle_is_refused_whole_where_a_need_has_no_room():
 def test_an_item_brings_what_it_needs_along_and_pays_for_it():
     rows = [item("need", size=900, rate=0.0), item("top", "need", size=100, cost=2.0), item("free", size=100, cost=1.0)]
     assert planned(plan_of(rows, 100)) == ["free"]
-    assert planned(plan_of(rows, 1000)) == ["free"]  # denser than the bundle, which then has no room
+    assert planned(plan_of(rows, 1000)) == ["need", "top"]  # worth more, though not per byte
     assert {"free", "need", "top"} == set(planned(plan_of(rows, 1100)))
 
 
@@ -229,16 +296,48 @@ def test_without_a_known_size_candidates_have_none():
     assert list(table) == [WarmupItem(ref("a"), 5, 0, 1.0)]
 
 
-def test_a_cache_is_loaded_after_those_that_it_needs():
-    rows = [item("a:top", "b:low", cost=99.0), item("b:low"), item("a:free", cost=99.0)]
-    assert planned(plan_of(rows)) == ["low", "free", "top"]
-
-
-def test_caches_that_need_each_other_have_no_order_and_their_items_do():
+def test_caches_that_need_each_other_are_loaded_in_order_of_need():
     rows = [item("a:1", "b:2"), item("b:2"), item("b:3", "a:4"), item("a:4")]
     order = planned(plan_of(rows))
     assert order.index("2") < order.index("1")
     assert order.index("4") < order.index("3")
+
+
+# ---------------------------------------------------------------------------------------------------------- prices
+
+
+def test_a_need_that_comes_anyway_costs_its_dependant_nothing():
+    rows = [
+        item("good", size=100, cost=9.0),
+        item("top", "good", size=100, cost=2.0),
+        item("other", size=100, cost=3.0),
+    ]
+    assert planned(plan_of(rows)) == ["good", "other", "top"]
+
+
+@pytest.mark.parametrize("more", [0, 60])  # in the best order, and by prices
+def test_a_mere_need_brings_its_own_needs_along(more):
+    rows = [item("top", "a", cost=9.0), item("a", "b", rate=0.0), item("b", *(f"n{n}" for n in range(more)), rate=0.0)]
+    plan = plan_of([*rows, *(item(f"n{n}", rate=0.0, size=1) for n in range(more)), item("good")])
+    assert planned(plan)[more:] == ["b", "a", "top", "good"]
+
+
+def test_a_need_comes_right_before_the_first_that_needs_it():
+    rows = [item("need", size=100, rate=0.001), item("top", "need", size=100, cost=9.0), item("good", size=100)]
+    assert planned(plan_of(rows)) == ["need", "top", "good"]
+
+
+def test_what_several_need_is_paid_by_all_of_them():
+    hub = [item("hub", size=900, rate=0.0), *(item(f"top{n}", "hub", size=10, cost=5.0) for n in range(3))]
+    assert {"hub", "top0", "top1", "top2"} == set(planned(plan_of([*hub, item("rival", size=900, cost=10.0)], 930)))
+    assert planned(plan_of([*hub, item("rival", size=900, cost=18.0)], 930)) == ["rival"]
+
+
+def test_a_bundle_whose_items_do_not_all_fit_leaves_no_need_behind():
+    rows = [item("need", size=50, rate=0.0), item("top", "need", size=60, cost=9.0), item("own", size=70)]
+    plan = plan_of(rows, 100)
+    assert planned(plan) == ["own"]
+    assert reasons(plan) == {"need": "WORTHLESS", "top": "OVER_BUDGET"}
 
 
 # ------------------------------------------------------------------------------------------------------------- knee
@@ -274,14 +373,19 @@ def test_priority_then_likelihood_decide_the_phase():
     assert in_phases(plan_of(rows)) == [["eight"], ["likely"], ["unlikely"]]
 
 
+def test_the_standard_phase_goes_to_the_last_likely_item_so_that_the_order_stays_that_of_value_per_byte():
+    rows = [item("dense", rate=0.1, cost=99.0), item("likely"), item("poor", rate=0.1), item("poorest", rate=0.05)]
+    assert in_phases(plan_of(rows)) == [[], ["dense", "likely"], ["poor", "poorest"]]
+
+
 def test_what_an_item_needs_is_in_no_later_phase():
     rows = [item("top", "middle", priority=9), item("middle", "low", rate=0.1), item("low", rate=0.1)]
     assert in_phases(plan_of(rows)) == [["low", "middle", "top"], [], []]
 
 
-def test_within_a_phase_waves_come_first_and_density_second():
-    rows = [item("dear", "base", cost=99.0), item("cheap", cost=0.5), item("base", rate=2.0, cost=0.1), item("good")]
-    assert in_phases(plan_of(rows))[1] == ["good", "cheap", "base", "dear"]
+def test_what_only_a_critical_item_without_a_place_needs_is_not_critical():
+    rows = [item("top", "low", priority=9, size=1000), item("low", size=100), item("good", size=100, cost=3.0)]
+    assert in_phases(plan_of(rows, 500)) == [[], ["good", "low"], []]
 
 
 def test_a_phase_knows_its_bytes():
@@ -329,22 +433,44 @@ def test_a_plan_prints_what_it_holds():
     assert repr(plan_of(many(3), 200, EVERYTHING)) == "WarmupPlan(everything, 2 of 3 items, 200 of 200 bytes)"
 
 
-def test_a_cache_is_loaded_after_those_that_its_items_need():
-    rows = [item("search:q", "vector:q", rate=9.0), item("vector:q"), item("vector:chunk", "file:f", rate=8.0)]
-    rows += [item("search:free", rate=99.0), item("file:f"), item("file:g")]
-    plan = plan_of(rows)
-    assert [ref.cache for ref in plan.phases[1].items.refs()] == [
-        "file",
-        "file",
-        "vector",
-        "vector",
-        "search",
-        "search",
-    ]
+def test_items_of_the_same_price_keep_their_order_of_need():
+    rows = [item("last", "middle", cost=0.0), item("middle", "first", "side", cost=0.0), item("first", cost=0.0)]
+    rows += [item("side", cost=0.0), item("more", "first", cost=0.0), item("most", "more", "side", cost=0.0)]
+    ranked = [each.ref.key for each in prioritize_warmup_items(rows)]
+    for key, needs in {"last": ["middle"], "middle": ["first", "side"], "most": ["more", "side"]}.items():
+        assert all(ranked.index(need) < ranked.index(key) for need in needs)
 
 
-def test_caches_that_need_each_other_are_loaded_in_waves_only():
-    rows = [item("a:1", "b:1"), item("b:1"), item("b:2", "a:2"), item("a:2")]
-    order = planned(plan_of(rows))
-    assert len(order) == 4
-    assert cache_ranks(CandidateTable.of(rows), {0: (1,), 2: (3,)}) == [0, 0]
+# ------------------------------------------------------------------------------------------------- the second look
+
+
+def test_one_large_item_is_taken_instead_of_small_ones_where_it_is_worth_more():
+    rows = [item("large", size=100, cost=10.0), item("small", size=10, cost=2.0)]
+    assert planned(plan_of(rows, 100)) == ["large"]
+
+
+def test_one_item_is_given_up_for_two_that_fit_in_its_place():
+    rows = [item("dense", size=60, cost=6.5), item("one", size=50, cost=5.0), item("two", size=50, cost=5.0)]
+    assert {"one", "two"} == set(planned(plan_of(rows, 100)))
+
+
+def test_a_critical_item_is_never_given_up_for_others():
+    rows = [item("pinned", size=60, priority=9, rate=0.0), item("dear", size=50, cost=99.0)]
+    assert planned(plan_of(rows, 100)) == ["pinned"]
+
+
+def test_what_is_given_up_takes_its_mere_needs_along():
+    rows = [item("need", size=40, rate=0.0), item("top", "need", size=10, cost=3.0), item("large", size=100, cost=5.0)]
+    assert planned(plan_of(rows, 100)) == ["large"]
+
+
+def test_the_second_look_keeps_to_the_room_of_each_cache():
+    rows = [item("x:large", size=100, cost=9.0), item("x:small", size=10), item("y:other", size=50)]
+    assert {"small", "other"} == set(planned(plan_of(rows, 150, free_bytes={"x": 99, "y": None})))
+
+
+def test_more_limited_caches_than_are_counted_are_filled_as_well():
+    rows = [item(f"c{n}:k{m}", size=10, cost=1.0 + m) for n in range(40) for m in range(3)]
+    plan = plan_of(rows, 10**6, free_bytes={f"c{n}": 20 for n in range(40)})
+    assert {"k1", "k2"} == set(planned(plan))
+    assert len(plan) == 80

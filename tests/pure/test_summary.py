@@ -1,7 +1,6 @@
 """Plans and reports as plain data."""
 
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +25,6 @@ from preheat._plan.fallback import with_fallback
 from preheat._plan.strategy import STRATEGIES
 from preheat._summary import (
     EVENTS_SHOWN,
-    explain_plan,
     history_summary,
     left_out_counts,
     plan_summary,
@@ -172,28 +170,6 @@ def test_repr_of_a_report_shows_what_happened():
     assert repr(report()) == "WarmupReport(balanced: 1 loaded, 1 failed, 1 skipped, stopped=None)"
     empty = report(plan_of([]), status=np.empty(0, np.int8), loaded_bytes=np.empty(0, np.int64), reasons={})
     assert "nothing to do" in repr(empty)
-
-
-def test_a_plan_explains_each_candidate_once():
-    made = plan()
-    choices = list(explain_plan(made))
-    assert {ref.key for ref in made.candidates.refs()} == {choice.key for choice in choices}
-    assert [choice.phase for choice in choices] == ["critical", "standard", "background", None, None]
-    assert [choice.key for choice in choices[:3]] == ["pin", "hot", "warm"]
-
-
-def test_an_explanation_gives_the_reason_and_the_value_per_mib():
-    choices = {choice.key: choice for choice in explain_plan(plan())}
-    assert choices["pin"].decision == "planned"
-    assert choices["cold"].decision.startswith("left out: it is less likely to be asked for")
-    expected = (1 - math.exp(-5.0)) / 200 * 2**20
-    assert math.isclose(expected, choices["hot"].seconds_per_mib)
-
-
-def test_an_explanation_tells_what_is_held_out():
-    made = plan_of([item(str(n)) for n in range(10)], holdout_ratio=0.5, seed=1)
-    held = [choice for choice in explain_plan(made) if choice.decision.startswith("held out at random")]
-    assert len(made.held_out) == len(held) > 0
 
 
 def test_a_history_is_summed_up_by_cache_with_what_was_asked_for_most():

@@ -32,6 +32,7 @@ from preheat._model import ItemRef, ItemStatus, MemoryEventKind, WarmupItem
 from preheat._record import AccessRecorder, CacheLog, quietly
 from preheat.adapters.mapping import SPARE_WEIGHTS, MappingCache
 from preheat.caches import EmbeddingCache, FileCache, LoadingCache, ProjectCache, SearchCache
+from preheat.caches._loading import LINGERING
 from preheat.errors import InvalidSetting, ItemTooLarge
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")
@@ -207,6 +208,16 @@ def rig(kind, make_rig):
 @pytest.fixture
 def small(kind, make_rig):
     """A rig whose cache has room for exactly three entries."""
+    return rig_for(3, kind, make_rig)
+
+
+@pytest.fixture
+def eight(kind, make_rig):
+    """A rig whose cache has room for exactly eight entries."""
+    return rig_for(8, kind, make_rig)
+
+
+def rig_for(entries, kind, make_rig):
     probe = make_rig(kind)
     probe.read(0)
     size = probe.cache.get_warmup_statistics().used_bytes
@@ -214,7 +225,7 @@ def small(kind, make_rig):
         import shutil
 
         shutil.rmtree(probe.cache.root)
-    rig = make_rig(kind, 3 * size + size // 2)
+    rig = make_rig(kind, entries * size + size // 2)
     rig.size = size
     return rig
 
@@ -494,6 +505,42 @@ def test_what_is_warmed_goes_to_the_cold_end_each_behind_the_one_before(small):
     assert small.resident == [2, 1, 0]
     small.read(3)
     assert small.resident == [1, 0, 3]  # the least valuable of what was warmed went first
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 5, 0, 3, 1, 4]])
+def test_the_least_valuable_of_what_was_warmed_goes_first_in_whatever_order_it_was_loaded(eight, order):
+    rig = eight
+    for n in (10, 11):
+        rig.read(n)
+    for n in order:  # the lower the number, the more it is worth
+        assert rig.cache.warmup_item(rig.item(n)._replace(value_seconds=1.0 / (n + 1))).status is ItemStatus.LOADED
+    for n, left in ((12, [0, 1, 2, 3, 4]), (13, [0, 1, 2, 3]), (14, [0, 1, 2])):
+        rig.read(n)
+        assert sorted(set(rig.resident) & set(range(6))) == left
+    for n in (15, 16, 17, 18):
+        rig.read(n)
+    assert sorted(rig.resident) == [11, 12, 13, 14, 15, 16, 17, 18]  # only then what traffic loaded, oldest first
+
+
+def test_of_what_is_worth_the_same_per_byte_the_critical_stay_longest(small):
+    small.cache.warmup_item(small.item(0)._replace(priority=8))
+    small.cache.warmup_item(small.item(1)._replace(value_seconds=9.0))
+    small.cache.warmup_item(small.item(2)._replace(value_seconds=99.0))
+    small.read(3)
+    small.read(4)
+    assert sorted(small.resident) == [0, 3, 4]
+
+
+def test_what_is_known_of_worth_stays_bounded_and_ends_with_the_warm_up(rig):
+    for _ in range(5 * LINGERING):
+        rig.cache.warmup_item(rig.item(1))
+        rig.cache.invalidate(rig.key(1))
+    assert rig.cache._least_worth == []
+    rig.cache.warmup_item(rig.item(0))
+    for _ in range(5 * LINGERING):
+        rig.cache.warmup_item(rig.item(1))
+        rig.cache.invalidate(rig.key(1))
+    assert len(rig.cache._least_worth) <= LINGERING + 5
 
 
 def test_a_hit_makes_a_warmed_entry_traffic_s_own(small):

@@ -1,6 +1,6 @@
 """Candidates and a budget -> a plan.
 
-    value per item -> thresholds of the strategy -> greedy choice of bundles -> phases and waves -> hold-out
+    value per item -> thresholds of the strategy -> greedy choice of bundles -> hold-out -> phases
 
 What an item is worth: warming saves its first miss; the misses after it are saved by the cache itself.  So value is
 P(asked for at least once before it would have come in by itself) x the cost of that miss.
@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preheat._model import PHASES, CandidateTable, MemoryBudget, WarmupPlan
-from preheat._plan.ordering import cache_ranks, needed_by_others
+from preheat._model import CandidateTable, MemoryBudget, WarmupPlan
+from preheat._plan.identity import ItemIndex
+from preheat._plan.ordering import Dependencies, resolve_dependencies
 from preheat._plan.selection import Selection, select_items
-from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
-from preheat._plan.thresholds import REASONS
+from preheat._plan.strategy import StrategyProfile
+from preheat._plan.thresholds import REASONS, apply_thresholds
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LIKELY = 0.5  # an item more likely than not to be asked for belongs to the standard phase
+LIKELY = 0.5
+"""Beyond the last item that is more likely than not to be asked for, all is background."""
+
+BLOCK = 2**16
 
 
 def create_plan(
@@ -53,21 +57,20 @@ def create_plan(
         DependencyCycle: Candidates need each other.
         InvalidSetting: A candidate has a size, frequency, cost or priority that nothing can have.
     """
-    candidates = drop_repeats(candidates)
+    candidates, graph = _distinct_items(candidates)
     _demand_usable(candidates)
     probability = request_probability(candidates, horizon_seconds)
     value = probability * candidates.warmup_cost
-    selection = select_items(candidates, value, probability, profile, budget.granted_bytes, free_bytes)
-    phase = _assign_phases(selection, candidates, probability)
-    held_out, comparable = _draw_holdout(selection, phase, holdout_ratio, seed)
-    kept = np.setdiff1d(np.array(selection.rows, np.int64), held_out)
-    rank = np.array(cache_ranks(candidates, selection.needs) or [0], np.int64)[candidates.cache]
+    left_out = apply_thresholds(candidates, value, probability, profile)
+    del probability  # what is not needed any more makes room for what comes
+    selection = select_items(candidates, graph, value, left_out, profile, budget.granted_bytes, free_bytes)
+    held_out, comparable = _draw_holdout(selection, len(candidates), holdout_ratio, seed)
     return WarmupPlan(
         strategy=profile.name,
         budget=budget,
-        candidates=candidates,
+        candidates=candidates.with_value(value),
         value=value,
-        chosen=tuple(_in_loading_order(kept[phase[kept] == p], selection, rank) for p in range(len(PHASES))),
+        chosen=_split_into_phases(selection, held_out, candidates, horizon_seconds),
         held_out=held_out,
         comparable=comparable,
         left_out=selection.left_out,
@@ -91,50 +94,64 @@ def _demand_usable(candidates: CandidateTable) -> None:
         )
 
 
-def drop_repeats(candidates: CandidateTable) -> CandidateTable:
-    """`candidates` without the rows whose item came before."""
-    first: dict[object, int] = {}
-    for row, ref in enumerate(candidates.refs()):
-        first.setdefault(ref, row)
-    return candidates if len(first) == len(candidates) else candidates.take(np.fromiter(first.values(), np.int64))
+def _distinct_items(candidates: CandidateTable) -> tuple[CandidateTable, Dependencies]:
+    """`candidates` without the rows whose item came before, and which of them need which."""
+    index = ItemIndex(candidates)
+    first = index.first_rows()
+    if first is not None:
+        candidates = candidates.take(first)
+        index = ItemIndex(candidates)
+    return candidates, resolve_dependencies(candidates, index)
 
 
 def request_probability(candidates: CandidateTable, horizon_seconds: Mapping[str, float]) -> NDArray[np.float64]:
     """P(asked for at least once within its cache's horizon), requests taken as a Poisson process: (n,)."""
-    horizons = np.array([horizon_seconds.get(name, 0.0) for name in candidates.caches] or [0.0])
-    expected = candidates.usage_frequency * horizons[candidates.cache]
-    probability: NDArray[np.float64] = -np.expm1(-expected)
-    return probability
+    probability: NDArray[np.float64] = -_horizons(candidates, horizon_seconds)[candidates.cache]
+    probability *= candidates.usage_frequency
+    np.expm1(probability, out=probability)
+    return np.negative(probability, out=probability)
 
 
-def _assign_phases(
-    selection: Selection, candidates: CandidateTable, probability: NDArray[np.float64]
-) -> NDArray[np.int8]:
-    """(n,) index into PHASES; what an item needs is never in a later phase than the item."""
-    phase = np.where(candidates.priority >= CRITICAL_PRIORITY, 0, np.where(probability >= LIKELY, 1, 2)).astype(np.int8)
-    dependants = [row for row in selection.rows if row in selection.needs]
-    for row in sorted(dependants, key=lambda r: selection.levels[r], reverse=True):
-        needed = list(selection.needs[row])
-        phase[needed] = np.minimum(phase[needed], phase[row])
-    return phase
+def _horizons(candidates: CandidateTable, horizon_seconds: Mapping[str, float]) -> NDArray[np.float64]:
+    return np.array([horizon_seconds.get(name, 0.0) for name in candidates.caches] or [0.0])
 
 
-def _draw_holdout(
-    selection: Selection, phase: NDArray[np.int8], ratio: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _draw_holdout(selection: Selection, n: int, ratio: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows kept back, and the rows that might have been: the chosen that nothing chosen needs and that can wait."""
-    needed = needed_by_others(selection.rows, selection.needs)
-    eligible = np.array([r for r in sorted(selection.rows) if r not in needed and phase[r] > 0], np.int64)
+    can_wait = np.zeros(n, np.bool_)
+    can_wait[selection.order[selection.critical :]] = True
+    can_wait[selection.needed] = False
+    eligible = np.flatnonzero(can_wait)
     drawn = np.random.default_rng(seed).random(len(eligible)) < ratio
     return eligible[drawn], eligible[~drawn]
 
 
-def _in_loading_order(
-    rows: NDArray[np.int64], selection: Selection, cache_rank: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Caches after those that they need, dependency waves, and within a wave the most valuable per byte first."""
-    levels = np.array([selection.levels.get(row, 0) for row in rows.tolist()], np.int64)
-    return rows[np.lexsort((rows, -selection.density[rows], levels, cache_rank[rows]))]
+def _split_into_phases(
+    selection: Selection,
+    held_out: NDArray[np.int64],
+    candidates: CandidateTable,
+    horizon_seconds: Mapping[str, float],
+) -> tuple[NDArray[np.int64], ...]:
+    """The rows that are not held out, by phase, in loading order."""
+    critical, rest = np.split(selection.order, [selection.critical])
+    if len(held_out):
+        is_kept = np.ones(len(candidates), np.bool_)
+        is_kept[held_out] = False
+        rest = rest[is_kept[rest]]
+    return (critical, *np.split(rest, [_standard_length(rest, candidates, horizon_seconds)]))
 
 
-__all__ = ["create_plan", "drop_repeats", "request_probability"]
+def _standard_length(rows: NDArray[np.int64], candidates: CandidateTable, horizon_seconds: Mapping[str, float]) -> int:
+    """How many of `rows` are the standard phase: those up to the last one that is likely to be asked for."""
+    horizons = _horizons(candidates, horizon_seconds)
+    for stop in range(len(rows), 0, -BLOCK):
+        start = max(0, stop - BLOCK)
+        part = rows[start:stop]
+        expected = candidates.usage_frequency[part] * horizons[candidates.cache[part]]
+        likely = np.flatnonzero(-np.expm1(-expected) >= LIKELY)
+        if len(likely):
+            return start + int(likely[-1]) + 1
+    return 0
+
+
+__all__ = ["create_plan", "request_probability"]

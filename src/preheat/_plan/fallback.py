@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from preheat._model import Fallback, WarmupPlan
-from preheat._plan.ordering import Needs, resolve_needs
+from preheat._plan.ordering import resolve_needs
 from preheat._plan.strategy import StrategyProfile
-from preheat._plan.thresholds import PASSES, apply_thresholds
+from preheat._plan.thresholds import CHOSEN, apply_thresholds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +24,7 @@ def with_fallback(plan: WarmupPlan, profile: StrategyProfile, fallback: Strategy
     share of `fallback` in the same memory; never more than the plan's own budget.
     """
     order, candidates = plan.order, plan.candidates
-    passes = apply_thresholds(candidates, plan.value, request_likelihood(plan), fallback) == PASSES
+    passes = apply_thresholds(candidates, plan.value, request_likelihood(plan), fallback) == CHOSEN
     needs = resolve_needs(candidates.take(order)) if candidates.needs else {}
     wanted = _with_needs(passes[order], needs)
     share = min(1.0, fallback.share / profile.share) if profile.share else 0.0
@@ -39,7 +40,7 @@ def request_likelihood(plan: WarmupPlan) -> NDArray[np.float64]:
     return np.divide(plan.value, cost, out=np.zeros(len(cost)), where=cost > 0)
 
 
-def _with_needs(wanted: NDArray[np.bool_], needs: Needs) -> NDArray[np.bool_]:
+def _with_needs(wanted: NDArray[np.bool_], needs: Mapping[int, tuple[int, ...]]) -> NDArray[np.bool_]:
     """What is wanted and what that needs, in loading order: there a dependency comes before its dependants."""
     for item in sorted(needs, reverse=True):
         if wanted[item]:

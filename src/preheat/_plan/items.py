@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, ItemRef, WarmupItem
 from preheat._plan import request_probability
-from preheat._plan.ordering import bundle, bundle_totals, resolve_dependencies
+from preheat._plan.bundles import Bundles
+from preheat._plan.filling import by_falling_keys
+from preheat._plan.ordering import resolve_dependencies
+from preheat._plan.pricing import loading_keys
 from preheat.errors import InvalidSetting
 
 PRIORITY_HORIZON_SECONDS = 3600.0
@@ -81,16 +86,12 @@ def prioritize_warmup_items(
         DependencyCycle: No order exists.
     """
     table = CandidateTable.of(items)
-    needs, levels = resolve_dependencies(table)
+    graph = resolve_dependencies(table)
     value = request_probability(table, dict.fromkeys(table.caches, horizon_seconds)) * table.warmup_cost
-    totals = dict(enumerate(zip(value.tolist(), table.size_bytes.tolist(), strict=True)))
-    totals |= bundle_totals(needs, levels, value.tolist(), table.size_bytes.tolist())
-    worth = {row: seconds / max(size_bytes, 1) for row, (seconds, size_bytes) in totals.items()}
-    placed: dict[int, None] = {}
-    for row in sorted(worth, key=lambda row: (-int(table.priority[row]), -worth[row], row)):
-        if row not in placed:
-            placed.update(dict.fromkeys(bundle(row, needs, placed)))
-    return [items[row] for row in placed]
+    keys = loading_keys(table.priority.astype(np.int64), value / np.maximum(table.size_bytes, 1))
+    bundles = Bundles.of(graph, table.size_bytes, np.ones(len(table), np.bool_))
+    keys[graph.nodes] = bundles.bringing_keys(keys[graph.nodes], value).among(bundles.deserves)
+    return [items[row] for row in by_falling_keys(np.arange(len(table)), keys).tolist()]
 
 
 def group_items_by_dependencies(items: Sequence[WarmupItem]) -> list[list[WarmupItem]]:
@@ -102,8 +103,9 @@ def group_items_by_dependencies(items: Sequence[WarmupItem]) -> list[list[Warmup
     Raises:
         DependencyCycle: No order exists; carries the cycle.
     """
-    _, levels = resolve_dependencies(CandidateTable.of(items))
-    groups: list[list[WarmupItem]] = [[] for _ in range(1 + max(levels.values(), default=0))] if items else []
+    graph = resolve_dependencies(CandidateTable.of(items))
+    level_of = dict(zip(graph.nodes.tolist(), graph.levels.tolist(), strict=True))
+    groups: list[list[WarmupItem]] = [[] for _ in range(graph.depth + 1)] if items else []
     for row, item in enumerate(items):
-        groups[levels.get(row, 0)].append(item)
+        groups[level_of.get(row, 0)].append(item)
     return groups

@@ -15,7 +15,6 @@ from typing import Any
 from preheat._model import USUAL_RESPONSES, MemoryPressureLevel, PressureResponse, PressureResponses, WarmupStrategy
 from preheat.errors import InvalidSetting, UnknownStrategy, nearest
 
-CRITICAL_PRIORITY = 8
 PRESSURE_FACTORS = (1.0, 0.6, 0.2, 0.0)
 
 

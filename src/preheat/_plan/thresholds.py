@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preheat._model import CandidateTable, Reason
-from preheat._plan.strategy import CRITICAL_PRIORITY, StrategyProfile
+from preheat._model import CRITICAL_PRIORITY, CandidateTable, Reason
+from preheat._plan.strategy import StrategyProfile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REASONS = tuple(Reason)
-PASSES = -1
+CHOSEN = -1
 
 
 def apply_thresholds(
     candidates: CandidateTable, value: NDArray[np.float64], probability: NDArray[np.float64], profile: StrategyProfile
 ) -> NDArray[np.int8]:
-    """(n,) why `profile` leaves a row out, as an index into REASONS; PASSES where it does not.
+    """(n,) why `profile` leaves a row out, as an index into REASONS; CHOSEN where it does not.
 
     Items of critical priority pass the thresholds of use: where the operator's word decides, it needs no history to
     back it.
     """
-    left_out = np.full(len(candidates), PASSES, np.int8)
+    left_out = np.full(len(candidates), CHOSEN, np.int8)
     ordinary = candidates.priority < (profile.min_priority if profile.by_priority else CRITICAL_PRIORITY)
     rare = (probability < profile.min_probability) | (candidates.usage_frequency < profile.min_usage_frequency)
     left_out[ordinary & (value <= 0)] = REASONS.index(Reason.WORTHLESS)

@@ -1,7 +1,8 @@
 """Any `MutableMapping` of text keys, with the function that loads a missing value: a dict, the cachetools family.
 
 A mapping that limits itself (`maxsize`, `currsize` and `getsizeof`, as cachetools has them) is asked before a
-warm-up inserts, so that warming never evicts.
+warm-up inserts, so that warming never evicts.  Where the mapping keeps an order of use (an `OrderedDict`, cachetools'
+`LRUCache`), what is warmed goes to its cold end, the least valuable per byte coldest; others insert as they do.
 
 Bytes are those of the entries that the adapter weighed when it put them in: what a warm-up loads always is, what
 traffic loads only while somebody listens, for weighing costs time.  Nobody tells it what the application or the mapping
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -40,7 +42,15 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
+MOST_PASSED = 256
+"""Warmed entries that a new one is put behind at once; with more of them, the order is put right at the next read."""
+
 SPARE_WEIGHTS = 64  # how many more entries are remembered than twice those of the mapping before that is put right
+
+
+class _Warmed(NamedTuple, Generic[V]):
+    value: V
+    worth: tuple[bool, float]
 
 
 class MappingCache(Generic[V]):
@@ -75,12 +85,15 @@ class MappingCache(Generic[V]):
         self._weights: dict[str, int] = {}
         self._weighed_bytes = 0
         self._expected_items = len(mapping)  # if nobody else adds or drops any
-        self._warmed: dict[str, V] = {}  # what a warm-up loaded and traffic has not asked for
+        self._warmed: dict[str, _Warmed[V]] = {}  # what a warm-up loaded and traffic has not asked for
+        self._is_out_of_order = False
         self._hits = self._misses = 0
 
     def get(self, key: str) -> V:
         """The value of `key`, loaded if it is missing."""
         with self._lock:
+            if self._is_out_of_order and not is_quiet():
+                self._put_in_order()
             resident = key in self.mapping
             if resident:
                 value = self.mapping[key]
@@ -143,7 +156,8 @@ class MappingCache(Generic[V]):
             if not self._has_room(value):
                 return ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
             self._put(key, value, size_bytes, "warm-up")
-            self._warmed[key] = value
+            self._warmed[key] = _Warmed(value, item.worth(size_bytes))
+            self._move_to_cold_end(key)
         self._memory.tell()
         return ItemResult(ItemStatus.LOADED, size_bytes, seconds)
 
@@ -174,13 +188,36 @@ class MappingCache(Generic[V]):
         released_bytes = 0
         with self._lock:
             if key in self._warmed:
-                value = self._warmed.pop(key)
+                value = self._warmed.pop(key).value
                 if key in self.mapping and self.mapping[key] is value:
                     del self.mapping[key]
                     self._expected_items -= 1
                     released_bytes = self._forget([key], MemoryEventKind.ROLLBACK, "undone")
         self._memory.tell()
         return released_bytes
+
+    def _move_to_cold_end(self, key: str) -> None:
+        """Put `key`, just inserted, before all that was used, and behind what was warmed and is worth less."""
+        order = _order_of_use(self.mapping)
+        if order is None:
+            return
+        colder: list[str] = []
+        for other in order:
+            warmed = self._warmed.get(other)
+            if warmed is None or warmed.worth >= self._warmed[key].worth or len(colder) > MOST_PASSED:
+                break
+            colder.append(other)
+        self._is_out_of_order |= len(colder) > MOST_PASSED
+        for each in (key, *reversed(colder)):
+            order.move_to_end(each, last=False)
+
+    def _put_in_order(self) -> None:
+        order = _order_of_use(self.mapping)
+        if order is not None:
+            there = [key for key in self._warmed if key in order]
+            for key in sorted(there, key=lambda key: self._warmed[key].worth, reverse=True):
+                order.move_to_end(key, last=False)
+        self._is_out_of_order = False
 
     def _load_and_keep(self, key: str) -> V:
         started = time.perf_counter()
@@ -234,6 +271,16 @@ class MappingCache(Generic[V]):
             return True
         weigh: Callable[[V], float] = getattr(mapping, "getsizeof", lambda _: 1)
         return bool(getattr(mapping, "currsize", len(mapping)) + weigh(value) <= maxsize)
+
+
+def _order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
+    """What `mapping` evicts from the front of; None where that can't be had.
+
+    cachetools has no way to insert an entry as the one used least recently, so its own order is taken from it.  A
+    version that keeps it elsewhere is served as any other mapping.
+    """
+    order = mapping if isinstance(mapping, OrderedDict) else getattr(mapping, "_LRUCache__order", None)
+    return order if isinstance(order, OrderedDict) else None
 
 
 _DROPPED = "its mapping has dropped it"

@@ -1,16 +1,18 @@
 """The cache that the four ready ones are made of: bounded in bytes, least recently used first out, single flight.
 
 Quiet: while a warm-up loads an item in this thread, reads of any of these caches count as no traffic, change no
-order and keep nothing that they had to load.  What a warm-up inserts goes to the cold end, each item behind the one
-before, so traffic evicts the least valuable first and never loses to it what it loaded itself.
+order and keep nothing that they had to load.  What a warm-up inserts is colder than anything that traffic used, so
+traffic never loses to it what it loaded itself; of what was warmed the least valuable per byte is evicted first, in
+whatever order it was loaded, and of equals the one that was loaded last.
 """
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
+LINGERING = 64  # entries of the heap beyond twice what is warmed before those that don't count are dropped
+
 _ABSENT: Any = object()
 _thread = threading.local()
 
@@ -54,10 +58,21 @@ class Request(NamedTuple):
 
 
 class _Entry(Generic[V]):
+    """A resident value; `warmed` is the number of its insertion if a warm-up made it and nobody used it, else 0."""
+
     __slots__ = ("size_bytes", "value", "version", "warmed")
 
-    def __init__(self, value: V, size_bytes: int, version: str, warmed: bool) -> None:
+    def __init__(self, value: V, size_bytes: int, version: str, warmed: int = 0) -> None:
         self.value, self.size_bytes, self.version, self.warmed = value, size_bytes, version, warmed
+
+
+class _Warmed(NamedTuple):
+    """What a warm-up inserted, by what it is worth: the least first, and of equals the one that came last."""
+
+    is_critical: bool
+    value_per_byte: float
+    number: int  # of its insertion, negative
+    key: str
 
 
 class _Flight(Generic[V]):
@@ -100,6 +115,8 @@ class LoadingCache(Generic[V]):
         self._kinds: dict[str, list[int]] = {}  # of what is resident: number and bytes by kind
         self._used_bytes = self._hits = self._misses = self._evictions = 0
         self._warmed_items = self._warmed_bytes = 0
+        self._least_worth: list[_Warmed] = []  # a heap of what was warmed; used items linger in it
+        self._insertions = 0
 
     # -------------------------------------------------------------------------------- for the application
 
@@ -325,7 +342,7 @@ class LoadingCache(Generic[V]):
             return
         with self._lock:
             if not unless.invalidated:
-                self._insert(request.key, _Entry(value, size_bytes, request.version, warmed=False), "traffic")
+                self._insert(request.key, _Entry(value, size_bytes, request.version), "traffic")
 
     def _insert(self, key: str, entry: _Entry[V], cause: str) -> None:
         if key in self._entries:
@@ -342,13 +359,33 @@ class LoadingCache(Generic[V]):
 
     def _make_room(self, size_bytes: int) -> None:
         excess = self._used_bytes + size_bytes - self.capacity_bytes
-        coldest, victims = iter(self._entries.items()), []
+        victims: dict[str, None] = {}
+        coldest = self._coldest()
         while excess > 0:
             key, entry = next(coldest)
-            victims.append(key)
-            excess -= entry.size_bytes
+            if key not in victims:
+                victims[key] = None
+                excess -= entry.size_bytes
         self._evictions += len(victims)
-        self._drop(victims, MemoryEventKind.EVICTION, "to make room")
+        self._drop(list(victims), MemoryEventKind.EVICTION, "to make room")
+
+    def _coldest(self) -> Iterator[tuple[str, _Entry[V]]]:
+        """What is evicted next, and next: what was warmed, the least worth first, then what was used least recently."""
+        while self._least_worth:
+            warmed = heapq.heappop(self._least_worth)
+            if self._is_unused(warmed):
+                yield warmed.key, self._entries[warmed.key]
+        yield from self._entries.items()
+
+    def _note_worth(self, warmed: _Warmed) -> None:
+        if len(self._least_worth) > 2 * self._warmed_items + LINGERING:
+            self._least_worth = [each for each in self._least_worth if self._is_unused(each)]
+            heapq.heapify(self._least_worth)
+        heapq.heappush(self._least_worth, warmed)
+
+    def _is_unused(self, warmed: _Warmed) -> bool:
+        entry = self._entries.get(warmed.key)
+        return entry is not None and entry.warmed == -warmed.number
 
     def _drop(self, keys: Sequence[str], kind: MemoryEventKind, cause: str) -> int:
         """Forget `keys`, as one event; the bytes of those that were there."""
@@ -378,9 +415,11 @@ class LoadingCache(Generic[V]):
     def _note_use(self, entry: _Entry[V]) -> None:
         """From now on `entry` is not one that a warm-up loaded and nobody used."""
         if entry.warmed:
-            entry.warmed = False
+            entry.warmed = 0
             self._warmed_items -= 1
             self._warmed_bytes -= entry.size_bytes
+            if not self._warmed_items:
+                self._least_worth.clear()
 
     # ---------------------------------------------------------------------------------- warming a batch
 
@@ -403,7 +442,7 @@ class LoadingCache(Generic[V]):
         seconds = (time.perf_counter() - started) / len(mine)
         results = [_RESIDENT for _ in items]
         for n, new, size_bytes in zip(mine, made, sizes, strict=True):
-            results[n] = self._settle(items[n].ref.key, _some(flights[n]), new, size_bytes, seconds)
+            results[n] = self._settle(items[n], _some(flights[n]), new, size_bytes, seconds)
         self._memory.tell()
         return results
 
@@ -418,20 +457,22 @@ class LoadingCache(Generic[V]):
         return flights
 
     def _settle(
-        self, key: str, flight: _Flight[V], made: tuple[V, str] | None, size_bytes: int, seconds: float
+        self, item: WarmupItem, flight: _Flight[V], made: tuple[V, str] | None, size_bytes: int, seconds: float
     ) -> ItemResult:
+        key = item.ref.key
         if made is None:
             self._end_flight(key, flight, error=LookupError(f"{self.name}: {key} is not there any more"))
             return ItemResult(ItemStatus.UNAVAILABLE, 0, seconds, "its source is not there any more")
         flight.value, flight.version = made
         with self._lock:
-            result = self._admit(key, flight, size_bytes, seconds)
+            result = self._admit(item, flight, size_bytes, seconds)
             self._leave(key, flight)
         flight.done.set()
         return result
 
-    def _admit(self, key: str, flight: _Flight[V], size_bytes: int, seconds: float) -> ItemResult:
+    def _admit(self, item: WarmupItem, flight: _Flight[V], size_bytes: int, seconds: float) -> ItemResult:
         """Insert what a warm-up loaded: where nobody waits for it, at the cold end and evicting nothing."""
+        key = item.ref.key
         known = self._entries.get(key)
         if flight.invalidated:
             return ItemResult(ItemStatus.REJECTED, 0, seconds, "it was invalidated while it was being loaded")
@@ -442,9 +483,12 @@ class LoadingCache(Generic[V]):
         if size_bytes > room:
             return ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
         value: Any = flight.value
-        self._insert(key, _Entry(value, size_bytes, flight.version, warmed=not flight.wanted), "warm-up")
-        if not flight.wanted:
+        self._insertions += 1
+        number = 0 if flight.wanted else self._insertions
+        self._insert(key, _Entry(value, size_bytes, flight.version, number), "warm-up")
+        if number:
             self._entries.move_to_end(key, last=False)
+            self._note_worth(_Warmed(*item.worth(size_bytes), -number, key))
         return ItemResult(ItemStatus.LOADED, size_bytes, seconds)
 
 
