@@ -21,6 +21,7 @@ from preheat._service import CacheWarmupService, execute_memory_aware_warmup, ge
 from preheat._size import estimate_item_memory_usage
 
 if TYPE_CHECKING:
+    from preheat._choose import choose
     from preheat.caches import (
         get_embedding_cache_warmup_candidates,
         get_file_cache_warmup_candidates,
@@ -40,6 +41,7 @@ __all__ = [
     "WarmupReport",
     "WarmupStrategy",
     "calculate_memory_budget",
+    "choose",
     "create_warmup_item",
     "estimate_item_memory_usage",
     "execute_memory_aware_warmup",
@@ -59,6 +61,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "choose":
+        from preheat._choose import choose
+
+        return choose
     if name in __all__:  # what is not imported above comes with the caches, when it is first asked for
         from preheat import caches
 

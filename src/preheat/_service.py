@@ -48,8 +48,6 @@ from preheat._plan.strategy import (
 )
 from preheat._predict.decayed_frequency import predict as decayed_frequency
 from preheat._predict.horizon import refill_seconds
-
-PREDICTORS = {'decayed_frequency': decayed_frequency}
 from preheat._pressure import pressure_level
 from preheat._record import log_failure
 from preheat._settings import Settings, resolve_settings

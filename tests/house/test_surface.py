@@ -16,6 +16,7 @@ PROMISED = {
     "WarmupReport",
     "WarmupStrategy",
     "calculate_memory_budget",
+    "choose",
     "create_warmup_item",
     "estimate_item_memory_usage",
     "execute_memory_aware_warmup",

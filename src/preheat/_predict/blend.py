@@ -161,7 +161,7 @@ def _captured(
 ) -> list[float]:
     """By pool, the share of the misses of `window` that could be saved and were, over `BUDGETS`."""
     trail, capacity_bytes = moment.trail, moment.capacity_bytes
-    trace = Trace("", trail.times, trail.items, trail.size_bytes)
+    trace = Trace("", trail.times, trail.items.astype(np.int64), trail.size_bytes)
     replay = fill_window(trace, window.start, capacity_bytes)
     names = {name for pool in pools for name in pool}
     chances = {name: _ask(name, learned, moment) for name in sorted(names)}

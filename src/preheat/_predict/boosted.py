@@ -57,9 +57,7 @@ def train_trees(examples: Examples, seed: int, breathe: Breathe) -> tuple[str, .
     for before in (SOON, NEVER):
         label = (examples.outcome < before).astype(np.float32)
         data = lightgbm.Dataset(np.ascontiguousarray(examples.features), label, weight=weight, free_raw_data=True)
-        booster = lightgbm.train(
-            _PARAMETERS | {"seed": seed % 2**31}, data, TREES, callbacks=[lambda _: breathe()]
-        )
+        booster = lightgbm.train(_PARAMETERS | {"seed": seed % 2**31}, data, TREES, callbacks=[lambda _: breathe()])
         written.append(booster.model_to_string())
     return tuple(written)
 

@@ -1,10 +1,10 @@
 """Context: what was asked for in moments like this one.
 
-What has been asked for lately is a cue.  Each cue points at the earlier accesses to the same item; what followed there is
-expected now, the more the more cues point at the same stretch of the past.  Cues fade with their age, and count less
-the more common their item is.  So whatever comes in sessions, scans, loops or shifts is expected when its beginning is
-seen again, without a word about which of these it is.  A nearest-neighbour method as recommenders use it [1], with
-a stretch of the trail as the neighbour.
+What has been asked for lately is a cue.  Each cue points at the earlier accesses to the same item; what followed
+there is expected now, the more the more cues point at the same stretch of the past.  Cues fade with their age, and
+count less the more common their item is.  So whatever comes in sessions, scans, loops or shifts is expected when its
+beginning is seen again, without a word about which of these it is.  A nearest-neighbour method as recommenders use
+it [1], with a stretch of the trail as the neighbour.
 
 [1] Jannach and Ludewig, "When Recurrent Neural Networks meet the Neighborhood for Session-Based Recommendation",
     RecSys 2017.
@@ -86,7 +86,8 @@ def expected(moment: Moment, spans: tuple[Span, ...] = SPANS) -> Iterator[NDArra
     agreed = {width: _spread(light, width * moment.horizon) ** 2 for width in {span.agreeing for span in spans} - {0.0}}
     for span in spans:
         width = span.accesses or span.horizons * moment.horizon
-        points = np.bincount(items, _spread(agreed.get(span.agreeing, light), width), moment.known)
+        shed = _spread(agreed.get(span.agreeing, light), width)
+        points = np.bincount(items, shed, moment.known).astype(np.float64, copy=False)
         total = points.sum()
         yield points * (moment.horizon / total) if total > 0 else points
 

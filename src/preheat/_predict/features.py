@@ -91,7 +91,8 @@ def _recency(moment: Moment, items: NDArray[np.int64]) -> list[NDArray[np.float6
 
 def _due(gap: NDArray[np.float64], age: NDArray[np.float64]) -> NDArray[np.float64]:
     """In how many horizons an item is due that comes every `gap`."""
-    return np.clip(np.exp2(gap) - np.exp2(age), -MOST_DUE, MOST_DUE)
+    due: NDArray[np.float64] = np.clip(np.exp2(gap) - np.exp2(age), -MOST_DUE, MOST_DUE)
+    return due
 
 
 def _frequency(moment: Moment, items: NDArray[np.int64]) -> list[NDArray[np.float64]]:

@@ -11,7 +11,7 @@ Only numpy; a few seconds for a hundred thousand rows on one core, and the same 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,14 +52,17 @@ class Network:
 
     def arrival(self, features: Array) -> NDArray[np.float64]:
         """P(asked for by the end of each interval): (rows, k), rising along each row."""
-        parts = [self._arrival(features[n : n + CHUNK]) for n in range(0, len(features), CHUNK)]
+        parts: list[NDArray[np.float64]] = [
+            self._arrival(features[n : n + CHUNK]) for n in range(0, len(features), CHUNK)
+        ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.bias)))
 
     def _arrival(self, features: Array) -> NDArray[np.float64]:
         rows = _standardised(features, self.centre, self.spread)
         hidden = np.maximum(rows @ self.inner + self.inner_bias, 0)
         scores = (hidden @ self.outer + rows @ self.direct + self.bias).astype(np.float64)
-        return 1.0 - np.cumprod(1.0 - _logistic(scores), axis=1)
+        arrived: NDArray[np.float64] = 1.0 - np.cumprod(1.0 - _logistic(scores), axis=1)
+        return arrived
 
 
 def train(examples: Examples, intervals: int, rng: np.random.Generator, breathe: Breathe) -> Network:
@@ -142,5 +145,6 @@ def _standardised(features: Array, centre: Array, spread: Array) -> Array:
     return rows
 
 
-def _logistic(scores: NDArray[np.floating]) -> NDArray[np.floating]:
-    return 1.0 / (1.0 + np.exp(-np.clip(scores, -30, 30)))
+def _logistic(scores: NDArray[Any]) -> NDArray[Any]:
+    share: NDArray[Any] = 1.0 / (1.0 + np.exp(-np.clip(scores, -30, 30)))
+    return share

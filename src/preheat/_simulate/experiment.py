@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from preheat._choose import choose_within
 from preheat._replay import PRACTICE, Past, Warmer
 from preheat.errors import UsageError, nearest
 
@@ -23,28 +22,16 @@ MAX_RESTARTS = 10_000
 
 
 def preheat(past: Past, budgets: Sequence[int], *, seed: int) -> list[NDArray[np.int64]]:
-    """What `preheat.choose` takes."""
-    choose = importlib.import_module("preheat._choose").choose
+    """What `preheat.choose` takes; one training serves all budgets."""
     costs = None if past.cost_seconds is None else past.cost_seconds[past.items]
-    rows = [
-        choose(
-            past.items,
-            past.times,
-            past.size_bytes[past.items],
-            budget_bytes=budget,
-            capacity_bytes=past.capacity_bytes,
-            costs=costs,
-            seed=seed,
-        )
-        for budget in budgets
-    ]
-    return [past.items[chosen] for chosen in rows]
+    sizes = past.size_bytes[past.items]
+    chosen = choose_within(past.items, past.times, sizes, budgets, past.capacity_bytes, costs=costs, seed=seed)
+    return [past.items[rows] for rows in chosen]
 
 
 def warmers(seed: int) -> dict[str, Warmer]:
     """All that can be judged, by name; the first one is what a conclusion speaks of."""
-    ours: dict[str, Warmer] = {"preheat": partial(preheat, seed=seed)} if find_spec("preheat._choose") else {}
-    return ours | PRACTICE
+    return {"preheat": partial(preheat, seed=seed), **PRACTICE}
 
 
 @dataclass(frozen=True, slots=True)
