@@ -46,7 +46,6 @@ from preheat._plan.strategy import (
     find_strategy,
     strategy_row,
 )
-from preheat._predict.decayed_frequency import predict as decayed_frequency
 from preheat._predict.horizon import refill_seconds
 from preheat._pressure import pressure_level
 from preheat._record import log_failure
@@ -65,7 +64,11 @@ from preheat.abc import (
 from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from preheat._ledger import Ledger
+    from preheat._predict.blend import Model
+    from preheat._predict.forecast import Forecast
     from preheat._run import Run
     from preheat._watch import MemoryWatch
 
@@ -79,7 +82,8 @@ class CacheWarmupService:
     Args:
         settings: By default what `CACHE_WARMUP_*` in the environment says.
         memory: Reads memory; by default the tightest limit on this process.
-        predictor: Expects the future from history.
+        predictor: Expects the future from history; by default models learned of each cache, which fall back to
+            decayed frequency where there is little history.
         changes: Settings by name, over those of the environment.
 
     Raises:
@@ -92,7 +96,7 @@ class CacheWarmupService:
         settings: Settings | None = None,
         *,
         memory: MemoryMonitor | None = None,
-        predictor: Predictor = decayed_frequency,
+        predictor: Predictor | None = None,
         **changes: Any,
     ) -> None:
         if settings is not None and changes:
@@ -374,7 +378,8 @@ class CacheWarmupService:
         statistics = self._statistics()
         horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
         corrections = self.ledger.corrections
-        candidates = self._candidates(history, horizon, corrections)
+        rates, predictors = self._forecast(history, horizon, statistics)
+        candidates = self._candidates(history, rates, horizon, corrections)
         plan = create_plan(
             candidates,
             self._budget(profile, limit_bytes, candidates, corrections),
@@ -384,8 +389,8 @@ class CacheWarmupService:
             holdout_ratio=self.settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
         )
-        predictors = dict.fromkeys(candidates.caches, _name_of(self._predictor))
-        return replace(plan, size_factors=size_factors(corrections), predictors=predictors)
+        names = {name: predictors[name] for name in candidates.caches if name in predictors}
+        return replace(plan, size_factors=size_factors(corrections), predictors=names)
 
     def _fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         budget = self._budget(profile, limit_bytes, plan.candidates, self.ledger.corrections)
@@ -398,13 +403,32 @@ class CacheWarmupService:
         fallback = find_fallback(named, self._strategies)
         return plan if fallback is None else with_fallback(plan, profile, fallback)
 
-    def _candidates(self, history: History, horizon: Mapping[str, float], corrections: Corrections) -> CandidateTable:
+    def _forecast(
+        self, history: History, horizon: Mapping[str, float], statistics: Mapping[str, CacheStatistics]
+    ) -> Forecast:
+        """What the application's own predictor expects, or else the model of each cache."""
+        from preheat._predict.forecast import Forecast, forecast
+
+        if self._predictor is None:
+            return forecast(history, horizon, self._models(history, statistics))
+        by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
+        name = str(getattr(self._predictor, "__name__", type(self._predictor).__name__))
+        return Forecast(self._predictor(history, by_cache[history.cache]), dict.fromkeys(history.caches, name))
+
+    def _models(self, history: History, statistics: Mapping[str, CacheStatistics]) -> dict[str, Model]:
+        """A model for each cache that is bounded: the one that was learned in the background, or one learned now."""
+        from preheat._predict.forecast import current_models
+
+        capacities = {name: s.capacity_bytes for name, s in statistics.items() if s.capacity_bytes}
+        return current_models(history, capacities, self.ledger.models(), seed=self.settings.seed or 0)
+
+    def _candidates(
+        self, history: History, rates: NDArray[np.float64], horizon: Mapping[str, float], corrections: Corrections
+    ) -> CandidateTable:
         from preheat._attempt import kinds_of
 
         if not self.settings.enabled:
             return CandidateTable.of(())
-        by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
-        rates = self._predictor(history, by_cache[history.cache])
         tables = [_ask(repr(source), partial(source, history)) for source in self._sources]
         for name in horizon:
             tables.append(_ask(f"cache {name!r}", partial(self._caches[name].get_warmup_candidates, history, rates)))
@@ -463,11 +487,6 @@ class CacheWarmupService:
                 raise UnknownCache(
                     f"no cache is registered as {name!r}; {nearest(name, self._caches)}there are: {known}"
                 )
-
-
-def _name_of(predictor: Predictor) -> str:
-    names = (name for name, known in PREDICTORS.items() if known is predictor)
-    return next(names, getattr(predictor, "__name__", type(predictor).__name__))
 
 
 def _free_bytes(statistics: Mapping[str, CacheStatistics]) -> dict[str, int | None]:

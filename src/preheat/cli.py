@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -153,14 +153,17 @@ def status(state_dir: str | None, runs: int | None, as_json: bool) -> None:
         click.echo(f"no run has been kept in {store.folder} yet; `preheat run` makes one")
 
 
-@cli.command(epilog="Example: preheat history --top 20")
+@cli.group(invoke_without_command=True, epilog="Example: preheat history --top 20")
 @_state
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Items to show per cache.")
 @_json
-def history(state_dir: str | None, top: int, as_json: bool) -> None:
+@click.pass_context
+def history(context: click.Context, state_dir: str | None, top: int, as_json: bool) -> None:
     """Show what is known: hit rate, items and bytes per cache, and the items asked for most."""
     from preheat._summary import history_summary
 
+    if context.invoked_subcommand is not None:
+        return
     with _store(state_dir) as store:
         known = store.load()
     summary = history_summary(known, top) if known is not None else {"caches": []}
@@ -170,6 +173,28 @@ def history(state_dir: str | None, top: int, as_json: bool) -> None:
         click.echo(f"nothing has been recorded in {store.folder} yet")
     else:
         _print_history(summary)
+
+
+@history.command(epilog="Example: preheat history model --features 5")
+@_state
+@click.option("--features", type=click.IntRange(0, 100), default=10, show_default=True, help="Features to show.")
+@_json
+def model(state_dir: str | None, features: int, as_json: bool) -> None:
+    """Show what was learned of each cache: who predicts, how well it did when validated, and what matters to it."""
+    from preheat._predict.explained import model_summary
+    from preheat._predict.stored import decode_models
+
+    with _store(state_dir) as store:
+        models = {name: model_summary(model, features) for name, model in decode_models(store.models()).items()}
+    if as_json:
+        _print_json({"models": models})
+    elif not models:
+        click.echo(
+            f"nothing has been learned in {store.folder} yet; it takes a few thousand accesses of a bounded cache"
+        )
+    else:
+        for name, summary in models.items():
+            _print_model(name, summary)
 
 
 @cli.command(epilog="Example: CACHE_WARMUP_STATE_DIR=/var/lib/shop/preheat preheat check")
@@ -662,6 +687,25 @@ def _print_text_table(shown: text.Table) -> None:
         click.echo(shown.title)
     if shown.note:
         click.echo(f"{shown.note}\n")
+
+
+def _print_model(name: str, summary: dict[str, Any]) -> None:
+    captured = summary["captured"]
+    validated = f"; it captured {captured:.0%} of what could be saved when validated" if captured is not None else ""
+    click.echo(
+        f"{name}: {summary['predictor']} predicts, learned from {summary['accesses']:,} accesses for a cache of "
+        f"{summary['capacity_bytes']:,} bytes{validated}"
+    )
+    _print_shares("predictor", "captured", {name: f"{share:.0%}" for name, share in summary["validated"].items()})
+    _print_shares("feature", "nats lost", {name: f"{lost:.4f}" for name, lost in summary["importance"].items()})
+
+
+def _print_shares(what: str, share: str, rows: Mapping[str, str]) -> None:
+    if rows:
+        table = _table(what, share)
+        for name, shown in rows.items():
+            table.add_row(name, shown)
+        _print_table(table)
 
 
 def _print_history(summary: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ class Model:
 
     def chance(self, moment: Moment) -> NDArray[np.float64]:
         """P(asked for before it would have come in by itself): (known,)."""
-        return _pooled(self.pool, {name: _ask(name, self.learned, moment) for name in self.pool})
+        return pooled(self.pool, {name: ask(name, self.learned, moment) for name in self.pool})
 
 
 def pool_name(pool: Mapping[str, float]) -> str:
@@ -141,19 +141,21 @@ def _keeping(starts: Iterable[Moment], first: int, kept: list[Moment]) -> Iterat
         yield moment
 
 
-def _ask(name: str, learned: Learned | None, moment: Moment) -> NDArray[np.float64]:
+def ask(name: str, learned: Learned | None, moment: Moment) -> NDArray[np.float64]:
+    """What the predictor called `name` says of each item known: (known,)."""
     if name == LEARNED:
         assert learned is not None  # noqa: S101 - a pool with it is chosen only where it was learned
         return learned.chance(moment)
     return EXPERTS[name](moment)
 
 
-def _pooled(pool: Mapping[str, float], chances: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def pooled(pool: Mapping[str, float], chances: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """What the predictors of `pool` say together: (known,)."""
     if len(pool) == 1:
         return chances[next(iter(pool))]
     logs = [weight * np.log(np.maximum(chances[name], LEAST_CHANCE)) for name, weight in pool.items()]
-    pooled: NDArray[np.float64] = np.exp(np.sum(logs, axis=0))
-    return pooled
+    together: NDArray[np.float64] = np.exp(np.sum(logs, axis=0))
+    return together
 
 
 def _captured(
@@ -164,7 +166,7 @@ def _captured(
     trace = Trace("", trail.times, trail.items.astype(np.int64), trail.size_bytes)
     replay = fill_window(trace, window.start, capacity_bytes)
     names = {name for pool in pools for name in pool}
-    chances = {name: _ask(name, learned, moment) for name in sorted(names)}
+    chances = {name: ask(name, learned, moment) for name in sorted(names)}
     sizes = trail.size_bytes[: moment.known]
     shares = np.zeros(len(pools))
     for ratio in BUDGETS:
@@ -172,7 +174,7 @@ def _captured(
         best = best_possible(replay, moment.known, capacity_bytes, budget)
         possible = len(saved_misses(replay, best, trace, capacity_bytes))
         for n, pool in enumerate(pools):
-            density = _pooled(pool, chances) / sizes
+            density = pooled(pool, chances) / sizes
             plan = fill(np.lexsort((-moment.last, -density)), sizes, budget)
             shares[n] += len(saved_misses(replay, plan, trace, capacity_bytes)) / max(possible, 1) / len(BUDGETS)
     return shares.tolist()

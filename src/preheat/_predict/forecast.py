@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from preheat._predict import decayed_frequency
-from preheat._predict.blend import Model, pool_name, present
+from preheat._predict.blend import Model, pool_name, present, train_model
 from preheat._predict.trail import Trail
 
 if TYPE_CHECKING:
@@ -48,6 +48,28 @@ def forecast(history: History, horizon_seconds: Mapping[str, float], models: Map
             rates[rows] = -np.log1p(-np.minimum(chance, SUREST)) / horizon_seconds[cache]
             predictors[cache] = pool_name(model.pool)
     return Forecast(rates, predictors)
+
+
+def current_models(
+    history: History, capacities: Mapping[str, int], kept: Mapping[str, Model], *, seed: int
+) -> dict[str, Model]:
+    """A model for each cache in `capacities`: the one in `kept` if it still fits, else one learned now.
+
+    A kept model fits while the cache has not been made a quarter larger or smaller, and at least half of what
+    is known now was known when it was learned.
+    """
+    found = {}
+    for cache, capacity_bytes in capacities.items():
+        model = kept.get(cache)
+        trail, _ = trail_of(history, cache)
+        if model is None or not _fits(model, capacity_bytes, len(trail)):
+            model = train_model(trail, capacity_bytes, seed=seed)
+        found[cache] = model
+    return found
+
+
+def _fits(model: Model, capacity_bytes: int, accesses: int) -> bool:
+    return 0.75 <= capacity_bytes / model.capacity_bytes <= 1.25 and 2 * model.accesses >= accesses
 
 
 def trail_of(history: History, cache: str) -> tuple[Trail, NDArray[np.int64]]:

@@ -52,16 +52,16 @@ class Network:
 
     def arrival(self, features: Array) -> NDArray[np.float64]:
         """P(asked for by the end of each interval): (rows, k), rising along each row."""
-        parts: list[NDArray[np.float64]] = [
-            self._arrival(features[n : n + CHUNK]) for n in range(0, len(features), CHUNK)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.bias)))
+        arrived = np.empty((len(features), len(self.bias)))
+        for n in range(0, len(features), CHUNK):
+            arrived[n : n + CHUNK] = self._arrival(features[n : n + CHUNK])
+        return arrived
 
-    def _arrival(self, features: Array) -> NDArray[np.float64]:
+    def _arrival(self, features: Array) -> NDArray[Any]:
         rows = _standardised(features, self.centre, self.spread)
         hidden = np.maximum(rows @ self.inner + self.inner_bias, 0)
         scores = (hidden @ self.outer + rows @ self.direct + self.bias).astype(np.float64)
-        arrived: NDArray[np.float64] = 1.0 - np.cumprod(1.0 - _logistic(scores), axis=1)
+        arrived: NDArray[Any] = 1.0 - np.cumprod(1.0 - _logistic(scores), axis=1)
         return arrived
 
 

@@ -6,6 +6,8 @@ again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -90,3 +92,12 @@ def _network(parts: dict[str, bytes]) -> Network:
             raise ValueError(f"{name} does not fit a network of this version")
         arrays[name] = array.reshape(shape)
     return Network(**arrays)
+
+
+def decode_models(bodies: Mapping[str, bytes]) -> dict[str, Model]:
+    """The models in `bodies` that this version can use, by cache."""
+    found: dict[str, Model] = {}
+    for cache, body in bodies.items():
+        with suppress(ValueError):
+            found[cache] = decode_model(body)
+    return found
