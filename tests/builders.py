@@ -131,6 +131,17 @@ def same_history(a: History, b: History) -> bool:
         and all(
             np.array_equal(getattr(a, name), getattr(b, name), equal_nan=name in ("gaps", "load_seconds"))
             and getattr(a, name).dtype == getattr(b, name).dtype
-            for name in ("cache", "counts", "last_at", "gaps", "size_bytes", "load_seconds", "hits", "misses")
+            for name in (
+                *("cache", "counts", "last_at", "gaps", "size_bytes", "load_seconds", "hits", "misses"),
+                *("trail", "trail_at"),
+            )
         )
     )
+
+
+def trail_of(history: History) -> list[tuple[str, str, float]]:
+    """Cache, key and instant of the newest accesses, oldest first."""
+    return [
+        (history.caches[history.cache[row]], history.keys[row], at)
+        for row, at in zip(history.trail.tolist(), history.trail_at.tolist(), strict=True)
+    ]

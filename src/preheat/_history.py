@@ -1,25 +1,31 @@
 """Accesses folded into history.
 
 Counts decay: an access counts 1 when it happens and half as much after each half-life, for several half-lives at
-once, so that both "asked for a lot lately" and "asked for steadily" can be read from the same row.  Folding works
-on whole batches with array operations; its only Python loop maps a batch's distinct keys to rows.
+once, so that both "asked for a lot lately" and "asked for steadily" can be read from the same row.  The newest
+accesses are kept besides in their order, the trail.  Folding works on whole batches with array operations; its only
+Python loop maps a batch's distinct keys to rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from preheat._columns import TextColumn
 from preheat._model import AccessBatch, History, ItemRef
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 HALF_LIVES = (600.0, 6 * 3600.0, 7 * 86400.0)
 GAPS = 4
 LOAD_SMOOTHING = 0.3  # weight of the newest load; a cold disk or a busy model should not decide alone
 MOST_LOAD_SECONDS = 1e9  # longer is no measurement
 GROWTH = 1.25  # rows kept beyond the limit before the least valuable are dropped, so that dropping is rare
+TRAIL_LIMIT = 2**20  # newest accesses kept in their order
+LEAST_SPARE = 1024  # accesses
 
 
 def empty_history(half_lives: tuple[float, ...] = HALF_LIVES) -> History:
@@ -49,10 +55,13 @@ class HistoryBuilder:
 
     At most `max_items` items are remembered, and between two clearings up to a quarter more.  Which ones: those
     with the highest count by the longest half-life; among equals, the ones asked for last.  Keys that UTF-8 can't
-    hold are counted as traffic and not remembered.
+    hold are counted as traffic and not remembered.  The trail is the newest `max_trail` accesses to remembered items;
+    those of an item that is dropped leave it.
     """
 
-    def __init__(self, history: History | None = None, *, max_items: int = 1_000_000) -> None:
+    def __init__(
+        self, history: History | None = None, *, max_items: int = 1_000_000, max_trail: int = TRAIL_LIMIT
+    ) -> None:
         past = history or empty_history()
         self._max_items = max_items
         self._at, self._since, self._half_lives = past.at, past.since, past.half_lives
@@ -60,6 +69,7 @@ class HistoryBuilder:
         self._hits, self._misses = past.hits.tolist(), past.misses.tolist()
         self._texts = {name: list(getattr(past, name)) for name in _TEXTS}
         self._columns = {name: np.array(getattr(past, name)) for name in _COLUMNS}
+        self._trail = _Trail(max_trail, past.trail, past.trail_at)
         self._rows: dict[tuple[int, str], int] = {}
         self._index()
 
@@ -80,8 +90,14 @@ class HistoryBuilder:
         rows = self._locate(code, batch)
         self._count(rows, np.bincount(batch.row, minlength=len(batch.keys)), batch.at)
         self._note_loads(rows, batch)
+        self._trail.append(rows[batch.row], self._at)
         if len(self) > self._max_items * GROWTH:
             self._shrink()
+
+    def accesses(self) -> dict[str, int]:
+        """By cache, how often it has been asked for anything."""
+        counts = zip(self._caches, self._hits, self._misses, strict=True)
+        return {cache: hits + misses for cache, hits, misses in counts}
 
     def hit_ratios(self) -> dict[str, float]:
         """By cache that has been asked for anything, the share of accesses that found their item resident."""
@@ -101,6 +117,7 @@ class HistoryBuilder:
         n = len(self)
         texts: dict[str, Any] = {name: TextColumn.of(column) for name, column in self._texts.items()}
         columns: dict[str, Any] = {name: column[:n].copy() for name, column in self._columns.items()}
+        trail, trail_at = self._trail.newest()
         return History(
             at=self._at,
             since=self._since,
@@ -108,6 +125,8 @@ class HistoryBuilder:
             caches=tuple(self._caches),
             hits=np.array(self._hits, np.int64),
             misses=np.array(self._misses, np.int64),
+            trail=trail,
+            trail_at=trail_at,
             **texts,
             **columns,
         )
@@ -176,6 +195,9 @@ class HistoryBuilder:
         self._keep(np.sort(best))
 
     def _keep(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        new_row = np.full(len(self), -1, np.int32)
+        new_row[rows] = np.arange(len(rows))
+        self._trail.renumber(new_row)
         self._texts = {name: [texts[r] for r in rows.tolist()] for name, texts in self._texts.items()}
         self._columns = {name: column[rows] for name, column in self._columns.items()}
         self._index()
@@ -183,6 +205,51 @@ class HistoryBuilder:
     def _index(self) -> None:
         codes = self._columns["cache"].tolist()
         self._rows = {(c, key): row for row, (c, key) in enumerate(zip(codes, self._texts["keys"], strict=True))}
+
+
+class _Trail:
+    """The newest accesses, at most `limit`.
+
+    What stands in its two arrays never changes: new accesses are written behind, and where there is no room the
+    newest move to other arrays.  So views of them can be given out, and a move is as rare as it is long.
+    """
+
+    def __init__(self, limit: int, rows: NDArray[np.int32], at: NDArray[np.float64]) -> None:
+        self._limit = limit
+        self._rows, self._at = np.empty(0, np.int32), np.empty(0)
+        self._stop = 0
+        self._move(rows, at, room=0)
+
+    def append(self, rows: NDArray[np.int64], at: float) -> None:
+        """Add accesses to `rows`, all at the instant `at`."""
+        rows = rows[max(0, len(rows) - self._limit) :]
+        if self._stop + len(rows) > len(self._rows):
+            self._move(*self.newest(), room=len(rows))
+        span = slice(self._stop, self._stop + len(rows))
+        self._rows[span], self._at[span] = rows, at
+        self._stop = span.stop
+
+    def newest(self) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The rows asked for and the instants; read-only, and left as they are by what is added later."""
+        span = slice(max(0, self._stop - self._limit), self._stop)
+        rows, at = self._rows[span], self._at[span]
+        rows.flags.writeable = at.flags.writeable = False
+        return rows, at
+
+    def renumber(self, new_row: NDArray[np.int32]) -> None:
+        """Row r is called `new_row[r]` from now on; -1 drops its accesses."""
+        rows, at = self.newest()
+        renamed = new_row[rows]
+        kept = renamed >= 0
+        self._move(renamed[kept], at[kept], room=0)
+
+    def _move(self, rows: NDArray[np.int32], at: NDArray[np.float64], *, room: int) -> None:
+        kept = slice(max(0, len(rows) - self._limit), len(rows))
+        rows, at = rows[kept], at[kept]
+        spare = max(room, min(len(rows), int(self._limit * (GROWTH - 1))), LEAST_SPARE)
+        self._rows, self._at = np.empty(len(rows) + spare, np.int32), np.empty(len(rows) + spare)
+        self._rows[: len(rows)], self._at[: len(rows)] = rows, at
+        self._stop = len(rows)
 
 
 def _storable(batch: AccessBatch) -> AccessBatch:

@@ -121,6 +121,8 @@ class History:
         recipes: (n,) what the cache's loader needs to make the value again.
         hits: (number of caches,) int64, accesses that found their item resident.
         misses: (number of caches,) int64, accesses that did not.
+        trail: (m,) int32, the newest accesses over all caches, as rows of this history, oldest first.
+        trail_at: (m,) instants of those accesses, never falling, none after `at`.
     """
 
     at: float
@@ -138,6 +140,8 @@ class History:
     recipes: TextColumn
     hits: NDArray[np.int64]
     misses: NDArray[np.int64]
+    trail: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    trail_at: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __len__(self) -> int:
         return len(self.keys)

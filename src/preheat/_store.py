@@ -16,16 +16,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import xxhash
 
 from preheat._columns import TextColumn
-from preheat._history import GAPS
+from preheat._history import GAPS, TRAIL_LIMIT
 from preheat._model import History
 from preheat.errors import StoreCorrupt, StoreError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DATABASE = "history.db"
 LOCK = "owner.lock"
@@ -316,7 +319,10 @@ _TEXTS = ("keys", "versions", "recipes")
 
 
 def encode_history(history: History) -> bytes:
-    """`history` as MessagePack: its scalars, and its columns as raw little-endian arrays."""
+    """`history` as MessagePack: its scalars, and its columns as raw little-endian arrays.
+
+    Of the trail's instants each is written once, with the number of accesses that share it.
+    """
     fields: dict[str, Any] = {
         "at": history.at,
         "since": history.since,
@@ -328,7 +334,18 @@ def encode_history(history: History) -> bytes:
     for name in _TEXTS:
         column: TextColumn = getattr(history, name)
         fields[name] = (column.blob.tobytes(), column.offsets.tobytes())
-    return msgspec.msgpack.encode(fields)
+    return msgspec.msgpack.encode(fields | _trail_fields(history))
+
+
+def _trail_fields(history: History) -> dict[str, bytes]:
+    rows, at = history.trail[-TRAIL_LIMIT:], history.trail_at[-TRAIL_LIMIT:]
+    first = np.flatnonzero(np.diff(at, prepend=-np.inf))
+    times = np.diff(first, append=len(at)).astype(np.int32)
+    return {
+        "trail": np.ascontiguousarray(rows).tobytes(),
+        "trail_instants": at[first].tobytes(),
+        "trail_times": times.tobytes(),
+    }
 
 
 def decode_history(encoded: bytes, digest: bytes) -> History:
@@ -360,9 +377,33 @@ def _columns_of(fields: dict[str, Any]) -> History:
         _demand(len(arrays[name]) == len(caches), f"{name} has another length than caches")
     _demand(not n or arrays["counts"].shape[1] == len(half_lives), "counts has another width than half_lives")
     _demand(not n or 0 <= arrays["cache"].min() <= arrays["cache"].max() < len(caches), "a cache number is unknown")
+    at = float(fields["at"])
+    trail, trail_at = _trail(fields, rows=n, until=at)
     return History(
-        at=float(fields["at"]), since=float(fields["since"]), half_lives=half_lives, caches=caches, **arrays, **texts
+        at=at,
+        since=float(fields["since"]),
+        half_lives=half_lives,
+        caches=caches,
+        trail=trail,
+        trail_at=trail_at,
+        **arrays,
+        **texts,
     )
+
+
+def _trail(fields: dict[str, Any], *, rows: int, until: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The newest accesses and their instants; none in what was written before they were kept."""
+    trail = np.frombuffer(fields.get("trail", b""), np.int32)
+    instants = np.frombuffer(fields.get("trail_instants", b""), np.float64)
+    times = np.frombuffer(fields.get("trail_times", b""), np.int32)
+    _demand(len(trail) <= TRAIL_LIMIT, f"the trail is longer than {TRAIL_LIMIT} accesses")
+    _demand(len(times) == len(instants), "the trail has other instants than counts of them")
+    # before `repeat` makes as many as they say
+    _demand(bool((times > 0).all()) and int(times.sum(dtype=np.int64)) == len(trail), "the trail's counts don't add up")
+    _demand(bool(((trail >= 0) & (trail < rows)).all()), "the trail names a row that is not there")
+    _demand(bool(np.isfinite(instants).all() and (np.diff(instants) > 0).all()), "the instants of the trail don't rise")
+    _demand(not len(instants) or float(instants[-1]) <= until, "the trail goes on after the history's end")
+    return trail, np.repeat(instants, times)
 
 
 def _text_column(blob: bytes, offsets: bytes, *, rows: int) -> TextColumn:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import batch, history_of, same_history
+from builders import batch, history_of, same_history, trail_of
 from preheat._history import HistoryBuilder
 from preheat._model import ItemRef
 from preheat._predict import decayed_frequency, refill_seconds
@@ -74,7 +74,7 @@ def test_folding_in_batches_of_one_instant_is_folding_at_once(accesses, data):
     at_once, in_parts = history_of(before, batch(keys, at=90.0, hits=hits)), history_of(before, *parts)
     assert list(at_once.keys) == list(in_parts.keys)
     assert np.allclose(at_once.counts, in_parts.counts, rtol=1e-5)
-    for name in ("last_at", "gaps", "size_bytes", "hits", "misses"):
+    for name in ("last_at", "gaps", "size_bytes", "hits", "misses", "trail", "trail_at"):
         assert np.array_equal(getattr(at_once, name), getattr(in_parts, name), equal_nan=name == "gaps")
 
 
@@ -105,6 +105,51 @@ def test_forgetting_drops_exactly_the_named(many, refs):
     left = [ItemRef(after.caches[code], key) for code, key in zip(after.cache.tolist(), after.keys, strict=True)]
     assert [ref for ref in known if ref not in refs] == left
     assert len(known) - len(left) == gone
+
+
+def accesses_of(many):
+    return [(each.cache, each.keys[row], each.at) for each in many for row in each.row.tolist()]
+
+
+def times(each, n):
+    """`each`, asked for `n` times in a row: long enough that the trail has to move."""
+    return each._replace(row=np.tile(each.row, n), hit=np.tile(each.hit, n))
+
+
+@given(ordered, st.lists(st.integers(1, 500), min_size=8, max_size=8), st.integers(0, 2500))
+def test_the_trail_is_the_newest_accesses(many, repeated, limit):
+    long = [times(each, n) for each, n in zip(many, repeated, strict=False)]
+    builder = HistoryBuilder(max_trail=limit)
+    for each in long:
+        builder.fold(each)
+    newest = accesses_of(long)[-limit:] if limit else []
+    assert trail_of(builder.history()) == newest
+
+
+@given(ordered, ordered, st.sets(st.builds(ItemRef, st.sampled_from(["x", "y"]), KEYS)), st.integers(1, 40))
+def test_forgetting_drops_exactly_the_accesses_of_the_named(before, after, refs, limit):
+    builder = HistoryBuilder(max_trail=limit)
+    for each in before:
+        builder.fold(each)
+    builder.forget(refs)
+    left = [each for each in accesses_of(before)[-limit:] if ItemRef(*each[:2]) not in refs]
+    assert trail_of(builder.history()) == left
+    for each in after:
+        builder.fold(each._replace(at=each.at + 1e6))
+    later = [(cache, key, at + 1e6) for cache, key, at in accesses_of(after)]
+    assert trail_of(builder.history()) == [*left, *later][-limit:]
+
+
+@given(ordered, st.integers(1, 5))
+def test_a_trail_speaks_of_remembered_items_only(many, limit):
+    builder = HistoryBuilder(max_items=limit)
+    for each in many:
+        builder.fold(each)
+    left = trail_of(builder.history())
+    known = {(cache, key) for cache, key, _ in left}
+    assert known == {(cache, key) for cache, key, _ in accesses_of(many)} & known
+    asked = iter(accesses_of(many))
+    assert all(each in asked for each in left)  # in their order
 
 
 @given(ordered, st.floats(0.0, 1e9))
@@ -161,6 +206,7 @@ def test_a_forged_history_is_refused_or_usable_but_never_a_crash(many, data):
     except StoreCorrupt:
         return
     assert len(history) == len(history.cache)
+    assert len(trail_of(history)) == len(history.trail)
 
 
 def test_load_gives_what_save_was_given(tmp_path):

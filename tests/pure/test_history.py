@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from builders import batch, history_of, same_history
+from builders import batch, history_of, same_history, trail_of
 from preheat._history import GAPS, HALF_LIVES, HistoryBuilder, empty_history
-from preheat._model import ItemRef
+from preheat._model import History, ItemRef
 
 
 def column(history, name):
@@ -163,3 +163,79 @@ def test_a_long_batch_is_folded_right():
     keys = [f"k{n % 5000}" for n in range(12_000)]
     history = history_of(batch(keys))
     assert (len(history), round(float(history.counts[:, 0].sum()))) == (5000, 12_000)
+
+
+# ------------------------------------------------------------------------------------------------------------- trail
+
+
+def test_the_trail_is_the_accesses_in_their_order_over_all_caches():
+    history = history_of(batch(["a", "b", "a"], at=1.0, cache="x"), batch(["a"], at=2.0, cache="y"))
+    assert trail_of(history) == [("x", "a", 1.0), ("x", "b", 1.0), ("x", "a", 1.0), ("y", "a", 2.0)]
+
+
+def test_the_trail_keeps_the_newest_accesses_whatever_came_in_one_fold():
+    for sizes in ([10_000], [1] * 3000, [1500, 1, 2400, 7, 999]):
+        builder = HistoryBuilder(max_trail=1000)
+        keys = [f"k{n % 77}" for n in range(sum(sizes))]
+        for n, size in enumerate(sizes):
+            start = sum(sizes[:n])
+            builder.fold(batch(keys[start : start + size]))
+        assert [key for _, key, _ in trail_of(builder.history())] == keys[-1000:]
+
+
+def test_a_trail_of_no_length_stays_empty():
+    builder = HistoryBuilder(max_trail=0)
+    builder.fold(batch(["a"] * 3000))
+    assert trail_of(builder.history()) == []
+
+
+def test_a_clock_that_goes_back_does_not_turn_the_trail():
+    assert [at for *_, at in trail_of(history_of(batch(["a"], at=100.0), batch(["b"], at=40.0)))] == [100.0, 100.0]
+
+
+def test_what_is_forgotten_leaves_the_trail_and_brings_nothing_older_back():
+    builder = HistoryBuilder(max_trail=3)
+    builder.fold(batch(["a", "b", "a", "c", "b", "c"]))
+    builder.forget([ItemRef("c", "c")])
+    assert [key for _, key, _ in trail_of(builder.history())] == ["b"]
+    builder.fold(batch(["d", "b"]))
+    assert [key for _, key, _ in trail_of(builder.history())] == ["b", "d", "b"]
+
+
+def test_what_is_dropped_for_want_of_room_leaves_the_trail():
+    builder = HistoryBuilder(max_items=2)
+    builder.fold(batch(["a", "b", "a", "c", "d", "b"]))
+    assert [key for _, key, _ in trail_of(builder.history())] == ["a", "b", "a", "b"]
+
+
+def test_a_key_that_utf8_cannot_hold_leaves_no_trail():
+    assert [key for _, key, _ in trail_of(history_of(batch(["a", "\udc80", "b", "\udc80", "a"])))] == ["a", "b", "a"]
+
+
+def test_a_trail_taken_is_not_changed_by_what_comes_after():
+    builder = HistoryBuilder(max_trail=1500)
+    builder.fold(batch(["a", "b"] * 700, at=1.0))
+    taken = builder.history()
+    before = trail_of(taken)
+    for at in range(2, 9):
+        builder.fold(batch(["b", "c"] * 700, at=float(at)))
+    builder.forget([ItemRef("c", "b")])
+    assert trail_of(taken) == before
+    with pytest.raises(ValueError, match="read-only"):
+        taken.trail[0] = 1
+
+
+def test_a_history_may_come_without_a_trail():
+    whole = history_of(batch(["a", "b"]))
+    told = {name: getattr(whole, name) for name in History.__slots__ if not name.startswith("trail")}
+    builder = HistoryBuilder(History(**told))
+    assert trail_of(builder.history()) == []
+    builder.fold(batch(["b"], at=1001.0))
+    assert trail_of(builder.history()) == [("c", "b", 1001.0)]
+
+
+def test_accesses_are_summed_by_cache():
+    builder = HistoryBuilder()
+    builder.fold(batch(["a", "b", "a"], cache="x", hits=[True, False, True]))
+    builder.fold(batch(["a"], cache="y"))
+    assert builder.accesses() == {"x": 3, "y": 1}

@@ -9,14 +9,26 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
+import xxhash
 
-from builders import batch, history_of, same_history
-from preheat._history import HistoryBuilder, empty_history
-from preheat._store import DATABASE, KEPT_REPORTS, LOCK, SCHEMA_VERSION, SqliteStore
-from preheat.errors import StoreError
+from builders import batch, history_of, same_history, trail_of
+from preheat._history import TRAIL_LIMIT, HistoryBuilder, empty_history
+from preheat._store import (
+    DATABASE,
+    KEPT_REPORTS,
+    LOCK,
+    SCHEMA_VERSION,
+    SqliteStore,
+    decode_history,
+    encode_history,
+)
+from preheat.errors import StoreCorrupt, StoreError
 
 OLD = history_of(batch(["old"], loads={"old": (10, 0.5, "v", "r")}))
 NEW = history_of(batch(["old", "new"], at=2000.0, hits=[True, False]))
@@ -119,6 +131,68 @@ def test_after_close_the_store_says_so_instead_of_crashing(store):
     for use in (store.load, store.reports, lambda: store.save(OLD), lambda: store.save_report(1.0, {})):
         with pytest.raises(StoreError):
             use()
+
+
+# ------------------------------------------------------------------------------------------------------------- trail
+
+TRAIL = history_of(batch(["a", "b", "a"], at=1000.0), batch(["b"], at=2000.0))
+
+
+def decoded(history, **fields):
+    """What is read of `history` where `fields` were written in place of its own; None takes one out."""
+    written = msgspec.msgpack.decode(encode_history(history)) | fields
+    encoded = msgspec.msgpack.encode({name: value for name, value in written.items() if value is not None})
+    return decode_history(encoded, xxhash.xxh3_128_digest(encoded))
+
+
+def raw_column(kind, *values):
+    return np.array(values, kind).tobytes()
+
+
+def test_what_was_written_before_there_was_a_trail_loads_with_an_empty_one():
+    older = decoded(TRAIL, trail=None, trail_instants=None, trail_times=None)
+    assert (list(older.keys), trail_of(older)) == (["a", "b"], [])
+    builder = HistoryBuilder(older)
+    builder.fold(batch(["b"], at=3000.0))
+    assert trail_of(builder.history()) == [("c", "b", 3000.0)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"trail": raw_column("i4", 0, 1, 2, 1)}, "names a row that is not there"),
+        ({"trail": raw_column("i4", 0, -1, 0, 1)}, "names a row that is not there"),
+        ({"trail": raw_column("i4", 0, 1, 0)}, "counts don't add up"),
+        ({"trail": b"odd"}, "don't fit"),
+        ({"trail": 7}, "don't fit"),
+        ({"trail_times": raw_column("i4", 2**31 - 1, 2**31 - 1)}, "counts don't add up"),
+        ({"trail_times": raw_column("i4", 5, -1)}, "counts don't add up"),
+        ({"trail_times": raw_column("i4", 4)}, "other instants than counts"),
+        ({"trail_times": raw_column("i4", 4, 0)}, "counts don't add up"),
+        ({"trail_times": None}, "other instants than counts"),
+        ({"trail_instants": raw_column("f8", 2000.0, 1000.0)}, "don't rise"),
+        ({"trail_instants": raw_column("f8", 1000.0, 1000.0)}, "don't rise"),
+        ({"trail_instants": raw_column("f8", 1000.0, np.nan)}, "don't rise"),
+        ({"trail_instants": raw_column("f8", -np.inf, 1000.0)}, "don't rise"),
+        ({"trail_instants": raw_column("f8", 1000.0, 2000.5)}, "after the history's end"),
+        ({"trail": bytes(4 * (TRAIL_LIMIT + 1))}, "longer than"),
+    ],
+)
+def test_a_trail_that_does_not_fit_is_damage(fields, why):
+    with pytest.raises(StoreCorrupt, match=why):
+        decoded(TRAIL, **fields)
+
+
+def test_a_long_trail_takes_little_more_than_its_rows():
+    """A million accesses at a thousand a second, drained four times a second."""
+    keys = [f"k{n}" for n in range(250)]
+    builder = HistoryBuilder()
+    for n in range(4000):
+        builder.fold(batch(keys, at=1000.0 + n / 4))
+    history = builder.history()
+    assert len(history.trail) == 1_000_000
+    without = replace(history, trail=history.trail[:0], trail_at=history.trail_at[:0])
+    assert len(encode_history(history)) - len(encode_history(without)) < 4.1 * len(history.trail)
 
 
 # ------------------------------------------------------------------------------------------------------------ folder
