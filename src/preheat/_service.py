@@ -389,7 +389,7 @@ class CacheWarmupService:
             holdout_ratio=self.settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
         )
-        names = {name: predictors[name] for name in candidates.caches if name in predictors}
+        names = {name: predictors[name] for name in candidates.caches}
         return replace(plan, size_factors=size_factors(corrections), predictors=names)
 
     def _fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
@@ -413,14 +413,16 @@ class CacheWarmupService:
             return forecast(history, horizon, self._models(history, statistics))
         by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
         name = str(getattr(self._predictor, "__name__", type(self._predictor).__name__))
-        return Forecast(self._predictor(history, by_cache[history.cache]), dict.fromkeys(history.caches, name))
+        return Forecast(
+            self._predictor(history, by_cache[history.cache]), dict.fromkeys((*history.caches, *horizon), name)
+        )
 
     def _models(self, history: History, statistics: Mapping[str, CacheStatistics]) -> dict[str, Model]:
         """A model for each cache that is bounded: the one that was learned in the background, or one learned now."""
         from preheat._predict.forecast import current_models
 
         capacities = {name: s.capacity_bytes for name, s in statistics.items() if s.capacity_bytes}
-        return current_models(history, capacities, self.ledger.models(), seed=self.settings.seed or 0)
+        return current_models(history, capacities, {}, seed=self.settings.seed or 0)
 
     def _candidates(
         self, history: History, rates: NDArray[np.float64], horizon: Mapping[str, float], corrections: Corrections

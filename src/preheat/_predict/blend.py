@@ -43,8 +43,8 @@ EXPERTS: dict[str, Expert] = {
 LEARNED = "learned"
 FALLBACK: Mapping[str, float] = {"decayed_frequency": 1.0}
 POOLS: tuple[Mapping[str, float], ...] = (
+    {LEARNED: 0.8, "agreeing_context": 0.1, "decayed_frequency": 0.1},
     {LEARNED: 0.8, "agreeing_context": 0.2},
-    {LEARNED: 0.8, "context": 0.2},
     {LEARNED: 0.5, "agreeing_context": 0.5},
     {LEARNED: 0.7, "decayed_frequency": 0.3},
     {LEARNED: 0.8, "periodicity": 0.2},

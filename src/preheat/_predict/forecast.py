@@ -38,7 +38,7 @@ def forecast(history: History, horizon_seconds: Mapping[str, float], models: Map
     """
     by_cache = np.array([horizon_seconds.get(name, 1.0) for name in history.caches] or [1.0])
     rates = decayed_frequency.predict(history, by_cache[history.cache])
-    predictors = dict.fromkeys(history.caches, "decayed_frequency")
+    predictors = dict.fromkeys((*history.caches, *horizon_seconds), "decayed_frequency")
     for cache, model in models.items():
         if model.learned is None or cache not in horizon_seconds:
             continue
