@@ -452,7 +452,7 @@ class Reason(Enum):
     RARELY_USED = "it is less likely to be asked for than the strategy demands"
     WORTHLESS = "nothing would be saved: it is not expected to be asked for, or a miss costs nothing"
     OVER_BUDGET = "other items save more per byte and fill the budget"
-    OVER_CAPACITY = "other items save more per byte and fill its cache"
+    OVER_CAPACITY = "other items save more per byte and fill its cache, or its quota"
     BEYOND_KNEE = "past the knee of the value curve: more memory buys little here"
     NEEDS_LEFT_OUT = "something it needs is left out or held out"
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from preheat._events import MemoryLog
 from preheat._model import (
+    MIB,
     CacheMemory,
     CacheStatistics,
     CandidateTable,
@@ -385,7 +386,7 @@ class CacheWarmupService:
             self._budget(profile, limit_bytes, candidates, corrections),
             profile,
             horizon_seconds=horizon,
-            free_bytes=_free_bytes(statistics),
+            free_bytes=_free_bytes(statistics, self.settings.quotas_mb),
             holdout_ratio=self.settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
         )
@@ -394,7 +395,7 @@ class CacheWarmupService:
 
     def _fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         budget = self._budget(profile, limit_bytes, plan.candidates, self.ledger.corrections)
-        fitted = fit_plan(plan, budget, _free_bytes(self._statistics()))
+        fitted = fit_plan(plan, budget, _free_bytes(self._statistics(), self.settings.quotas_mb))
         return self._with_responses(fitted, profile, profile)
 
     def _with_responses(self, plan: WarmupPlan, named: StrategyProfile, profile: StrategyProfile) -> WarmupPlan:
@@ -491,12 +492,14 @@ class CacheWarmupService:
                 )
 
 
-def _free_bytes(statistics: Mapping[str, CacheStatistics]) -> dict[str, int | None]:
-    """By cache, the room that it has; None where it has no limit."""
-    return {
-        name: None if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
-        for name, s in statistics.items()
-    }
+def _free_bytes(statistics: Mapping[str, CacheStatistics], quotas_mb: Mapping[str, float]) -> dict[str, int | None]:
+    """By cache, the room that a plan has in it: what is free, and no more than its quota; None without a limit."""
+    quotas = {name: int(quota * MIB) for name, quota in quotas_mb.items()}
+    free: dict[str, int | None] = {}
+    for name, s in statistics.items():
+        room = quotas.get(name) if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
+        free[name] = room if room is None else min(room, quotas.get(name, room))
+    return free
 
 
 def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable:

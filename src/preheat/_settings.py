@@ -34,6 +34,7 @@ class Settings:
         max_history_items: Items remembered; beyond it the least valuable are forgotten.
         flush_seconds: Seconds between two saves of the history: what a crash can lose.
         seed: Seed of the hold-out; none draws a new one for each plan.
+        quotas_mb: By cache, the MiB that plans may fill of it at most; in the environment as JSON.
         strategies: Tables of rules by strategy name, which change strategies or add some; in the environment as JSON.
     """
 
@@ -48,6 +49,7 @@ class Settings:
     max_history_items: int = 1_000_000
     flush_seconds: float = 5.0
     seed: int | None = None
+    quotas_mb: Mapping[str, float] = field(default_factory=dict)
     strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -126,11 +128,24 @@ def _text(raw: Any) -> str | None:
     return raw.strip() or None if isinstance(raw, str) else None
 
 
-def _tables(raw: Any) -> dict[str, dict[str, Any]] | None:
+def _mapping(raw: Any) -> Mapping[str, Any] | None:
     import json  # only where tables are given as text
 
     found = json.loads(raw) if isinstance(raw, str) and len(raw) <= MOST_TABLES_TEXT else raw
-    if not isinstance(found, Mapping) or len(found) > MOST_STRATEGIES:
+    return found if isinstance(found, Mapping) else None
+
+
+def _quotas(raw: Any) -> dict[str, float] | None:
+    found = _mapping(raw)
+    if found is None:
+        return None
+    quotas = {str(name): _number(0, 2**40)(quota) for name, quota in found.items()}
+    return {name: quota for name, quota in quotas.items() if quota is not None} if None not in quotas.values() else None
+
+
+def _tables(raw: Any) -> dict[str, dict[str, Any]] | None:
+    found = _mapping(raw)
+    if found is None or len(found) > MOST_STRATEGIES:
         return None
     tables = {str(name): dict(rules) for name, rules in found.items() if isinstance(rules, Mapping)}
     return tables if len(tables) == len(found) and all(name.strip() for name in tables) else None
@@ -150,6 +165,7 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_history_items": ("a whole number from 1 to 100000000", _whole(1, 100_000_000)),
     "flush_seconds": ("a number of seconds from 0.05 to 3600", _number(0.05, 3600)),
     "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
+    "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _quotas),
     "strategies": ("at most 100 tables of rules, each under the name of its strategy", _tables),
 }
 _NAMES = tuple(each.name for each in fields(Settings))

@@ -782,6 +782,18 @@ def test_an_adaptive_plan_knows_what_it_falls_back_to_and_an_ordinary_one_never_
     asyncio.run(scene())
 
 
+def test_a_quota_bounds_what_a_plan_fills_of_a_cache():
+    async def scene() -> None:
+        bounds = {"watched": 2.5 * 100 / MIB}  # two and a half of its items
+        items = [row._replace(size_bytes=100) for row in rows(4)]
+        async with service_with(Watched(), items=items, holdout_ratio=0.0, quotas_mb=bounds) as service:
+            assert len(await service.create_warmup_plan("aggressive")) == 2
+        async with service_with(Watched(), items=items, holdout_ratio=0.0) as service:
+            assert len(await service.create_warmup_plan("aggressive")) == 4
+
+    asyncio.run(scene())
+
+
 def test_what_past_runs_won_moves_the_adaptive_strategy(tmp_path):
     async def scene() -> None:
         caches = four_caches(tmp_path / "corpus")

@@ -73,7 +73,7 @@ def test_an_item_worth_more_than_the_last_tells_the_bytes_it_lacked():
 def test_what_has_no_degree_has_no_margin():
     assert explain_item(plan(), "b", "cold").decision.endswith("than the strategy demands")
     made = plan_of([item("x:a", cost=3.0), item("x:b", cost=9.0, size=200), item("y:c")], free_bytes={"x": 150})
-    assert explain_item(made, "x", "b").decision.endswith("fill its cache")
+    assert explain_item(made, "x", "b").decision.endswith("fill its cache, or its quota")
 
 
 def test_what_was_no_candidate_is_refused_by_name():

@@ -29,6 +29,7 @@ GOOD = {
     "MAX_HISTORY_ITEMS": [("1", 1), ("100000000", 100_000_000)],
     "FLUSH_SECONDS": [("0.05", 0.05), ("3600", 3600.0)],
     "SEED": [("0", 0), ("9223372036854775807", 2**63 - 1), ("9007199254740993", 2**53 + 1)],
+    "QUOTAS_MB": [("{}", {}), ('{"files": 64, "x": 0.5}', {"files": 64.0, "x": 0.5})],
     "STRATEGIES": [("{}", {}), ('{"night": {"share": 0.9}}', {"night": {"share": 0.9}})],
 }
 BAD = {
@@ -43,6 +44,7 @@ BAD = {
     "MAX_HISTORY_ITEMS": ["0", "1e6"],
     "FLUSH_SECONDS": ["0.01", "3601", "inf"],
     "SEED": ["-1", "9223372036854775808", "x"],
+    "QUOTAS_MB": ["", "64", "[]", '{"files": -1}', '{"files": NaN}', '{"files": "x"}', "{"],
     "STRATEGIES": ["", "night", "[]", '{"night": 0.9}', '{" ": {}}', str({"x": 1}), '{"a": {}}' + " " * 10**5],
 }
 
@@ -104,6 +106,10 @@ def test_argument_beats_environment_beats_file_beats_default():
         settings.phase_delay_ms,
         settings.holdout_ratio,
     ) == (100, 20, 3, 0.05)
+
+
+def test_quotas_may_come_from_a_file():
+    assert resolve_settings({}, {"quotas_mb": {"files": 1}}).quotas_mb == {"files": 1.0}
 
 
 def test_tables_of_strategies_may_come_from_a_file_and_are_no_more_than_a_hundred():
