@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from preheat._predict.blend import Model
     from preheat._predict.forecast import Forecast
     from preheat._run import Run
+    from preheat._training import BackgroundTraining
     from preheat._watch import MemoryWatch
 
 CALLBACK_SECONDS = 1.0
@@ -113,6 +114,7 @@ class CacheWarmupService:
         self._watching: MemoryWatch | None = None
         self._memory_log = MemoryLog()
         self._ledger: Ledger | None = None
+        self._trained: BackgroundTraining | None = None
         self._sees_headroom = False
         self._opening = threading.Lock()
         self._run: Run | None = None
@@ -131,6 +133,8 @@ class CacheWarmupService:
             raise InvalidSetting(f"another cache is registered as {cache.name!r}; give this one a name of its own")
         if isinstance(cache, RecordsAccesses):
             cache.record_to(self.ledger.log(cache.name))
+            if self._predictor is None and self.settings.enabled:
+                self._training.begin()
         if isinstance(cache, ReportsMemory):
             cache.report_memory_to(partial(self._memory_log.track, cache.name))
         self._watch_headroom(find_strategy(self.settings.strategy, self._strategies))
@@ -334,6 +338,24 @@ class CacheWarmupService:
                 )
             return self._ledger
 
+    @property
+    def _training(self) -> BackgroundTraining:
+        """Learns models in the background once it has begun; puts it off while a run is active."""
+        from preheat._predict.forecast import train_cache
+        from preheat._predict.stored import decode_model, encode_model
+        from preheat._training import BackgroundTraining, Learner
+
+        ledger = self.ledger
+        with self._opening:
+            if self._trained is None:
+                self._trained = BackgroundTraining(
+                    Learner(train_cache, encode_model, decode_model),  # type: ignore[arg-type]
+                    ledger,
+                    lambda: {} if self._run is not None else _capacities(self._statistics()),
+                    seed=self.settings.seed or 0,
+                )
+            return self._trained
+
     async def close(self) -> None:
         """Fold and save what was recorded, and give up the state folder; pressure callbacks end.
 
@@ -346,6 +368,8 @@ class CacheWarmupService:
             _shared = None
         for end in list(self._subscriptions):
             end()
+        if self._trained is not None:
+            await asyncio.to_thread(self._trained.stop)
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.close)
 
@@ -422,8 +446,8 @@ class CacheWarmupService:
         """A model for each cache that is bounded: the one that was learned in the background, or one learned now."""
         from preheat._predict.forecast import current_models
 
-        capacities = {name: s.capacity_bytes for name, s in statistics.items() if s.capacity_bytes}
-        return current_models(history, capacities, {}, seed=self.settings.seed or 0)
+        kept = cast("Mapping[str, Model]", self._training.models())
+        return current_models(history, _capacities(statistics), kept, seed=self.settings.seed or 0)
 
     def _candidates(
         self, history: History, rates: NDArray[np.float64], horizon: Mapping[str, float], corrections: Corrections
@@ -490,6 +514,11 @@ class CacheWarmupService:
                 raise UnknownCache(
                     f"no cache is registered as {name!r}; {nearest(name, self._caches)}there are: {known}"
                 )
+
+
+def _capacities(statistics: Mapping[str, CacheStatistics]) -> dict[str, int]:
+    """By cache that is bounded, what it holds."""
+    return {name: s.capacity_bytes for name, s in statistics.items() if s.capacity_bytes}
 
 
 def _free_bytes(statistics: Mapping[str, CacheStatistics], quotas_mb: Mapping[str, float]) -> dict[str, int | None]:

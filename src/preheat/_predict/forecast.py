@@ -9,6 +9,7 @@ import numpy as np
 
 from preheat._predict import decayed_frequency
 from preheat._predict.blend import Model, pool_name, present, train_model
+from preheat._predict.examples import Breathe
 from preheat._predict.trail import Trail
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def forecast(history: History, horizon_seconds: Mapping[str, float], models: Map
             rates[rows] = -np.log1p(-np.minimum(chance, SUREST)) / horizon_seconds[cache]
             predictors[cache] = pool_name(model.pool)
     return Forecast(rates, predictors)
+
+
+def train_cache(history: History, cache: str, capacity_bytes: int, seed: int, breathe: Breathe) -> Model:
+    """What the trail of `cache` in `history` teaches; see `train_model`."""
+    return train_model(trail_of(history, cache)[0], capacity_bytes, seed=seed, breathe=breathe)
 
 
 def current_models(
