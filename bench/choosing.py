@@ -1,4 +1,4 @@
-"""Choosing what to warm out of a million histories, the model already trained, as ratios against sorting in the same run.
+"""Choosing what to warm out of a million histories with a trained model, as a ratio to sorting in the same run.
 
 `python bench/choosing.py [--accesses N] [--items N] [--runs N]`      exits with 1 if a target is missed
 
@@ -80,7 +80,9 @@ def peak_bytes(act: Callable[[], object]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accesses", type=int, default=4_000_000, help="length of the trail (default 4,000,000)")
-    parser.add_argument("--items", type=int, default=1_150_000, help="items that could be asked for (default 1,150,000)")
+    parser.add_argument(
+        "--items", type=int, default=1_500_000, help="items that could be asked for (default 1,500,000)"
+    )
     parser.add_argument("--runs", type=int, default=3, help="runs, of which the shortest counts (default 3)")
     arguments = parser.parse_args()
     given = case(arguments.accesses, arguments.items)
