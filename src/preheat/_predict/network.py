@@ -61,7 +61,7 @@ class Network:
         rows = _standardised(features, self.centre, self.spread)
         hidden = np.maximum(rows @ self.inner + self.inner_bias, 0)
         scores = (hidden @ self.outer + rows @ self.direct + self.bias).astype(np.float64)
-        arrived: NDArray[np.float64] = 1.0 - np.cumprod(1.0 - _logistic(scores), axis=1)
+        arrived: NDArray[Any] = 1.0 - np.cumprod(1.0 - _logistic(scores), axis=1)
         return arrived
 
 
