@@ -26,6 +26,7 @@ MOST_ACCESSES = 2**22
 """Only the newest are looked at: what is older says nothing that they don't."""
 
 MOST_BYTES = 2**48
+MOST_BUDGET = 2**62
 
 
 def choose(
@@ -79,10 +80,13 @@ def choose_within(
     seed: int = 0,
 ) -> list[NDArray[np.int64]]:
     """What `choose` gives for each of `budgets`; one training serves all."""
-    for name, size in [("capacity_bytes", capacity_bytes), *(("budget_bytes", budget) for budget in budgets)]:
-        _demand_size(name, size)
-    if horizon is not None and not (isinstance(horizon, int | float) and 0 < horizon < math.inf):
+    for name, size in [*(("budget_bytes", budget) for budget in budgets), ("capacity_bytes", capacity_bytes)]:
+        if not (_is_whole(size) and size < MOST_BUDGET):
+            raise InvalidSetting(f"{name} is {size!r}; it has to be a whole number of bytes, from 0 to 2**62")
+    if horizon is not None and not (_is_number(horizon) and 0 < horizon < math.inf):
         raise InvalidSetting(f"horizon is {horizon!r}; it has to be a number of seconds above 0")
+    if not _is_whole(seed):
+        raise InvalidSetting(f"seed is {seed!r}; it has to be a whole number, 0 or more")
     codes = _codes(keys)
     columns = [_column("times", times, len(codes)), _column("sizes", sizes, len(codes), most=MOST_BYTES)]
     columns.append(np.ones(len(codes)) if costs is None else _column("costs", costs, len(codes)))
@@ -139,7 +143,10 @@ def _touched_bytes(trail: Trail, last: NDArray[np.int64], horizon: float) -> int
 
 
 def _codes(keys: ArrayLike) -> NDArray[np.int64]:
-    column = np.asarray(keys)
+    try:
+        column = np.asarray(keys)
+    except ValueError:
+        raise InvalidSetting("keys are no column; they have to be one key for each access") from None
     if column.ndim != 1:
         raise InvalidSetting(f"keys have {column.ndim} dimensions; they have to be one column")
     if not len(column):
@@ -149,15 +156,22 @@ def _codes(keys: ArrayLike) -> NDArray[np.int64]:
     if column.dtype.kind in "iu" and column.min() >= 0 and column.max() < 4 * len(column):
         return column.astype(np.int64)  # small numbers serve as they are
     if column.dtype.kind == "O":
-        numbers: dict[Any, int] = {}
-        return np.fromiter((numbers.setdefault(key, len(numbers)) for key in column.tolist()), np.int64, len(column))
+        return _codes_of_objects(column.tolist())
     return np.unique(column, return_inverse=True)[1].astype(np.int64)
+
+
+def _codes_of_objects(keys: list[Any]) -> NDArray[np.int64]:
+    numbers: dict[Any, int] = {}
+    try:
+        return np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64, len(keys))
+    except TypeError:
+        raise InvalidSetting("keys can't be told apart; they have to be whole numbers or text") from None
 
 
 def _column(name: str, values: ArrayLike, rows: int, most: float = math.inf) -> NDArray[np.float64]:
     try:
         column = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidSetting(f"{name} are no numbers") from None
     if column.shape != (rows,):
         raise InvalidSetting(f"{name} have the shape {column.shape}; there has to be one for each of the {rows} keys")
@@ -168,6 +182,9 @@ def _column(name: str, values: ArrayLike, rows: int, most: float = math.inf) -> 
     return column
 
 
-def _demand_size(name: str, size: object) -> None:
-    if not isinstance(size, int | np.integer) or isinstance(size, bool) or not 0 <= size < 2**62:
-        raise InvalidSetting(f"{name} is {size!r}; it has to be a whole number of bytes, 0 or more")
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

@@ -1,22 +1,15 @@
-"""The registered predictors and the store keep their contracts."""
+"""The shipped predictor of histories and the store keep their contracts."""
 
 import tempfile
 
-import pytest
-
-from preheat._predict import PREDICTORS
+from preheat._predict.decayed_frequency import predict
 from preheat._store import SqliteStore
 from preheat.testing import HistoryStoreContract, PredictorContract
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
-class TestPredictors(PredictorContract):
-    @pytest.fixture(autouse=True)
-    def _choose(self, name):
-        self.name = name
-
+class TestDecayedFrequency(PredictorContract):
     def make_predictor(self):
-        return PREDICTORS[self.name]
+        return predict
 
 
 class TestSqliteStore(HistoryStoreContract):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from builders import batch, history_of, same_history, trail_of
 from preheat._history import HistoryBuilder
 from preheat._model import ItemRef
-from preheat._predict import decayed_frequency, refill_seconds
+from preheat._predict.decayed_frequency import predict as decayed_frequency
+from preheat._predict.horizon import refill_seconds
 from preheat._store import SqliteStore, decode_history, encode_history
 from preheat.errors import StoreCorrupt
 

@@ -7,7 +7,8 @@ import pytest
 
 from builders import batch, history_of
 from preheat._history import empty_history
-from preheat._predict import PREDICTORS, decayed_frequency, refill_seconds
+from preheat._predict.decayed_frequency import predict as decayed_frequency
+from preheat._predict.horizon import refill_seconds
 
 
 def steady(rate_per_second, seconds, key="a", step=10.0):
@@ -46,10 +47,6 @@ def test_rates_are_finite_and_not_negative_whatever_the_horizon():
 
 def test_nothing_known_predicts_nothing():
     assert rate_of(empty_history()).tolist() == []
-
-
-def test_the_registry_lists_the_shipped_predictor():
-    assert {"decayed_frequency": decayed_frequency} == PREDICTORS
 
 
 def loads(at, **sizes):

@@ -6,6 +6,7 @@ model that was trained on one window understands the next one, and a small cache
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -57,12 +58,12 @@ class Moment:
     def gaps(self, items: NDArray[np.int64]) -> NDArray[np.float64]:
         """(len(items), 4) horizons between the newest accesses, newest first; NaN where there were none."""
         later = self.last[items]
-        gaps = np.full((len(items), LAST_GAPS), np.nan)
-        for n in range(LAST_GAPS):
+        gaps = np.full((LAST_GAPS, len(items)), np.nan)
+        for gap in gaps:
             earlier = np.where(later >= 0, self.trail.previous[np.maximum(later, 0)], -1)
-            gaps[:, n] = np.where(earlier >= 0, (later - earlier) / self.horizon, np.nan)
+            gap[:] = np.where(earlier >= 0, (later - earlier) / self.horizon, np.nan)
             later = earlier
-        return gaps
+        return gaps.T
 
     @property
     def life(self) -> NDArray[np.float64]:
@@ -78,13 +79,13 @@ def moments(trail: Trail, positions: Sequence[int], horizon: float, capacity_byt
     decayed = np.zeros((len(HALF_LIVES), len(last)))
     before = 0
     for position in positions:
-        items = trail.items[before:position]
+        items = trail.items[before:position].astype(np.int64)
         last[items] = np.arange(before, position)
         count += np.bincount(items, minlength=len(count))
         ages = position - np.arange(before, position)
         decayed *= np.exp2(-(position - before) / half_lives)[:, None]
         for n, half_life in enumerate(half_lives):
-            near = ages < 64 * half_life  # beyond, an access counts less than a float's last bit
+            near = slice(max(0, len(ages) - math.ceil(64 * half_life)), None)  # older ones count less than a last bit
             weights = np.exp2(-ages[near] / half_life)
             decayed[n] += np.bincount(items[near], weights, len(count))
         known = trail.known(position)

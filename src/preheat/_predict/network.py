@@ -141,8 +141,10 @@ def _moments(features: Array, weight: Array) -> tuple[Array, Array]:
 
 def _standardised(features: Array, centre: Array, spread: Array) -> Array:
     """A feature that is absent counts as an ordinary one."""
-    rows: Array = np.clip(np.nan_to_num((features - centre) / spread), -FARTHEST, FARTHEST)
-    return rows
+    rows: Array = features - centre
+    rows /= spread
+    np.copyto(rows, 0, where=np.isnan(rows))
+    return np.clip(rows, -FARTHEST, FARTHEST, out=rows)
 
 
 def _logistic(scores: NDArray[Any]) -> NDArray[Any]:

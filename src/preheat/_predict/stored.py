@@ -22,6 +22,8 @@ from preheat._predict.network import HIDDEN, Network
 
 VERSION = 1
 MOST_NETWORKS = 16
+LARGEST = 1e4  # of a network's numbers: no training makes one larger
+LEAST_SPREAD = 1e-4  # nor narrower than this
 _SHAPES: dict[str, tuple[int, ...]] = {
     "centre": (len(FEATURES),),
     "spread": (len(FEATURES),),
@@ -78,6 +80,8 @@ def decode_model(body: bytes) -> Model:
         raise ValueError("a model with trees, and the extra 'ml' is not installed")
     if not stored.pool or not set(stored.pool) <= {*EXPERTS, LEARNED} or len(stored.networks) > MOST_NETWORKS:
         raise ValueError("a model of predictors that don't exist")
+    if not all(0.0 < weight <= 1.0 for weight in stored.pool.values()):
+        raise ValueError("a model of a pool with weights that are none")
     learned = Learned(tuple(map(_network, stored.networks)), stored.trees) if stored.networks else None
     if LEARNED in stored.pool and learned is None:
         raise ValueError("a model without what it learned")
@@ -88,7 +92,8 @@ def _network(parts: dict[str, bytes]) -> Network:
     arrays: dict[str, Any] = {}
     for name, shape in _SHAPES.items():
         array = np.frombuffer(parts.get(name, b""), np.float32)
-        if array.size != np.prod(shape) or not np.isfinite(array).all():
+        least = LEAST_SPREAD if name == "spread" else -LARGEST
+        if array.size != np.prod(shape) or not ((array >= least) & (array <= LARGEST)).all():
             raise ValueError(f"{name} does not fit a network of this version")
         arrays[name] = array.reshape(shape)
     return Network(**arrays)

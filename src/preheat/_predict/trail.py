@@ -108,8 +108,9 @@ class Trail:
 
     @cached_property
     def _neighbours(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        order = np.argsort(self.items, kind="stable")
-        same = np.flatnonzero(self.items[order[1:]] == self.items[order[:-1]])
+        order = np.sort(self.items.astype(np.int64) << 32 | np.arange(len(self)))  # faster than a stable argsort
+        same = np.flatnonzero(order[1:] >> 32 == order[:-1] >> 32)
+        order &= 2**32 - 1
         previous = np.full(len(self), -1, np.int64)
         following = np.full(len(self), len(self), np.int64)
         previous[order[same + 1]] = order[same]
