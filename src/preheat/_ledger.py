@@ -96,6 +96,29 @@ class Ledger:
             self._note(error)
             return []
 
+    def accesses(self) -> dict[str, int]:
+        """By cache, how often it was asked for anything, as far as that has been folded; cheap, unlike a history."""
+        with self._busy:
+            return self._builder.accesses()
+
+    def save_model(self, name: str, body: bytes) -> None:
+        """Keep `body` under `name` for the processes after this one.  A save that fails is noted and not repeated."""
+        store = self._store
+        try:
+            if store is not None:
+                store.save_model(name, body)
+        except StoreError as error:
+            self._note(error)
+
+    def models(self) -> dict[str, bytes]:
+        """What `save_model` kept, by name; without what is damaged."""
+        store = self._store
+        try:
+            return store.models() if store is not None else {}
+        except StoreError as error:
+            self._note(error)
+            return {}
+
     def past_runs(self) -> tuple[PastRun, ...]:
         """What past runs have won, newest first: those that were kept, and the last one as far as it has been seen."""
         last = self.last_report()

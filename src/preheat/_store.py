@@ -1,4 +1,4 @@
-"""History and reports on disk: one SQLite file in a folder of its own.
+"""History, reports and models on disk: one SQLite file in a folder of its own.
 
 A save is one transaction with a checksum, made durable before it counts; the save before it is kept, so a reader
 finds the last good one whatever happened.  One process owns the folder (a lock held for life); others may read.
@@ -24,7 +24,7 @@ import xxhash
 
 from preheat._columns import TextColumn
 from preheat._history import GAPS, TRAIL_LIMIT
-from preheat._model import History
+from preheat._model import MIB, History
 from preheat.errors import StoreCorrupt, StoreError
 
 if TYPE_CHECKING:
@@ -32,16 +32,22 @@ if TYPE_CHECKING:
 
 DATABASE = "history.db"
 LOCK = "owner.lock"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KEPT_GENERATIONS = 2
 KEPT_REPORTS = 50
+KEPT_MODELS = 256
+MOST_MODEL_BYTES = 4 * MIB
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (generation INTEGER PRIMARY KEY, digest BLOB NOT NULL, columns BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS report (id INTEGER PRIMARY KEY, started REAL NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS model (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, body BLOB NOT NULL
+);
 """
 
 _Statement = tuple[str, tuple[Any, ...]]
+_Model = tuple[str, bytes, bytes]  # name, digest, body
 
 
 class SqliteStore:
@@ -124,6 +130,39 @@ class SqliteStore:
             rows = self._connection.execute("SELECT body FROM report ORDER BY id DESC LIMIT ?", (newest,))
             return [report for (body,) in rows if (report := _decode_report(body)) is not None]
 
+    def save_model(self, name: str, body: bytes) -> None:
+        """Keep `body` under `name`, in place of what was kept under it.  The `KEPT_MODELS` saved last are kept.
+
+        Raises:
+            StoreError: As `save`; or `body` is larger than `MOST_MODEL_BYTES`, or `name` is not UTF-8.
+        """
+        if len(body) > MOST_MODEL_BYTES:
+            raise StoreError(f"the model {name!r} has {len(body)} bytes; at most {MOST_MODEL_BYTES} are kept")
+        try:
+            digest = _seal(name.encode(), body)
+        except UnicodeEncodeError:
+            raise StoreError(f"a model can't be kept under the name {name!r}, which UTF-8 can't hold") from None
+        self._write(
+            (_KEEP_MODEL, (name, digest, body)),
+            ("DELETE FROM model WHERE id NOT IN (SELECT id FROM model ORDER BY id DESC LIMIT ?)", (KEPT_MODELS,)),
+        )
+
+    def models(self) -> dict[str, bytes]:
+        """What `save_model` kept, by name, oldest first; without what is damaged."""
+        with self._busy, _translated(self.folder):
+            self._demand_own_process()
+            return {name: body for name, _, body in self._whole_models()}
+
+    def _whole_models(self) -> list[_Model]:
+        found: list[_Model] = []
+        try:  # one by one: rows before a damaged page are whole
+            for name, digest, body in self._connection.execute(_READ_MODELS, (MOST_MODEL_BYTES, KEPT_MODELS)):
+                if isinstance(body, bytes) and digest == _seal(name, body):
+                    found.append((name.decode(), digest, body))
+        except _FAULTS as error:  # as where nobody who may write has opened what an older preheat wrote
+            _demand_damage(error)
+        return found
+
     def close(self) -> None:
         """Give up ownership.  Closing again does nothing."""
         with self._busy:
@@ -172,14 +211,18 @@ class SqliteStore:
     def _begin_anew(self, known: History | None) -> None:
         """Move the damaged database aside, so that nothing more is built on it, and begin one with what is known."""
         reports: list[tuple[float, str]] = []
+        models: list[_Model] = []
         with suppress(*_FAULTS):
             reports = self._connection.execute("SELECT started, body FROM report ORDER BY id").fetchall()
+        with suppress(*_FAULTS):
+            models = self._whole_models()
         self._connection.close()
         self._connection = self._replace_database()
         with suppress(*_FAULTS):  # what can't be kept now is known all the same, and saved again soon
             if known is not None:
                 self._transact(_saving(known))
             self._transact([("INSERT INTO report (started, body) VALUES (?, ?)", report) for report in reports])
+            self._transact([(_KEEP_MODEL, model) for model in models])
 
     def _replace_database(self) -> sqlite3.Connection:
         path = self.folder / DATABASE
@@ -205,6 +248,18 @@ def _saving(history: History) -> Sequence[_Statement]:
         ("INSERT INTO history (digest, columns) VALUES (?, ?)", (xxhash.xxh3_128_digest(columns), columns)),
         (forget, (KEPT_GENERATIONS,)),
     )
+
+
+_KEEP_MODEL = "INSERT OR REPLACE INTO model (name, digest, body) VALUES (?, ?, ?)"
+_READ_MODELS = """
+SELECT CAST(name AS BLOB), digest, body FROM model
+WHERE length(body) <= ? AND id IN (SELECT id FROM model ORDER BY id DESC LIMIT ?) ORDER BY id
+"""
+
+
+def _seal(name: bytes, body: bytes) -> bytes:
+    """The checksum of a model together with its name, so that none is taken for another's."""
+    return xxhash.xxh3_128_digest(name + b"\0" + body)
 
 
 _FAULTS = (sqlite3.Error, UnicodeDecodeError)  # the latter from a message about a damaged name

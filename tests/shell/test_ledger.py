@@ -11,7 +11,7 @@ import pytest
 from builders import history_of, item, plan_of, same_history
 from preheat._ledger import Ledger
 from preheat._model import ItemStatus, WarmupReport
-from preheat._store import DATABASE, SqliteStore
+from preheat._store import DATABASE, MOST_MODEL_BYTES, SqliteStore
 from preheat.errors import StoreError
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")
@@ -131,6 +131,16 @@ def test_nothing_new_is_not_saved_again(open_ledger, folder):
     reader.close()
 
 
+def test_accesses_are_told_by_cache(open_ledger):
+    ledger = open_ledger()
+    assert ledger.accesses() == {}
+    for key in "aab":
+        ledger.log("c").hit(key)
+    ledger.log("d").miss("a", 1, 0.1, "", "")
+    ledger.history()
+    assert ledger.accesses() == {"c": 3, "d": 1}
+
+
 def test_overflows_of_the_logs_are_told(open_ledger):
     ledger = open_ledger()
     assert ledger.overflows == 0
@@ -246,6 +256,20 @@ def test_without_a_run_there_is_no_report(open_ledger):
     assert open_ledger().last_report() is None
 
 
+# ------------------------------------------------------------------------------------------------------------- models
+
+
+def test_a_model_is_known_to_the_next_process(open_ledger):
+    first = open_ledger()
+    assert first.models() == {}
+    first.save_model("c", b"learned")
+    assert first.models() == {"c": b"learned"}
+    first.close()
+    assert first.models() == {}
+    first.save_model("c", b"too late")
+    assert open_ledger().models() == {"c": b"learned"}
+
+
 # ------------------------------------------------------------------------------------------------------------- faults
 
 
@@ -255,6 +279,7 @@ def goes_on(ledger):
     log.hit("a")
     ledger.begin_run(PLAN)
     ledger.end_run(report_of())
+    ledger.save_model("c", b"learned")
     ledger.flush()
     assert len(ledger.history()) == 1
     assert len(PLAN) == ledger.last_report()["planned_items"]
@@ -325,10 +350,21 @@ def test_a_store_that_fails_at_reading_is_noted(open_ledger, folder, monkeypatch
 
     monkeypatch.setattr(SqliteStore, "load", fail)
     monkeypatch.setattr(SqliteStore, "reports", fail)
+    monkeypatch.setattr(SqliteStore, "models", fail)
     ledger = open_ledger()
     assert ledger.fault == "the disk is gone"
-    assert ledger.reports(3) == []
+    assert (ledger.reports(3), ledger.models()) == ([], {})
     assert ledger.last_report() is None
+
+
+def test_a_model_that_cannot_be_kept_is_noted_until_the_history_is_saved(open_ledger):
+    ledger = open_ledger()
+    ledger.save_model("c", bytes(MOST_MODEL_BYTES + 1))
+    assert "at most" in ledger.fault
+    ledger.log("c").hit("a")
+    ledger.history()
+    ledger.flush()
+    assert (ledger.fault, ledger.models()) == (None, {})
 
 
 def test_a_closed_ledger_still_answers(open_ledger):

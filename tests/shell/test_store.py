@@ -21,8 +21,10 @@ from builders import batch, history_of, same_history, trail_of
 from preheat._history import TRAIL_LIMIT, HistoryBuilder, empty_history
 from preheat._store import (
     DATABASE,
+    KEPT_MODELS,
     KEPT_REPORTS,
     LOCK,
+    MOST_MODEL_BYTES,
     SCHEMA_VERSION,
     SqliteStore,
     decode_history,
@@ -60,6 +62,13 @@ def raw(folder, *statements):
         return [connection.execute(*statement).fetchall() for statement in statements]
     finally:
         connection.close()
+
+
+def uses_of(store):
+    return [
+        *(store.load, store.reports, store.models, lambda: store.save(NEW)),
+        *(lambda: store.save_report(1.0, {}), lambda: store.save_model("m", b"")),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------ save and load
@@ -128,7 +137,7 @@ def test_after_close_the_store_says_so_instead_of_crashing(store):
     store.close()
     store.close()
     assert not store.owner
-    for use in (store.load, store.reports, lambda: store.save(OLD), lambda: store.save_report(1.0, {})):
+    for use in uses_of(store):
         with pytest.raises(StoreError):
             use()
 
@@ -193,6 +202,116 @@ def test_a_long_trail_takes_little_more_than_its_rows():
     assert len(history.trail) == 1_000_000
     without = replace(history, trail=history.trail[:0], trail_at=history.trail_at[:0])
     assert len(encode_history(history)) - len(encode_history(without)) < 4.1 * len(history.trail)
+
+
+# ------------------------------------------------------------------------------------------------------------ models
+
+MODELS = {"日本": b"", "b": bytes(range(256))}
+
+
+def keep_models(store, models=MODELS):
+    for name, body in models.items():
+        store.save_model(name, body)
+
+
+def test_models_come_back_in_this_process_and_the_next(store, folder):
+    assert store.models() == {}
+    keep_models(store)
+    assert store.models() == MODELS
+    store.close()
+    again = SqliteStore(folder)
+    assert again.models() == MODELS
+    again.close()
+
+
+def test_a_model_takes_the_place_of_the_one_before(store):
+    keep_models(store)
+    store.save_model("b", b"newer")
+    assert store.models() == MODELS | {"b": b"newer"}
+
+
+def test_the_models_saved_last_are_kept(store):
+    names = [f"m{n}" for n in range(KEPT_MODELS)]
+    keep_models(store, dict.fromkeys(names, b"1"))
+    store.save_model("m0", b"2")
+    store.save_model("one more", b"3")
+    assert list(store.models()) == [*names[2:], "m0", "one more"]
+
+
+def test_a_model_that_is_too_large_is_refused_and_the_one_before_stands(store):
+    store.save_model("b", bytes(MOST_MODEL_BYTES))
+    with pytest.raises(StoreError, match=f"has {MOST_MODEL_BYTES + 1} bytes; at most {MOST_MODEL_BYTES}"):
+        store.save_model("b", bytes(MOST_MODEL_BYTES + 1))
+    assert store.models() == {"b": bytes(MOST_MODEL_BYTES)}
+
+
+def test_a_name_that_utf8_cannot_hold_is_refused(store):
+    with pytest.raises(StoreError, match="which UTF-8 can't hold"):
+        store.save_model("\udc80", b"1")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "body = x'00'",
+        "body = 'text'",
+        "body = 7",
+        f"body = zeroblob({MOST_MODEL_BYTES + 1})",
+        "digest = x'00'",
+        "digest = 7",
+        "name = 'another'",
+        "name = CAST(x'ff' AS TEXT)",
+        "name = x'62'",
+    ],
+)
+def test_a_damaged_model_is_absent_and_the_others_stand(store, folder, damage):
+    keep_models(store)
+    raw(folder, (f"UPDATE model SET {damage} WHERE name = 'b'",))
+    left = {name: body for name, body in store.models().items() if body}
+    assert left == ({"b": MODELS["b"]} if damage == "name = x'62'" else {})  # which says the same
+    assert "日本" in store.models()
+    store.save_model("b", b"newer")
+    assert store.models()["b"] == b"newer"
+
+
+def test_models_survive_the_damage_of_a_history_and_a_history_that_of_the_models(store, folder):
+    store.save(OLD)
+    keep_models(store)
+    raw(folder, ("UPDATE history SET digest = x'00'",))
+    assert store.load() is None
+    assert store.models() == MODELS
+    store.save(NEW)
+    raw(folder, ("DROP TABLE model",))
+    assert store.models() == {}
+    keep_models(store)
+    assert store.models() == MODELS
+    assert same_history(NEW, store.load())
+
+
+def as_written_before_there_were_models(folder):
+    saved_twice(folder)
+    raw(folder, ("DROP TABLE model",), ("PRAGMA user_version = 1",))
+
+
+def test_a_database_of_the_schema_before_is_taken_on_with_all_that_is_in_it(folder):
+    as_written_before_there_were_models(folder)
+    store = SqliteStore(folder)
+    assert same_history(NEW, store.load())
+    assert (store.models(), store.notice) == ({}, None)
+    keep_models(store)
+    assert store.models() == MODELS
+    store.close()
+    assert raw(folder, ("PRAGMA user_version",)) == [[(SCHEMA_VERSION,)]]
+    assert not (folder / f"{DATABASE}.damaged").exists()
+
+
+def test_a_reader_of_the_schema_before_finds_no_models_and_changes_nothing(folder):
+    as_written_before_there_were_models(folder)
+    reader = SqliteStore(folder, read_only=True)
+    assert same_history(NEW, reader.load())
+    assert (reader.models(), reader.notice) == ({}, None)
+    reader.close()
+    assert raw(folder, ("PRAGMA user_version",)) == [[(1,)]]
 
 
 # ------------------------------------------------------------------------------------------------------------ folder
@@ -342,7 +461,7 @@ def test_a_forked_child_never_uses_its_parent_s_connection(store):
     child_id = os.fork()
     if not child_id:  # the child
         said = [str(store.owner)]
-        for use in (store.load, store.reports, lambda: store.save(NEW), lambda: store.save_report(1.0, {})):
+        for use in uses_of(store):
             try:
                 use()
                 said.append("worked")
@@ -356,7 +475,7 @@ def test_a_forked_child_never_uses_its_parent_s_connection(store):
     with os.fdopen(read, "rb") as pipe:
         owner, *errors = json.loads(pipe.read())
     assert owner == "False"
-    assert len(errors) == 4
+    assert len(errors) == len(uses_of(store))
     assert all("was opened before this process was forked" in error for error in errors)
     store.save(NEW)
     assert same_history(NEW, store.load())
@@ -452,7 +571,7 @@ def test_a_newer_schema_is_refused_and_left_alone(folder):
     saved_twice(folder)
     raw(folder, (f"PRAGMA user_version = {SCHEMA_VERSION + 1}",))
     before = (folder / DATABASE).read_bytes()
-    with pytest.raises(StoreError, match=r"was written by a newer preheat \(schema 2\); upgrade, or choose another"):
+    with pytest.raises(StoreError, match=r"was written by a newer preheat \(schema \d+\); upgrade, or choose another"):
         SqliteStore(folder)
     assert before == (folder / DATABASE).read_bytes()
     raw(folder, (f"PRAGMA user_version = {SCHEMA_VERSION}",))
