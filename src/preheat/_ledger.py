@@ -51,6 +51,11 @@ class Ledger:
         self._started_at = 0.0
         self._window: TrafficWindow | None = None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` has been called: nothing is recorded any more."""
+        return self._closed
+
     def log(self, cache: str) -> AccessLog:
         """Where accesses of `cache` are reported to; the folding thread runs from the first call until `close`."""
         if not self._closed:

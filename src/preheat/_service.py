@@ -133,7 +133,7 @@ class CacheWarmupService:
             raise InvalidSetting(f"another cache is registered as {cache.name!r}; give this one a name of its own")
         if isinstance(cache, RecordsAccesses):
             cache.record_to(self.ledger.log(cache.name))
-            if self._predictor is None and self.settings.enabled:
+            if self._predictor is None and self.settings.enabled and not self.ledger.is_closed:
                 self._training.begin()
         if isinstance(cache, ReportsMemory):
             cache.report_memory_to(partial(self._memory_log.track, cache.name))

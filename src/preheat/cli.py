@@ -183,17 +183,19 @@ def model(state_dir: str | None, features: int, as_json: bool) -> None:
     """Show what was learned of each cache: who predicts, how well it did when validated, and what matters to it."""
     from preheat._predict.explained import model_summary
     from preheat._predict.stored import decode_models
+    from preheat._training import trained_bodies
 
     with _store(state_dir) as store:
-        models = {name: model_summary(model, features) for name, model in decode_models(store.models()).items()}
+        models = decode_models(trained_bodies(store.models()))
+    shown = {name: model_summary(model, features) for name, model in models.items()}
     if as_json:
-        _print_json({"models": models})
-    elif not models:
+        _print_json({"models": shown})
+    elif not shown:
         click.echo(
             f"nothing has been learned in {store.folder} yet; it takes a few thousand accesses of a bounded cache"
         )
     else:
-        for name, summary in models.items():
+        for name, summary in shown.items():
             _print_model(name, summary)
 
 
