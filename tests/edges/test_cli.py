@@ -1,9 +1,11 @@
 """The command line, driven as a user drives it: a real process in a real folder."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -82,8 +84,6 @@ def shop(tmp_path_factory):
 @pytest.fixture
 def preheat(shop):
     def call(*arguments, **environment):
-        import os
-
         return subprocess.run(
             [sys.executable, "-m", "preheat.cli", *arguments],
             cwd=shop,
@@ -164,6 +164,38 @@ def test_history_shows_hit_rates_and_top_items(preheat):
     assert [(c["name"], c["hits"], c["misses"]) for c in tree["caches"]] == [("pages", 180, 20), ("search", 190, 10)]
     assert [len(cache["top"]) for cache in tree["caches"]] == [3, 3]
     assert "90.0%" in preheat("history").stdout
+
+
+LEARN = """
+import asyncio, shop
+from preheat import CacheWarmupService
+
+async def main():
+    async with CacheWarmupService(seed=1) as service:
+        search = shop.caches()[1]
+        service.register(search)
+        for n in range(4000):
+            search.get(f"query {n * n % 1009 % (150 + n // 10)}")
+            if n % 100 == 0:
+                service.ledger.history()
+        service._training.look()
+
+asyncio.run(main())
+"""
+
+
+def test_history_model_tells_who_predicts_and_what_matters(preheat, shop, tmp_path):
+    assert "nothing has been learned" in preheat("history", "model").stdout
+    environment = {"CACHE_WARMUP_STATE_DIR": str(tmp_path), "PYTHONPATH": str(shop)}
+    subprocess.run([sys.executable, "-c", LEARN], env=os.environ | environment, check=True)
+    preheat = partial(preheat, **environment)
+    learned = json.loads(preheat("history", "model", "--features", "3", "--json").stdout)["models"]["search"]
+    assert learned["accesses"] == 4000
+    assert 0.0 <= learned["captured"] <= 1.0
+    assert len(learned["importance"]) == 3
+    shown = preheat("history", "model").stdout
+    assert f"search: {learned['predictor']} predicts, learned from 4,000 accesses" in shown
+    assert next(iter(learned["importance"])) in shown
 
 
 def test_check_finds_a_sound_environment_sound(preheat):

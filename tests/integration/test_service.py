@@ -27,6 +27,7 @@ from preheat import (
     validate_warmup_environment,
 )
 from preheat._model import MIB, ItemStatus
+from preheat._predict.blend import pool_name
 from preheat.abc import CacheStatistics, ItemRef, ItemResult, WarmupItem
 from preheat.caches import EmbeddingCache, FileCache, ProjectCache, SearchCache
 from preheat.errors import InvalidSetting, UnknownCache, UnknownStrategy, UsageError, WarmupInProgress
@@ -778,6 +779,49 @@ def test_an_adaptive_plan_knows_what_it_falls_back_to_and_an_ordinary_one_never_
             assert plan.adapted == ()
             assert (await service.create_warmup_plan("balanced")).fallback is None
             assert plan.predictors == {"watched": "decayed_frequency"}
+
+    asyncio.run(scene())
+
+
+def test_what_was_learned_serves_the_next_process(tmp_path):
+    def searching():
+        cache = SearchCache(lambda query: query.split(), version="1", capacity_bytes=20_000)
+        return cache, lambda n: cache.get(f"query {n * n % 251 % (40 + n // 40)}")
+
+    async def first() -> None:
+        cache, search = searching()
+        async with service_with(cache, state_dir=str(tmp_path), seed=1) as service:
+            for n in range(4000):
+                search(n)
+                if n % 100 == 0:
+                    service.ledger.history()
+            service._training.look()
+            assert {"search"} == set(service._training.models())
+
+    async def second() -> None:
+        cache, _ = searching()
+        async with service_with(cache, state_dir=str(tmp_path), seed=1) as service:
+            kept = service._training.models()["search"]
+            assert kept.learned is not None
+            plan = await service.create_warmup_plan("aggressive")
+            assert plan.predictors == {"search": pool_name(kept.pool)}
+            assert len(plan) > 0
+
+    asyncio.run(first())
+    asyncio.run(second())
+
+
+def test_a_service_with_a_predictor_of_its_own_learns_nothing():
+    def everything(history: Any, horizon_seconds: Any) -> Any:
+        return np.ones(len(history))
+
+    async def scene() -> None:
+        cache = SearchCache(lambda query: query.split(), version="1", capacity_bytes=20_000)
+        async with service_with(cache, predictor=everything) as service:
+            cache.get("one")
+            plan = await service.create_warmup_plan("aggressive")
+            assert plan.predictors == {"search": "everything"}
+            assert service._trained is None
 
     asyncio.run(scene())
 
