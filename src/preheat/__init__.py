@@ -16,12 +16,12 @@ from preheat._model import (
 from preheat._plan.budget import calculate_memory_budget
 from preheat._plan.explanation import explain_item
 from preheat._plan.items import create_warmup_item, group_items_by_dependencies, prioritize_warmup_items
-from preheat._plan.saved import plan_from_json, plan_to_json
 from preheat._service import CacheWarmupService, execute_memory_aware_warmup, get_cache_warmup_service
 from preheat._size import estimate_item_memory_usage
 
 if TYPE_CHECKING:
     from preheat._choose import choose
+    from preheat._plan.saved import plan_from_json, plan_to_json
     from preheat.caches import (
         get_embedding_cache_warmup_candidates,
         get_file_cache_warmup_candidates,
@@ -60,13 +60,12 @@ __all__ = [
 ]
 
 
+_COMES_FROM = {"choose": "_choose", "plan_from_json": "_plan.saved", "plan_to_json": "_plan.saved"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "choose":
-        from preheat._choose import choose
+    if name in __all__:  # what is not imported above is imported when it is first asked for
+        from importlib import import_module
 
-        return choose
-    if name in __all__:  # what is not imported above comes with the caches, when it is first asked for
-        from preheat import caches
-
-        return getattr(caches, name)
+        return getattr(import_module(f"preheat.{_COMES_FROM.get(name, 'caches')}"), name)
     raise AttributeError(f"module 'preheat' has no attribute {name!r}")
