@@ -109,7 +109,7 @@ def test_several_networks_are_heard_and_their_mean_over_all_deadlines_taken():
     rows = planted_examples(50, seed=4).features
     expected = np.mean([network.arrival(rows).mean(axis=1) for network in learned.networks], axis=0)
     assert len(learned.networks) == 2
-    assert np.allclose(learned.chance_of(rows), expected)
+    assert np.allclose(Learned(learned.networks).chance_of(rows), expected)
 
 
 def test_the_planted_feature_matters_most(network):
