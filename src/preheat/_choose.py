@@ -48,7 +48,8 @@ def choose(
 
     Args:
         keys: (n,) the item asked for, one row for each access, in order: whole numbers or text.
-        times: (n,) seconds, not falling.  Where there is no clock, the numbers of the rows.
+        times: (n,) seconds.  Where there is no clock, the numbers of the rows.  The order of the rows is that of the
+            accesses; a clock that was set back is taken to stand still until it has caught up.
         sizes: (n,) bytes; of an item that had several, the last one counts.
         budget_bytes: What may be loaded.
         capacity_bytes: What the cache holds; by default the budget.
@@ -90,8 +91,6 @@ def choose_within(
     codes = _codes(keys)
     columns = [_column("times", times, len(codes)), _column("sizes", sizes, len(codes), most=MOST_BYTES)]
     columns.append(np.ones(len(codes)) if costs is None else _column("costs", costs, len(codes)))
-    if np.any(np.diff(columns[0]) < 0):
-        raise InvalidSetting("times fall; the rows have to be in the order of the accesses")
     skipped = max(0, len(codes) - MOST_ACCESSES)
     at, size_bytes, cost = (column[skipped:] for column in columns)
     items, _ = number_by_appearance(codes[skipped:], int(codes.max(initial=-1)) + 1)
@@ -99,7 +98,7 @@ def choose_within(
         return [np.empty(0, np.int64) for _ in budgets]
     last = np.zeros(int(items.max()) + 1, np.int64)
     last[items] = np.arange(len(items))
-    trail = Trail(items, at, np.maximum(size_bytes[last].astype(np.int64), 1))
+    trail = Trail(items, np.maximum.accumulate(at), np.maximum(size_bytes[last].astype(np.int64), 1))
     matters = capacity_bytes if horizon is None else _touched_bytes(trail, last, horizon)
     model = train_model(trail, matters, seed=seed)
     value = model.chance(present(trail, matters)) * cost[last]

@@ -63,7 +63,8 @@ def test_a_trail_that_teaches_nothing_falls_back():
 def test_on_noise_the_first_pool_is_kept(model):
     assert model.learned is not None
     assert model.pool == POOLS[0]
-    assert set(model.captured) == set(map(pool_name, POOLS))
+    spoken = [pool for pool in POOLS if "periodicity" not in pool]  # these times are no clock
+    assert set(model.captured) == set(map(pool_name, spoken))
     assert max(model.captured.values()) <= model.captured[pool_name(POOLS[0])] + MARGIN
 
 

@@ -225,7 +225,6 @@ WRONG = {
     "sizes are no number": {"sizes": [10**400] * 3000},
     "times have to be finite": {"times": np.full(3000, np.inf)},
     "times have to be finite numbers": {"times": np.full(3000, np.nan)},
-    "times fall": {"times": -np.arange(3000)},
     "sizes have to be numbers from 0": {"sizes": np.full(3000, -1)},
     "sizes have to be numbers from 0 to": {"sizes": np.full(3000, np.nan)},
     "sizes have to be numbers from 0 to 2.8": {"sizes": np.full(3000, 2.0**49)},

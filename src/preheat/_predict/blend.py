@@ -110,11 +110,7 @@ def train_model(trail: Trail, capacity_bytes: int, *, seed: int = 0, breathe: Br
     silent = {LEARNED} if before is None else set()
     silent |= set() if periodicity.is_clock(trail.times) else {"periodicity"}
     pools = [pool for pool in POOLS if not silent & pool.keys()]
-    shares = {pool_name(pool): 0.0 for pool in pools}
-    for moment, window in zip(kept, windows[-validated:], strict=True):
-        for pool, share in zip(pools, _captured(moment, window, pools, before), strict=True):
-            shares[pool_name(pool)] += share / validated
-        breathe()
+    shares = _validate(zip(kept, windows[-validated:], strict=True), pools, before, breathe)
     learned = learn(parts, NETWORKS, rng, breathe) if before is not None else None
     pool = _choose(pools if learned is not None else [FALLBACK, *pools], shares)
     importance = feature_importance(learned, parts[-1], FEATURES, rng) if learned is not None else {}
@@ -159,6 +155,20 @@ def pooled(pool: Mapping[str, float], chances: Mapping[str, NDArray[np.float64]]
     logs = [weight * np.log(np.maximum(chances[name], LEAST_CHANCE)) for name, weight in pool.items()]
     together: NDArray[np.float64] = np.exp(np.sum(logs, axis=0))
     return together
+
+
+def _validate(
+    past: Iterable[tuple[Moment, Window]],
+    pools: Sequence[Mapping[str, float]],
+    learned: Learned | None,
+    breathe: Breathe,
+) -> dict[str, float]:
+    """By pool, the mean share that it captured in the windows of `past`, each played from the moment it began."""
+    shares = []
+    for moment, window in past:
+        shares.append(_captured(moment, window, pools, learned))
+        breathe()
+    return dict(zip(map(pool_name, pools), np.mean(shares, axis=0).tolist(), strict=True))
 
 
 def _captured(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 HIDDEN = 32
 EPOCHS = 6
 BATCH = 512
+LEAST_STEPS = 300  # few rows are gone through more often
 STEP = 3e-3
 DECAY = 1e-4
 MOMENTUM, SCALE_MEMORY = 0.9, 0.999
@@ -100,7 +101,7 @@ def _descend(
     means, squares = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
     batches = [
         order[n : n + BATCH]
-        for order in (rng.permutation(len(rows)) for _ in range(EPOCHS))
+        for order in (rng.permutation(len(rows)) for _ in range(max(EPOCHS, LEAST_STEPS * BATCH // len(rows))))
         for n in range(0, len(rows), BATCH)
     ]
     for done, batch in enumerate(batches):
