@@ -29,6 +29,8 @@ $(VENV)/.ready: pyproject.toml examples/codesearch/requirements.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary=:all: \
 	  'setuptools>=77' wheel -r examples/codesearch/requirements.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary=:all: --no-build-isolation --editable '.[test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --only-binary=:all: --upgrade --no-deps \
+	  --target $(VENV)/ml 'lightgbm>=4.3' 'scipy>=1.11'
 	@touch $@
 
 demo: $(VENV)/.ready
@@ -40,6 +42,7 @@ test: $(VENV)/.ready
 	@$(BIN)/mypy --no-error-summary
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest --quiet
+	@PYTHONPATH=$(VENV)/ml $(BIN)/coverage run -m pytest --quiet -k tree tests/pure  # the extra ml, which slows training
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95 --include='$(subst $() ,,$(PURE))'
 

@@ -318,7 +318,7 @@ def test_control_dropping_small_objects_in_any_order_gives_little_back(squeeze):
     squeeze.demand_group()
     released = {}
     for order in ("newest", "random"):
-        run = squeeze("drop", limit_bytes=ROOMY_BYTES, kind="objects", items=50_000, order=order, seed=0)
+        run = squeeze("drop", limit_bytes=ROOMY_BYTES, kind="objects", items=100_000, order=order, seed=0)
         released[order] = run.said["released_bytes"] / run.said["accounted_bytes"]
     assert released["random"] < 0.4 < 0.8 <= released["newest"]
 

@@ -68,6 +68,16 @@ def test_on_noise_the_first_pool_is_kept(model):
     assert max(model.captured.values()) <= model.captured[pool_name(POOLS[0])] + MARGIN
 
 
+@pytest.mark.parametrize("capacity_bytes", [100, 30_000, 10**9])
+def test_of_many_items_the_best_are_those_of_a_whole_sort(capacity_bytes):
+    rng = np.random.default_rng(1)
+    density, last = rng.integers(0, 2000, 10_000) / 2000, rng.permutation(10_000)
+    sizes = rng.integers(1, 20, 10_000)
+    best = blend._best_first(density, last, sizes, capacity_bytes)
+    assert best.tolist() == np.lexsort((-last, -density))[: len(best)].tolist()
+    assert len(best) == 10_000 or sizes[best].sum() >= capacity_bytes
+
+
 def test_captured_are_shares(model):
     assert all(0.0 <= share <= 1.0 for share in model.captured.values())
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planted import PLANTED, base_rate, log_likelihood, planted_examples
-from preheat._predict import boosted
+from preheat._predict import boosted, learned
 from preheat._predict.boosted import arrival, is_available, train_trees
 from preheat._predict.examples import NEVER, Examples
 from preheat._predict.features import FEATURES
@@ -167,3 +167,11 @@ def test_networks_and_trees_are_averaged_as_log_odds(network, trees):
     ours, theirs = Learned((network,)).chance_of(rows), arrival(trees, rows)
     odds = (np.log(ours / (1 - ours)) + np.log(theirs / (1 - theirs))) / 2
     assert np.allclose(Learned((network,), trees).chance_of(rows), 1 / (1 + np.exp(-odds)))
+
+
+def test_trees_are_asked_about_what_the_networks_find_likeliest(network, trees, monkeypatch):
+    rows = planted_examples(100, seed=7).features
+    ours, both = Learned((network,)).chance_of(rows), Learned((network,), trees).chance_of(rows)
+    monkeypatch.setattr(learned, "SHORTLIST", 30)
+    likeliest = ours >= np.sort(ours)[-30]
+    assert np.allclose(np.where(likeliest, both, ours), Learned((network,), trees).chance_of(rows))
