@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from preheat._interval import Estimate, sum_estimates
 from preheat._model import PastRun
 
+LEAST_RUNS = 3
+
 
 class PredictorGain(NamedTuple):
     """What plans priced by one predictor won in one cache.
@@ -48,6 +50,23 @@ def gains_by_predictor(reports: Iterable[Mapping[str, Any]]) -> dict[tuple[str, 
                 key = str(effect.get("cache", "")), str(effect.get("predictor", ""))
                 found.setdefault(key, []).append((int(accesses), points))
     return {key: _gain(parts) for key, parts in found.items()}
+
+
+def outdone_predictors(reports: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+    """By cache, the predictors with which runs have won clearly less than with another.
+
+    Clearly: the intervals don't touch, and both have been measured in at least `LEAST_RUNS` runs.
+    """
+    measured: dict[str, dict[str, PredictorGain]] = {}
+    for (cache, predictor), gain in gains_by_predictor(reports).items():
+        if gain.runs >= LEAST_RUNS:
+            measured.setdefault(cache, {})[predictor] = gain
+    return {cache: _below_the_best(gains) for cache, gains in measured.items()}
+
+
+def _below_the_best(gains: Mapping[str, PredictorGain]) -> frozenset[str]:
+    best = max(gain.low for gain in gains.values())
+    return frozenset(name for name, gain in gains.items() if gain.high < best)
 
 
 def _gain(parts: list[tuple[int, Estimate]]) -> PredictorGain:

@@ -447,7 +447,9 @@ class CacheWarmupService:
         from preheat._predict.forecast import current_models
 
         kept = cast("Mapping[str, Model]", self._training.models())
-        return current_models(history, _capacities(statistics), kept, seed=self.settings.seed or 0)
+        outdone = self.ledger.outdone_predictors()
+        seed = self.settings.seed or 0
+        return current_models(history, _capacities(statistics), kept, outdone=outdone, seed=seed)
 
     def _candidates(
         self, history: History, rates: NDArray[np.float64], horizon: Mapping[str, float], corrections: Corrections

@@ -8,7 +8,7 @@ import pytest
 
 from builders import batch, history_of
 from preheat._predict import decayed_frequency
-from preheat._predict.blend import Model, pool_name, present, train_model
+from preheat._predict.blend import MARGIN, Model, pool_name, present, train_model
 from preheat._predict.explained import model_summary
 from preheat._predict.forecast import current_models, forecast, number_by_appearance, trail_of, train_cache
 from preheat._predict.stored import decode_models, encode_model
@@ -86,7 +86,7 @@ def test_rates_are_finite_and_not_negative(history, model):
 def test_a_kept_model_serves_while_the_cache_and_the_traffic_are_what_they_were(history, model):
     def kept(capacity_bytes=CAPACITY, accesses=model.accesses):
         known = replace(model, capacity_bytes=capacity_bytes, accesses=accesses)
-        return current_models(history, {"c": CAPACITY}, {"c": known}, seed=0)["c"] is known
+        return current_models(history, {"c": CAPACITY}, {"c": known}, outdone={}, seed=0)["c"] is known
 
     assert kept()
     assert kept(capacity_bytes=int(CAPACITY * 1.2))
@@ -94,7 +94,17 @@ def test_a_kept_model_serves_while_the_cache_and_the_traffic_are_what_they_were(
     assert not kept(capacity_bytes=CAPACITY // 2)
     assert kept(accesses=math.ceil(model.accesses / 2))
     assert not kept(accesses=model.accesses // 2 - 1)
-    assert current_models(history, {"c": CAPACITY}, {}, seed=0)["c"].accesses == model.accesses
+    assert current_models(history, {"c": CAPACITY}, {}, outdone={}, seed=0)["c"].accesses == model.accesses
+
+
+def test_a_pool_that_won_clearly_less_in_measured_runs_serves_no_more(history, model):
+    name = pool_name(model.pool)
+    (chosen,) = current_models(history, {"c": CAPACITY}, {"c": model}, outdone={"c": {name}}, seed=0).values()
+    others = {other: share for other, share in model.captured.items() if other != name}
+    assert pool_name(chosen.pool) in others
+    assert others[pool_name(chosen.pool)] >= max(others.values()) - MARGIN
+    assert model.without(set(model.captured)) is model
+    assert model.without({"another"}) is model
 
 
 def test_learning_in_the_background_and_on_the_spot_come_to_the_same(history, model):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from preheat._past import gains_by_predictor, past_runs
+from preheat._past import gains_by_predictor, outdone_predictors, past_runs
 
 
 def uplift(points=4.0, low=2.0, high=6.0, unused=25):
@@ -83,3 +83,18 @@ def test_runs_are_weighed_by_their_requests_and_make_the_result_surer():
     assert math.isclose(3.0, gain.points)
     assert math.isclose(gain.points - gain.low, math.hypot(0.75 * 2, 0.25 * 2))
     assert gain.high - gain.low < 4.0
+
+
+def test_a_predictor_is_outdone_by_one_that_won_clearly_more_in_enough_runs():
+    def runs(n, predictor, *interval, cache="a"):
+        return [kept(caches=[effect(cache, predictor, won=uplift(*interval))]) for _ in range(n)]
+
+    weak, strong = (1.0, 0.5, 1.5), (6.0, 5.0, 7.0)
+    assert outdone_predictors(runs(3, "recency", *weak) + runs(3, "learned", *strong)) == {"a": {"recency"}}
+    assert outdone_predictors(runs(3, "recency", *weak) + runs(2, "learned", *strong)) == {"a": frozenset()}
+    assert outdone_predictors(runs(2, "recency", *weak) + runs(3, "learned", *strong)) == {"a": frozenset()}
+    touching = runs(3, "recency", 4.0, 0.0, 8.0) + runs(3, "learned", *strong)
+    assert outdone_predictors(touching) == {"a": frozenset()}
+    apart = runs(3, "recency", *weak) + runs(3, "learned", *strong, cache="b")
+    assert outdone_predictors(apart) == {"a": frozenset(), "b": frozenset()}
+    assert outdone_predictors([]) == {}

@@ -12,8 +12,8 @@ been trained on older windows only.  Where there is too little past to learn fro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +85,14 @@ class Model:
     def chance(self, moment: Moment) -> NDArray[np.float64]:
         """P(asked for before it would have come in by itself): (known,)."""
         return pooled(self.pool, {name: ask(name, self.learned, moment) for name in self.pool})
+
+    def without(self, names: Collection[str]) -> Model:
+        """The model with the pool that captured most of those not called by `names`; itself if none is left."""
+        if pool_name(self.pool) not in names:
+            return self
+        others = [pool for pool in POOLS if pool_name(pool) in self.captured and pool_name(pool) not in names]
+        others = [pool for pool in others if self.learned is not None or LEARNED not in pool]
+        return replace(self, pool=_choose(others, self.captured)) if others else self
 
 
 def pool_name(pool: Mapping[str, float]) -> str:

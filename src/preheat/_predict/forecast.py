@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -57,12 +57,18 @@ def train_cache(history: History, cache: str, capacity_bytes: int, seed: int, br
 
 
 def current_models(
-    history: History, capacities: Mapping[str, int], kept: Mapping[str, Model], *, seed: int
+    history: History,
+    capacities: Mapping[str, int],
+    kept: Mapping[str, Model],
+    *,
+    outdone: Mapping[str, Collection[str]],
+    seed: int,
 ) -> dict[str, Model]:
     """A model for each cache in `capacities`: the one in `kept` if it still fits, else one learned now.
 
     A kept model fits while the cache has not been made a quarter larger or smaller, and at least half of what
-    is known now was known when it was learned.
+    is known now was known when it was learned.  Of its pools none serves that is called by `outdone`, by cache: those
+    with which measured runs have won clearly less than with another.
     """
     found = {}
     for cache, capacity_bytes in capacities.items():
@@ -70,7 +76,7 @@ def current_models(
         trail, _ = trail_of(history, cache)
         if model is None or not _fits(model, capacity_bytes, len(trail)):
             model = train_model(trail, capacity_bytes, seed=seed)
-        found[cache] = model
+        found[cache] = model.without(outdone.get(cache, ()))
     return found
 
 
