@@ -19,7 +19,7 @@ from preheat._past import outdone_predictors, past_runs
 from preheat._plan.adaptive import REMEMBERED_RUNS
 from preheat._plan.sizes import Corrections, corrections_as_rows, corrections_from_rows, learn_corrections
 from preheat._record import AccessRecorder
-from preheat._store import KEPT_REPORTS, SqliteStore
+from preheat._store import SqliteStore
 from preheat._summary import report_summary
 from preheat.abc import AccessLog, Clock
 from preheat.errors import StoreError
@@ -126,14 +126,14 @@ class Ledger:
 
     def past_runs(self) -> tuple[PastRun, ...]:
         """What past runs have won, newest first: those that were kept, and the last one as far as it has been seen."""
-        return past_runs(self._remembered(REMEMBERED_RUNS))
+        return past_runs(self._remembered())
 
     def outdone_predictors(self) -> dict[str, frozenset[str]]:
-        """By cache, the predictors with which kept runs have won clearly less than with another."""
-        return outdone_predictors(self._remembered(KEPT_REPORTS))
+        """By cache, the predictors with which the last runs have won clearly less than with another."""
+        return outdone_predictors(self._remembered())
 
-    def _remembered(self, newest: int) -> list[dict[str, Any]]:
-        last, kept = self.last_report(), self.reports(newest)
+    def _remembered(self) -> list[dict[str, Any]]:
+        last, kept = self.last_report(), self.reports(REMEMBERED_RUNS)
         if last is not None:
             kept = [last, *(report for report in kept if report.get("started") != last.get("started"))]
         return kept
