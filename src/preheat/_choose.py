@@ -44,7 +44,8 @@ def choose(
 
     What a plan of the strategy AGGRESSIVE would take of one cache: a model is trained on the history and items are
     taken by P(asked for before it would have come in by itself) x cost per byte.  Looks at nothing but its arguments;
-    the same arguments give the same choice on the same machine.  Takes a few seconds of one core.
+    the same arguments give the same choice on the same machine.  Takes seconds of one core, and
+    half a minute for the longest histories.
 
     Args:
         keys: (n,) the item asked for, one row for each access, in order: whole numbers or text.

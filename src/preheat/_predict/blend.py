@@ -103,8 +103,9 @@ def pool_name(pool: Mapping[str, float]) -> str:
 def train_model(trail: Trail, capacity_bytes: int, *, seed: int = 0, breathe: Breathe = lambda: None) -> Model:
     """What `trail` teaches about a cache of `capacity_bytes`.
 
-    Looks at the newest windows only, draws a bounded number of items from them, and takes a few seconds of one core
-    whatever the trail.  The same arguments give the same model on the same machine.
+    Looks at the newest windows only and draws a bounded number of items from them: seconds of one core for a million
+    accesses to a hundred thousand items, half a minute for four million to a million.  The same arguments give the
+    same model on the same machine.
     """
     windows = trail.windows(capacity_bytes, MOST_WINDOWS)[::-1]
     if len(windows) < LEAST_WINDOWS:
