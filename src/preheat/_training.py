@@ -20,9 +20,9 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 import msgspec
-import numpy as np
 
 from preheat._model import History
+from preheat._predict.forecast import trail_length
 from preheat._record import log_failure
 from preheat._signals import mend_after_fork
 from preheat.abc import Clock
@@ -187,7 +187,7 @@ class BackgroundTraining:
         trail, model = 0, None
         try:
             history = self._books.history()
-            trail = _trail_length(history, cache)
+            trail = trail_length(history, cache)
             if trail >= LEAST_ACCESSES:
                 model = self._learner.train(history, cache, capacity_bytes, self._seed, partial(_breathe, stopping))
         except Exception as error:
@@ -244,13 +244,6 @@ def _breathe(stopping: threading.Event) -> None:
 def _demand_going_on(stopping: threading.Event) -> None:
     if stopping.is_set():
         raise _Stopped
-
-
-def _trail_length(history: History, cache: str) -> int:
-    """How many accesses of the trail are those of `cache`."""
-    if cache not in history.caches:
-        return 0
-    return int(np.count_nonzero(history.cache[history.trail] == history.caches.index(cache)))
 
 
 class _Kept(msgspec.Struct, array_like=True):

@@ -73,15 +73,21 @@ def current_models(
     found = {}
     for cache, capacity_bytes in capacities.items():
         model = kept.get(cache)
-        trail, _ = trail_of(history, cache)
-        if model is None or not _fits(model, capacity_bytes, len(trail)):
-            model = train_model(trail, capacity_bytes, seed=seed)
+        if model is None or not _fits(model, capacity_bytes, trail_length(history, cache)):
+            model = train_model(trail_of(history, cache)[0], capacity_bytes, seed=seed)
         found[cache] = model.without(outdone.get(cache, ()))
     return found
 
 
 def _fits(model: Model, capacity_bytes: int, accesses: int) -> bool:
     return 0.75 <= capacity_bytes / model.capacity_bytes <= 1.25 and 2 * model.accesses >= accesses
+
+
+def trail_length(history: History, cache: str) -> int:
+    """How many accesses of the trail are those of `cache`."""
+    if cache not in history.caches:
+        return 0
+    return int(np.count_nonzero(history.cache[history.trail] == history.caches.index(cache)))
 
 
 def trail_of(history: History, cache: str) -> tuple[Trail, NDArray[np.int64]]:
