@@ -84,11 +84,11 @@ class HistoryBuilder:
         self._since = self._since or batch.at
         self._at = max(self._at, batch.at)
         hits = int(batch.hit.sum())
-        self._hits[code] += hits
+        self._hits[code] += hits * batch.stride
         self._misses[code] += len(batch.hit) - hits
         batch = _storable(batch)
         rows = self._locate(code, batch)
-        self._count(rows, np.bincount(batch.row, minlength=len(batch.keys)), batch.at)
+        self._count(rows, np.bincount(batch.row, batch.times(), minlength=len(batch.keys)), batch.at)
         self._note_loads(rows, batch)
         self._trail.append(rows[batch.row], self._at)
         if len(self) > self._max_items * GROWTH:

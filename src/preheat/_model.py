@@ -88,6 +88,8 @@ class AccessBatch(NamedTuple):
     `keys` holds each distinct key once; `row` (n,) says for each access which of them was asked for, `hit` (n,)
     whether it was resident.  The columns below it have one entry per *key*: the size and the load time (-1 where
     this batch saw no load of it), the version and the recipe (empty likewise).
+
+    Where a drain counts only some of the hits, each of them stands for `stride` of them; a miss for itself.
     """
 
     cache: str
@@ -99,6 +101,11 @@ class AccessBatch(NamedTuple):
     load_seconds: NDArray[np.float64]
     versions: Sequence[str]
     recipes: Sequence[str]
+    stride: int = 1
+
+    def times(self) -> NDArray[np.int64]:
+        """How many accesses each of them stands for: (n,)."""
+        return np.where(self.hit, self.stride, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +130,8 @@ class History:
         misses: (number of caches,) int64, accesses that did not.
         trail: (m,) int32, the newest accesses over all caches, as rows of this history, oldest first.
         trail_at: (m,) instants of those accesses, never falling, none after `at`.
+        hours: (p,) int64, the hours in which there was traffic, as Unix seconds // 3600, ascending.
+        hourly: (p, number of caches, 2) int64, the hits and the misses of each cache in each of them.
     """
 
     at: float
@@ -142,6 +151,8 @@ class History:
     misses: NDArray[np.int64]
     trail: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     trail_at: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    hours: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    hourly: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0, 2), np.int64))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -157,6 +168,20 @@ class History:
         age = np.maximum(0.0, at - self.last_at)[:, None]
         decay: NDArray[np.float64] = self.counts * np.exp2(-age / np.array(self.half_lives))
         return decay
+
+
+class HistoryChanges(NamedTuple):
+    """What happened to a history since it was last looked at, its rows being numbered as before.
+
+    `rows` is a history of the changed rows only: its columns are their new values, its scalars, caches, counts of hits
+    and misses and hours those of the whole; its trail is what has been added to the trail, as rows of the whole
+    history.  `row` (m,), ascending, says where each stands in the whole, which has `size` rows now; those beyond the
+    former end are new.
+    """
+
+    rows: History
+    row: NDArray[np.int64]
+    size: int
 
 
 # ------------------------------------------------------------------------------------------------------- memory
