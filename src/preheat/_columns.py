@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 HASHED_AT_ONCE = 2**15
 """Rows whose words are mixed together: so many stay in the processor's cache."""
 
+TAKEN_AT_ONCE = 2**16
+"""Rows whose bytes are looked up together: each of these takes eight bytes of index meanwhile."""
+
 LONG_BYTES = 128
-"""Longer strings are hashed one by one, so that a few long ones don't make all rows wait."""
+"""Longer strings are hashed and compared one by one, so that a few long ones don't make all rows wait."""
 
 
 class TextColumn(Sequence[str]):
@@ -104,19 +107,73 @@ class TextColumn(Sequence[str]):
         return found
 
     def take(self, rows: NDArray[np.integer]) -> TextColumn:
-        """The column of the strings at `rows`, in that order."""
+        """The column of the strings at `rows`, in that order; rows that follow each other are shared, not copied."""
+        n = len(rows)
+        if n and rows[-1] - rows[0] == n - 1 and rows[0] >= 0 and bool((np.diff(rows) == 1).all()):
+            return self._span(int(rows[0]), n)
         starts = self.offsets[rows]
         lengths = self.offsets[np.asarray(rows) + 1] - starts
-        if len(rows) and lengths[0] and (lengths == lengths[0]).all():
+        if n and lengths[0] and (lengths == lengths[0]).all():
             return self._take_alike(starts, int(lengths[0]))
-        offsets = np.zeros(len(rows) + 1, np.int64)
+        offsets = np.zeros(n + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        source = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return TextColumn(self.blob[source], offsets)
+        blob = np.empty(int(offsets[-1]), np.uint8)
+        for first in range(0, n, TAKEN_AT_ONCE):
+            part = slice(first, min(first + TAKEN_AT_ONCE, n))
+            span = slice(int(offsets[part.start]), int(offsets[part.stop]))
+            source = np.repeat(starts[part] - offsets[:-1][part], lengths[part])
+            source += np.arange(span.start, span.stop)
+            self.blob.take(source, out=blob[span], mode="clip")  # "raise" would write through a buffer
+        return TextColumn(blob, offsets)
+
+    def _span(self, first: int, rows: int) -> TextColumn:
+        offsets = self.offsets[first : first + rows + 1]
+        start, stop = int(offsets[0]), int(offsets[-1])
+        return TextColumn(self.blob[start:stop], offsets - start if start else offsets)
 
     def _take_alike(self, starts: NDArray[np.int64], length: int) -> TextColumn:
         windows = np.lib.stride_tricks.sliding_window_view(self.blob, length)
         return TextColumn(windows[starts].ravel(), np.arange(len(starts) + 1) * length)
+
+    def where(self, kept: NDArray[np.bool_]) -> TextColumn:
+        """The column of the strings that are `kept` (n,): nothing of the others is left in it."""
+        lengths = self.lengths()
+        offsets = np.zeros(int(np.count_nonzero(kept)) + 1, np.int64)
+        np.cumsum(lengths[kept], out=offsets[1:])
+        return TextColumn(self.blob[: self.offsets[-1]][np.repeat(kept, lengths)], offsets)
+
+    def replaced(self, rows: NDArray[np.int64], texts: TextColumn, length: int) -> TextColumn:
+        """A column of `length` strings: at the ascending `rows` those of `texts`, else as here, or empty behind."""
+        untouched = np.ones(length, np.bool_)
+        untouched[rows] = False
+        lengths = np.zeros(length, np.int64)
+        lengths[: len(self)] = self.lengths()
+        lengths[rows] = texts.lengths()
+        offsets = np.zeros(length + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        is_old = np.repeat(untouched, lengths)
+        blob = np.empty(len(is_old), np.uint8)
+        blob[is_old] = self.where(untouched[: len(self)]).blob
+        blob[~is_old] = texts.blob
+        return TextColumn(blob, offsets)
+
+    def holds(self, rows: NDArray[np.integer], texts: TextColumn) -> NDArray[np.bool_]:
+        """For each of `rows`, whether the string there has the bytes of the same one of `texts`: (len(rows),)."""
+        starts = self.offsets.take(rows)
+        lengths = self.offsets.take(rows + 1) - starts
+        same: NDArray[np.bool_] = lengths == texts.lengths()
+        words = np.flatnonzero(same & (lengths >= 8) & (lengths <= LONG_BYTES))
+        if len(words):
+            alike = _same_words(self.blob, starts[words], texts.blob, texts.offsets[words], lengths[words])
+            same[words[~alike]] = False
+        short = np.flatnonzero(same & (lengths < 8))
+        here, there = self.take(rows[short]), texts.take(short)
+        unlike = np.flatnonzero(here.blob != there.blob)
+        same[short[np.searchsorted(here.offsets, unlike, side="right") - 1]] = False
+        for row in np.flatnonzero(same & (lengths > LONG_BYTES)).tolist():
+            long = self.blob[starts[row] : starts[row] + lengths[row]]
+            same[row] = np.array_equal(long, texts.blob[texts.offsets[row] : texts.offsets[row + 1]])
+        return same
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -151,6 +208,26 @@ class TextColumn(Sequence[str]):
 
 _SPREAD, _MIX, _HALF = np.uint64(0xD6E8FEB86659FD93), np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
 _FIRST_BYTES = np.array([2 ** (8 * n) - 1 for n in range(9)], np.uint64)
+
+
+def _same_words(
+    blob: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    other: NDArray[np.uint8],
+    other_starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Whether the strings at `starts` are those at `other_starts` of `other`, all of eight bytes or more: (n,).
+
+    They are compared eight bytes at a time; the last eight may overlap those before them.
+    """
+    here, there = (np.ndarray((len(bytes_) - 7,), "<u8", bytes_.data, strides=(1,)) for bytes_ in (blob, other))
+    same: NDArray[np.bool_] = here[starts] == there[other_starts]
+    for done in range(8, int(lengths.max()), 8):
+        longer = np.flatnonzero(lengths > done)
+        place = np.minimum(done, lengths[longer] - 8)
+        same[longer] &= here[starts[longer] + place] == there[other_starts[longer] + place]
+    return same
 
 
 def _words(blob: NDArray[np.uint8]) -> NDArray[np.uint64]:

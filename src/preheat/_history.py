@@ -3,7 +3,8 @@
 Counts decay: an access counts 1 when it happens and half as much after each half-life, for several half-lives at
 once, so that both "asked for a lot lately" and "asked for steadily" can be read from the same row.  The newest
 accesses are kept besides in their order, the trail.  Folding works on whole batches with array operations; its only
-Python loop maps a batch's distinct keys to rows.
+Python loops are over the distinct keys of a batch.  Nothing is made for each item known, neither at the start nor
+when the history is shown: columns are shared with it until a fold changes them.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from preheat._changes import TRAIL_LIMIT, with_changes
 from preheat._columns import TextColumn
-from preheat._model import AccessBatch, History, ItemRef
+from preheat._growing import NewestAccesses
+from preheat._index import Hashes, RowIndex
+from preheat._model import AccessBatch, History, HistoryChanges, ItemRef
+from preheat._rows import ItemRows
+from preheat._traffic import Traffic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = ["GAPS", "HALF_LIVES", "TRAIL_LIMIT", "HistoryBuilder", "empty_history", "with_changes"]
+
 HALF_LIVES = (600.0, 6 * 3600.0, 7 * 86400.0)
 GAPS = 4
-LOAD_SMOOTHING = 0.3  # weight of the newest load; a cold disk or a busy model should not decide alone
 MOST_LOAD_SECONDS = 1e9  # longer is no measurement
 GROWTH = 1.25  # rows kept beyond the limit before the least valuable are dropped, so that dropping is rare
-TRAIL_LIMIT = 2**20  # newest accesses kept in their order
-LEAST_SPARE = 1024  # accesses
 
 
 def empty_history(half_lives: tuple[float, ...] = HALF_LIVES) -> History:
@@ -56,200 +61,156 @@ class HistoryBuilder:
     At most `max_items` items are remembered, and between two clearings up to a quarter more.  Which ones: those
     with the highest count by the longest half-life; among equals, the ones asked for last.  Keys that UTF-8 can't
     hold are counted as traffic and not remembered.  The trail is the newest `max_trail` accesses to remembered items;
-    those of an item that is dropped leave it.
+    those of an item that is dropped leave it.  `hashes` gives rows their places in the index that finds them.
     """
 
     def __init__(
-        self, history: History | None = None, *, max_items: int = 1_000_000, max_trail: int = TRAIL_LIMIT
+        self,
+        history: History | None = None,
+        *,
+        max_items: int = 1_000_000,
+        max_trail: int = TRAIL_LIMIT,
+        hashes: Hashes = TextColumn.hashes,
     ) -> None:
         past = history or empty_history()
-        self._max_items = max_items
+        self._max_items, self._hashes = max_items, hashes
         self._at, self._since, self._half_lives = past.at, past.since, past.half_lives
-        self._caches = list(past.caches)
-        self._hits, self._misses = past.hits.tolist(), past.misses.tolist()
-        self._texts = {name: list(getattr(past, name)) for name in _TEXTS}
-        self._columns = {name: np.array(getattr(past, name)) for name in _COLUMNS}
-        self._trail = _Trail(max_trail, past.trail, past.trail_at)
-        self._rows: dict[tuple[int, str], int] = {}
-        self._index()
+        self._traffic = Traffic(past.caches, past.hits, past.misses, past.hours, past.hourly)
+        self._trail = NewestAccesses(max_trail, past.trail, past.trail_at)
+        self._rows = ItemRows(past)
+        self._index = self._new_index()
+        self._news = _News(len(past))
 
     def __len__(self) -> int:
-        return len(self._texts["keys"])
+        return len(self._rows)
 
     def fold(self, batch: AccessBatch) -> None:
         """Add the accesses of `batch`, which is not older than the one folded before."""
         if not len(batch.row):
             return
-        code = self._code(batch.cache)
+        code = self._traffic.code(batch.cache)
+        hits = int(np.count_nonzero(batch.hit))
+        self._traffic.count(code, hits * batch.stride, len(batch.hit) - hits, batch.at)
         self._since = self._since or batch.at
         self._at = max(self._at, batch.at)
-        hits = int(batch.hit.sum())
-        self._hits[code] += hits * batch.stride
-        self._misses[code] += len(batch.hit) - hits
-        batch = _storable(batch)
-        rows = self._locate(code, batch)
-        self._count(rows, np.bincount(batch.row, batch.times(), minlength=len(batch.keys)), batch.at)
+        try:
+            rows = self._locate(code, batch)
+        except UnicodeEncodeError:
+            batch = _storable(batch)
+            rows = self._locate(code, batch)
+        times = np.bincount(batch.row, batch.times(), minlength=len(batch.keys)).astype(np.float32)
+        self._rows.count(rows, times, batch.at)
         self._note_loads(rows, batch)
         self._trail.append(rows[batch.row], self._at)
+        self._news.note(rows, len(batch.row), len(self))
         if len(self) > self._max_items * GROWTH:
-            self._shrink()
+            self._keep(self._rows.best(self._max_items, self._at))
 
     def accesses(self) -> dict[str, int]:
         """By cache, how often it has been asked for anything."""
-        counts = zip(self._caches, self._hits, self._misses, strict=True)
-        return {cache: hits + misses for cache, hits, misses in counts}
+        return {cache: hits + misses for cache, (hits, misses) in self._traffic.totals().items()}
 
     def hit_ratios(self) -> dict[str, float]:
         """By cache that has been asked for anything, the share of accesses that found their item resident."""
-        counts = zip(self._caches, self._hits, self._misses, strict=True)
-        return {cache: hits / (hits + misses) for cache, hits, misses in counts if hits + misses}
+        totals = self._traffic.totals().items()
+        return {cache: hits / (hits + misses) for cache, (hits, misses) in totals if hits + misses}
 
     def forget(self, refs: Collection[ItemRef]) -> int:
-        """Drop `refs`; returns how many were known."""
-        codes = {name: code for code, name in enumerate(self._caches)}
-        gone = {self._rows.get((codes.get(ref.cache, -1), ref.key), -1) for ref in refs} - {-1}
+        """Drop `refs`, of which nothing is left in any column; returns how many were known."""
+        kept = np.ones(len(self), np.bool_)
+        for cache in {ref.cache for ref in refs}:
+            keys = {ref.key for ref in refs if ref.cache == cache}
+            rows = self._index.find(self._traffic.code(cache, new=False), list(filter(_is_storable, keys)))
+            kept[rows[rows >= 0]] = False
+        gone = len(kept) - int(np.count_nonzero(kept))
         if gone:
-            self._keep(np.setdiff1d(np.arange(len(self)), np.fromiter(gone, np.int64)))
-        return len(gone)
+            self._keep(kept)
+        return gone
 
     def history(self) -> History:
-        """The history as it stands; later folds don't change it."""
-        n = len(self)
-        texts: dict[str, Any] = {name: TextColumn.of(column) for name, column in self._texts.items()}
-        columns: dict[str, Any] = {name: column[:n].copy() for name, column in self._columns.items()}
+        """The history as it stands; later folds don't change it.
+
+        Its columns are read-only views.  Those that the next fold changes are copied then, once.
+        """
         trail, trail_at = self._trail.newest()
+        return self._with_totals(trail=trail, trail_at=trail_at, **self._rows.shown())
+
+    def changes(self) -> HistoryChanges | None:
+        """What happened since this was called last, or since the beginning: `with_changes` of the history then and
+        these is the history now.
+
+        None if rows have been renumbered since, because some were dropped: then the whole history is due.
+        """
+        news, self._news = self._news, _News(len(self))
+        if news.is_renumbered:
+            return None
+        row = news.rows(len(self))
+        trail, trail_at = self._trail.newest(news.accesses)
+        changed = self._with_totals(trail=trail, trail_at=trail_at, **self._rows.take(row))
+        return HistoryChanges(changed, row, len(self))
+
+    def _with_totals(self, **columns: Any) -> History:
+        traffic: dict[str, Any] = self._traffic.shown()
         return History(
             at=self._at,
             since=self._since,
             half_lives=self._half_lives,
-            caches=tuple(self._caches),
-            hits=np.array(self._hits, np.int64),
-            misses=np.array(self._misses, np.int64),
-            trail=trail,
-            trail_at=trail_at,
-            **texts,
+            caches=self._traffic.caches,
+            **traffic,
             **columns,
         )
 
-    def _code(self, cache: str) -> int:
-        if cache not in self._caches:
-            self._caches.append(cache)
-            self._hits.append(0)
-            self._misses.append(0)
-        return self._caches.index(cache)
-
-    def _locate(self, code: int, batch: AccessBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
-        known, found, new = self._rows, [], 0
-        n = len(self)
-        for key in batch.keys:
-            row = known.setdefault((code, key), n + new)
-            new += row == n + new
-            found.append(row)
-        rows = np.array(found, np.int64)
-        if new:
-            fresh = np.flatnonzero(rows >= n).tolist()
-            self._texts["keys"].extend(batch.keys[i] for i in fresh)
-            self._texts["versions"].extend("" for _ in fresh)
-            self._texts["recipes"].extend("" for _ in fresh)
-            self._reserve(n + new)
-            span = slice(n, n + new)
-            for name, blank in _BLANKS.items():
-                self._columns[name][span] = blank
-            self._columns["cache"][span] = code
-            self._columns["last_at"][span] = batch.at
+    def _locate(self, code: int, batch: AccessBatch) -> NDArray[np.int64]:
+        rows = self._index.find(code, batch.keys)
+        new = np.flatnonzero(rows < 0)
+        if len(new):
+            keys = [batch.keys[n] for n in new.tolist()]
+            rows[new] = np.arange(len(self), len(self) + len(new))
+            first = len(self)
+            self._rows.add(code, TextColumn.of(keys), batch.at)
+            self._index.add(code, keys, first)
         return rows
 
-    def _count(self, rows: Any, times: Any, at: float) -> None:
-        columns = self._columns
-        gap = at - columns["last_at"][rows]
-        decay = np.exp2(-np.maximum(gap, 0.0)[:, None] / np.array(self._half_lives))
-        columns["counts"][rows] = columns["counts"][rows] * decay + times[:, None]
-        again = rows[gap > 0]
-        columns["gaps"][again, 1:] = columns["gaps"][again, :-1]
-        columns["gaps"][again, 0] = gap[gap > 0]
-        columns["last_at"][rows] = np.maximum(columns["last_at"][rows], at)
-
-    def _note_loads(self, rows: Any, batch: AccessBatch) -> None:
+    def _note_loads(self, rows: NDArray[np.int64], batch: AccessBatch) -> None:
         loaded = np.flatnonzero((batch.load_seconds >= 0) & (batch.load_seconds < MOST_LOAD_SECONDS))
-        at, seconds = rows[loaded], batch.load_seconds[loaded]
-        known = self._columns["load_seconds"][at]
-        smoothed = np.where(np.isnan(known), seconds, known + LOAD_SMOOTHING * (seconds - known))
-        self._columns["load_seconds"][at] = smoothed
-        self._columns["size_bytes"][at] = batch.size_bytes[loaded]
-        for i, row in zip(loaded.tolist(), at.tolist(), strict=True):
-            self._texts["versions"][row] = batch.versions[i] if _is_storable(batch.versions[i]) else ""
-            self._texts["recipes"][row] = batch.recipes[i] if _is_storable(batch.recipes[i]) else ""
+        if len(loaded):
+            versions, recipes = ([texts[n] for n in loaded.tolist()] for texts in (batch.versions, batch.recipes))
+            self._rows.note_loads(
+                rows[loaded],
+                batch.size_bytes[loaded],
+                batch.load_seconds[loaded],
+                _storable_texts(versions),
+                _storable_texts(recipes),
+            )
 
-    def _reserve(self, rows: int) -> None:
-        capacity = len(self._columns["cache"])
-        if rows > capacity:
-            for name, column in self._columns.items():
-                grown = np.empty((max(rows, 2 * capacity, 1024), *column.shape[1:]), column.dtype)
-                grown[: len(column)] = column
-                self._columns[name] = grown
-
-    def _shrink(self) -> None:
-        history = self.history()
-        kept_by = history.decayed_counts(self._at)[:, -1]
-        best = np.lexsort((-history.last_at, -kept_by))[: self._max_items]
-        self._keep(np.sort(best))
-
-    def _keep(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        new_row = np.full(len(self), -1, np.int32)
-        new_row[rows] = np.arange(len(rows))
+    def _keep(self, kept: NDArray[np.bool_]) -> None:
+        new_row = np.where(kept, np.cumsum(kept, dtype=np.int32) - 1, -1).astype(np.int32)
         self._trail.renumber(new_row)
-        self._texts = {name: [texts[r] for r in rows.tolist()] for name, texts in self._texts.items()}
-        self._columns = {name: column[rows] for name, column in self._columns.items()}
-        self._index()
+        self._rows.keep(kept)
+        self._index = self._new_index()
+        self._news.is_renumbered = True
 
-    def _index(self) -> None:
-        codes = self._columns["cache"].tolist()
-        self._rows = {(c, key): row for row, (c, key) in enumerate(zip(codes, self._texts["keys"], strict=True))}
+    def _new_index(self) -> RowIndex:
+        return RowIndex(self._rows.keys, self._rows.cache, self._hashes)
 
 
-class _Trail:
-    """The newest accesses, at most `limit`.
+class _News:
+    """What has changed since a history had `rows` rows."""
 
-    What stands in its two arrays never changes: new accesses are written behind, and where there is no room the
-    newest move to other arrays.  So views of them can be given out, and a move is as rare as it is long.
-    """
+    def __init__(self, rows: int) -> None:
+        self.accesses = 0
+        self.is_renumbered = False
+        self._is_changed = np.zeros(rows, np.bool_)
 
-    def __init__(self, limit: int, rows: NDArray[np.int32], at: NDArray[np.float64]) -> None:
-        self._limit = limit
-        self._rows, self._at = np.empty(0, np.int32), np.empty(0)
-        self._stop = 0
-        self._move(rows, at, room=0)
+    def note(self, rows: NDArray[np.int64], accesses: int, size: int) -> None:
+        """The `rows`, of `size` now, have changed, by `accesses` accesses."""
+        if not self.is_renumbered:
+            self.accesses += accesses
+            self._is_changed[rows[rows < len(self._is_changed)]] = True
 
-    def append(self, rows: NDArray[np.int64], at: float) -> None:
-        """Add accesses to `rows`, all at the instant `at`."""
-        rows = rows[max(0, len(rows) - self._limit) :]
-        if self._stop + len(rows) > len(self._rows):
-            self._move(*self.newest(), room=len(rows))
-        span = slice(self._stop, self._stop + len(rows))
-        self._rows[span], self._at[span] = rows, at
-        self._stop = span.stop
-
-    def newest(self) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """The rows asked for and the instants; read-only, and left as they are by what is added later."""
-        span = slice(max(0, self._stop - self._limit), self._stop)
-        rows, at = self._rows[span], self._at[span]
-        rows.flags.writeable = at.flags.writeable = False
-        return rows, at
-
-    def renumber(self, new_row: NDArray[np.int32]) -> None:
-        """Row r is called `new_row[r]` from now on; -1 drops its accesses."""
-        rows, at = self.newest()
-        renamed = new_row[rows]
-        kept = renamed >= 0
-        self._move(renamed[kept], at[kept], room=0)
-
-    def _move(self, rows: NDArray[np.int32], at: NDArray[np.float64], *, room: int) -> None:
-        kept = slice(max(0, len(rows) - self._limit), len(rows))
-        rows, at = rows[kept], at[kept]
-        spare = max(room, min(len(rows), int(self._limit * (GROWTH - 1))), LEAST_SPARE)
-        self._rows, self._at = np.empty(len(rows) + spare, np.int32), np.empty(len(rows) + spare)
-        self._rows[: len(rows)], self._at[: len(rows)] = rows, at
-        self._stop = len(rows)
+    def rows(self, size: int) -> NDArray[np.int64]:
+        """The rows that have changed or are new, of `size`, ascending."""
+        return np.concatenate([np.flatnonzero(self._is_changed), np.arange(len(self._is_changed), size)])
 
 
 def _storable(batch: AccessBatch) -> AccessBatch:
@@ -271,6 +232,13 @@ def _storable(batch: AccessBatch) -> AccessBatch:
     )
 
 
+def _storable_texts(texts: list[str]) -> TextColumn:
+    try:
+        return TextColumn.of(texts)
+    except UnicodeEncodeError:
+        return TextColumn.of(text if _is_storable(text) else "" for text in texts)
+
+
 def _is_storable(text: str) -> bool:
     if text.isascii():
         return True
@@ -279,8 +247,3 @@ def _is_storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-_TEXTS = ("keys", "versions", "recipes")
-_COLUMNS = ("cache", "counts", "last_at", "gaps", "size_bytes", "load_seconds")
-_BLANKS = {"counts": 0.0, "gaps": np.nan, "size_bytes": 0, "load_seconds": np.nan}
