@@ -139,6 +139,10 @@ def same_history(a: History, b: History) -> bool:
     )
 
 
+def same_hours(a: History, b: History) -> bool:
+    return np.array_equal(a.hours, b.hours) and np.array_equal(a.hourly, b.hourly)
+
+
 def trail_of(history: History) -> list[tuple[str, str, float]]:
     """Cache, key and instant of the newest accesses, oldest first."""
     return [

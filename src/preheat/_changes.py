@@ -58,7 +58,9 @@ def _demand_that_rows_fit(changes: HistoryChanges, rows: ItemRows) -> None:
     _demand(row.ndim == 1 and bool((np.diff(row) > 0).all()), "its rows don't rise")
     old = row[: np.searchsorted(row, known)]
     _demand(not len(old) or int(old[0]) >= 0, "it names a row below the first one")
-    _demand(np.array_equal(row[len(old) :], np.arange(known, changes.size)), "its new rows are not the next ones")
+    new = row[len(old) :]  # counted before as many are made as it says
+    _demand(changes.size - known == len(new), "its new rows are not the next ones")
+    _demand(np.array_equal(new, np.arange(known, changes.size)), "its new rows are not the next ones")
     _demand(all(len(getattr(now, name)) == len(row) for name in ("cache", "keys", *NUMBERS, *TEXTS)), _LENGTHS)
     widths = (now.counts.shape[1:], now.gaps.shape[1:])
     _demand(widths == rows.widths, "its counts or gaps are of another width")

@@ -110,7 +110,8 @@ class ChangingText:
 
     def put(self, rows: NDArray[np.int64], texts: TextColumn) -> None:
         """Let the distinct `rows` be `texts`."""
-        self._over.append((rows, texts))
+        if len(rows):
+            self._over.append((rows, texts))
         self._waiting += len(rows)
         if self._waiting > max(MOST_WAITING, self._rows * OVERLAY_RATIO):
             self.shown()

@@ -98,7 +98,8 @@ class HistoryBuilder:
         except UnicodeEncodeError:
             batch = _storable(batch)
             rows = self._locate(code, batch)
-        times = np.bincount(batch.row, batch.times(), minlength=len(batch.keys)).astype(np.float32)
+        weights = batch.times() if batch.stride > 1 else None
+        times = np.bincount(batch.row, weights, len(batch.keys)).astype(np.float32)
         self._rows.count(rows, times, batch.at)
         self._note_loads(rows, batch)
         self._trail.append(rows[batch.row], self._at)

@@ -27,7 +27,7 @@ Hashes = Callable[[TextColumn, "NDArray[np.integer]"], "NDArray[np.uint64]"]
 NOWHERE = -1
 MOST_NEW = 2**16  # rows that wait to be sorted in; beside many sorted ones, a 64th of those
 NEW_RATIO = 1 / 64
-WORDS_PER_STEP = 4  # between two marks in the sorted words, on average
+WORDS_PER_STEP = 2  # between two marks in the sorted words, on average
 HASHED_AT_ONCE = 2**18
 
 
@@ -92,11 +92,10 @@ class RowIndex:
         words = self._sorted_words()
         step = (wanted >> self._step_shift).view(np.int64)
         low, high = self._steps[step].astype(np.int64), self._steps[step + 1].astype(np.int64)
-        while len(searching := np.flatnonzero(low < high)):
-            middle = (low[searching] + high[searching]) >> 1
-            below = words[middle] < wanted[searching]
-            low[searching] = np.where(below, middle + 1, low[searching])
-            high[searching] = np.where(below, high[searching], middle)
+        for _ in range(int((high - low).max(initial=0)).bit_length()):
+            middle = (low + high) >> 1
+            below = (words.take(middle, mode="clip") < wanted) & (low < high)
+            low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
         return np.minimum(low, len(words) - 1)
 
     # ------------------------------------------------------------------------------------------- the sorted words
@@ -134,16 +133,16 @@ class RowIndex:
         self._step_shift = np.uint64(64 - bits)
         firsts = np.arange(1 << bits, dtype=np.uint64) << self._step_shift
         self._steps = np.append(np.searchsorted(words, firsts), len(words)).astype(np.int32)
-        alike = (words[1:] ^ words[:-1]) <= self._row_mask
-        rows = (words[np.append(False, alike) | np.append(alike, False)] & self._row_mask).view(np.int64)
+        alike = np.flatnonzero((words[1:] ^ words[:-1]) <= self._row_mask)
+        rows = (words[np.union1d(alike, alike + 1)] & self._row_mask).view(np.int64)
         names = zip(self._cache.current[rows].tolist(), self._keys.current.take(rows), strict=True)
         self._twins = dict(zip(names, rows.tolist(), strict=True))
 
     def _sort_in(self) -> None:
-        words, before = self._sorted_words(), self._sorted_rows
+        words, before = self._words, self._sorted_rows
         self._sorted_rows, self._new = len(self._keys), {}
-        if self._sorted_rows >> self._row_bits:
-            self._words = None  # its numbers have become too narrow
+        if words is None or self._sorted_rows >> self._row_bits:
+            self._words = None  # to be made anew, with wider numbers
         else:
             fresh = self._words_of(before, self._sorted_rows)
             self._take_words(np.insert(words, np.searchsorted(words, fresh), fresh))
