@@ -56,8 +56,9 @@ class TextColumn(Sequence[str]):
     @classmethod
     def concatenate(cls, columns: Sequence[TextColumn]) -> TextColumn:
         """The rows of `columns`, one after another."""
-        if not columns:
-            return cls.of(())
+        columns = [column for column in columns if len(column)]
+        if len(columns) <= 1:
+            return columns[0] if columns else cls.of(())
         shifts = np.cumsum([0] + [int(c.offsets[-1]) for c in columns])
         offsets = [c.offsets[1:] + shift for c, shift in zip(columns, shifts, strict=False)]
         return cls(

@@ -32,7 +32,7 @@ from preheat._model import (
     MemoryEventKind,
     WarmupItem,
 )
-from preheat._plan.candidates import candidates_from_history
+from preheat._plan.candidates import candidates_from_history, find_absent
 from preheat._record import is_quiet, quietly
 from preheat._size import estimate_item_memory_usage
 from preheat.abc import AccessLog, MemoryTracker
@@ -127,9 +127,8 @@ class MappingCache(Generic[V]):
     def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
         """Keys that history knows and the mapping lacks."""
         rows = history.rows_of(self.name)
-        keys = history.keys.take(rows)
         with self._lock:
-            absent = np.array([key not in self.mapping for key in keys], np.bool_)
+            absent = find_absent(history.keys.take(rows), self._resident(), self.mapping.__contains__)
         needs = self._needs
         return candidates_from_history(
             history,
@@ -139,6 +138,9 @@ class MappingCache(Generic[V]):
             priority=self.priority,
             needs=None if needs is None else lambda key, _: needs(key),
         )
+
+    def _resident(self) -> list[str]:
+        return [key for key in list(self.mapping) if isinstance(key, str)]  # listed at once: others may change it
 
     def warmup_item(self, item: WarmupItem) -> ItemResult:
         """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""

@@ -30,7 +30,7 @@ from preheat._model import (
     MemoryEventKind,
     WarmupItem,
 )
-from preheat._plan.candidates import candidates_from_history
+from preheat._plan.candidates import candidates_from_history, find_absent
 from preheat._predict.decayed_frequency import predict as decayed_frequency
 from preheat._predict.horizon import refill_seconds
 from preheat._record import is_quiet, quietly
@@ -219,6 +219,10 @@ class LoadingCache(Generic[V]):
     def _version_of(self, key: str) -> str | None:
         """The version that a read of `key` would ask for now; None if there is nothing to read."""
         raise NotImplementedError
+
+    def _resident(self) -> list[str]:
+        with self._lock:
+            return list(self._entries)
 
     def _holds(self, key: str) -> bool:
         """Whether a read of `key` would be a hit."""
@@ -532,8 +536,7 @@ def warmup_candidates(
     if rates is None:
         horizon = refill_seconds(history, cache.name, cache.capacity_bytes)
         rates = decayed_frequency(history, np.full(len(history), horizon))
-    if len(cache):
-        rows = rows[np.array([not cache._holds(key) for key in history.keys.take(rows)], np.bool_)]
+    rows = rows[find_absent(history.keys.take(rows), cache._resident(), cache._holds)]
     if where is not None:
         pairs = zip(history.keys.take(rows), history.recipes.take(rows), strict=True)
         rows = rows[np.array([where(key, recipe) for key, recipe in pairs], np.bool_)]
