@@ -29,8 +29,9 @@ def merge_histories(older: History, newer: History, *, max_items: int = MAX_ITEM
     """One history of the traffic of both, which have no access in common.
 
     Of an item that both know, decayed counts are added and the last access is the later one; the gaps are those of the
-    row seen last; size, version and recipe those of the row seen last among those that know a load, and the cost is
-    the mean of what they know.  Hits, misses and hours are added, trails interleaved by time.
+    row seen last, going on with those of the other one if all of its accesses came before; size, version and recipe
+    those of the row seen last among those that know a load, and the cost is the mean of what they know.  Hits, misses
+    and hours are added, trails interleaved by time.
 
     Rows of `older` keep their order and, unless rows are dropped, their numbers; those only `newer` has come behind.
     Apart from the order of rows, and rounding of the counts, it makes no difference which history is given first.
@@ -185,7 +186,7 @@ def _rows(pair: _Pair) -> dict[str, Any]:
         "keys": _texts(pair, "keys", first),
         "counts": _counts(pair, later, earlier),
         "last_at": last_at[later],
-        "gaps": pair.both("gaps")[later],
+        "gaps": _gaps(pair, later, earlier),
         "size_bytes": size[told],
         "load_seconds": _mean_cost(cost[later], cost[earlier]),
         "versions": _texts(pair, "versions", told),
@@ -209,6 +210,21 @@ def _counts(pair: _Pair, later: NDArray[np.int64], earlier: NDArray[np.int64]) -
     age = last_at[later[two]] - last_at[earlier[two]]
     added[two] += counts[earlier[two]] * np.exp2(-age[:, None] / np.array(pair.older.half_lives))
     return added
+
+
+def _gaps(pair: _Pair, later: NDArray[np.int64], earlier: NDArray[np.int64]) -> NDArray[np.float32]:
+    gaps, last_at = pair.both("gaps"), pair.both("last_at")
+    joined = gaps[later]
+    rows = np.flatnonzero((later != earlier) & np.isnan(joined[:, -1]))  # those that have room for more
+    newest, older = joined[rows], gaps[earlier[rows]]
+    between = last_at[later[rows]] - np.nansum(newest, axis=1, dtype=np.float64) - last_at[earlier[rows]]
+    width, known = gaps.shape[1], np.count_nonzero(~np.isnan(newest), axis=1)
+    chain = np.concatenate([newest, between[:, None], older], axis=1)
+    place = np.arange(width) + np.where(np.arange(width) < known[:, None], 0, width - known[:, None])
+    place += (between == 0)[:, None] & (place >= width)  # at the same instant: no gap
+    apart = between >= 0
+    joined[rows[apart]] = np.take_along_axis(chain, place, axis=1)[apart]
+    return joined
 
 
 def _mean_cost(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -156,3 +156,10 @@ def test_a_trail_stays_in_the_order_in_which_each_saw_it(many):
     instants = [next(group) for _, group in groupby(many, key=lambda each: each.at)]
     merged = merge_histories(history_of(*instants[::2]), history_of(*instants[1::2]))
     assert trail_of(history_of(*instants)) == trail_of(merged)
+
+
+@given(ordered, st.data())
+def test_parts_that_follow_each_other_have_the_gaps_of_the_whole(many, data):
+    cut = data.draw(st.integers(0, len(many)))
+    found = by_item(merge_histories(history_of(*many[:cut]), history_of(*many[cut:])))
+    assert all(close(row[2], found[item][2]) for item, row in by_item(history_of(*many)).items())
