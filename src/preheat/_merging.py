@@ -261,14 +261,17 @@ def _bounded(history: History, max_items: int) -> History:
     """`history` itself unless it has grown too far, else its best `max_items` items, in their order."""
     if len(history) <= max_items * GROWTH:
         return history
-    return keep_rows(history, _best(history.decayed_counts(history.at)[:, -1], history.last_at, max_items))
+    return keep_rows(history, best_rows(history, max_items))
 
 
-def _best(counts: NDArray[np.float64], last_at: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """The rows of the `n` highest counts, ascending; among equals, those asked for last."""
+def best_rows(history: History, n: int) -> NDArray[np.int64]:
+    """The `n` rows with the highest count by the longest half-life, ascending; among equals, those asked for last."""
+    counts = history.decayed_counts(history.at)[:, -1]
+    if n >= len(counts):
+        return np.arange(len(counts))
     least = np.partition(counts, len(counts) - n)[len(counts) - n] if n else np.inf
     better, equal = np.flatnonzero(counts > least), np.flatnonzero(counts == least)
-    latest = equal[np.argsort(-last_at[equal], kind="stable")[: n - len(better)]]
+    latest = equal[np.argsort(-history.last_at[equal], kind="stable")[: n - len(better)]]
     return np.sort(np.concatenate([better, latest]))
 
 
