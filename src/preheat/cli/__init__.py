@@ -1,4 +1,4 @@
-"""The command line: `preheat plan | run | status | history | check | simulate`.
+"""The command line: `preheat plan | run | status | record | history | check | simulate`.
 
 A module per command, imported when it is wanted.
 
@@ -9,31 +9,22 @@ items could not be loaded; 4 stopped by memory pressure; 130 interrupted.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 
 import click
 
 from preheat import __version__
+from preheat.cli.lazy import LazyGroup
 from preheat.cli.options import FAILED, INTERRUPTED, USAGE
 from preheat.errors import PreheatError, UsageError
 
-COMMANDS = ("check", "history", "plan", "run", "simulate", "status")
+COMMANDS = ("plan", "run", "status", "record", "history", "check", "simulate")
 
 
-class _Commands(click.Group):
-    """The commands, each the function of the module that has its name."""
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(f"preheat.cli.{name}"), name)
-        return command
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    places={name: f"preheat.cli.{name}:{name}" for name in COMMANDS},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="preheat")
 def cli() -> None:
     """Warm caches inside the memory that is really free.

@@ -63,6 +63,14 @@ def _keep_only(service: CacheWarmupService, only: Iterable[str]) -> None:
         service.unregister(name)
 
 
+def state_folder(state_dir: str | None) -> str:
+    """The configured state folder, which need not be there."""
+    from preheat._settings import resolve_settings
+
+    configure(state_dir)
+    return resolve_settings(os.environ).state_dir
+
+
 def open_store(state_dir: str | None) -> Any:
     """The store in the configured state folder, to be read only; closes itself as a context.
 
@@ -71,11 +79,9 @@ def open_store(state_dir: str | None) -> Any:
     """
     from contextlib import closing
 
-    from preheat._settings import resolve_settings
     from preheat._store import SqliteStore
 
-    configure(state_dir)
-    folder = resolve_settings(os.environ).state_dir
+    folder = state_folder(state_dir)
     if not os.path.isdir(folder):
         raise UsageError(f"there is no state folder {folder}; name it with --state-dir or CACHE_WARMUP_STATE_DIR")
     return closing(SqliteStore(folder, read_only=True))

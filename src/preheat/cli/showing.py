@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -57,3 +58,15 @@ def print_table(table: Table) -> None:
 
     width = None if sys.stdout.isatty() else 160
     Console(width=width, highlight=False, markup=False, soft_wrap=False).print(table)
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on a terminal; elsewhere a line per row, its cells with tabs between them, the names first."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            click.echo("\t".join(row))
+        return
+    table = new_table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)

@@ -1,4 +1,4 @@
-"""`preheat history`."""
+"""`preheat history model`."""
 
 from __future__ import annotations
 
@@ -9,32 +9,10 @@ import click
 
 from preheat.cli.configuring import open_store
 from preheat.cli.options import json_option, state_option
-from preheat.cli.showing import mib, new_table, print_json, print_table, printable
+from preheat.cli.showing import new_table, print_json, print_table
 
 
-@click.group(invoke_without_command=True, epilog="Example: preheat history --top 20")
-@state_option
-@click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Items to show per cache.")
-@json_option
-@click.pass_context
-def history(context: click.Context, state_dir: str | None, top: int, as_json: bool) -> None:
-    """Show what is known: hit rate, items and bytes per cache, and the items asked for most."""
-    from preheat._summary import history_summary
-
-    if context.invoked_subcommand is not None:
-        return
-    with open_store(state_dir) as store:
-        known = store.load()
-    summary = history_summary(known, top) if known is not None else {"caches": []}
-    if as_json:
-        print_json(summary)
-    elif known is None:
-        click.echo(f"nothing has been recorded in {store.folder} yet")
-    else:
-        _print_history(summary)
-
-
-@history.command(epilog="Example: preheat history model --features 5")
+@click.command(epilog="Example: preheat history model --features 5")
 @state_option
 @click.option("--features", type=click.IntRange(0, 100), default=10, show_default=True, help="Features to show.")
 @json_option
@@ -75,20 +53,3 @@ def _print_shares(what: str, share: str, rows: Mapping[str, str]) -> None:
         for name, shown in rows.items():
             table.add_row(name, shown)
         print_table(table)
-
-
-def _print_history(summary: dict[str, Any]) -> None:
-    table = new_table("cache", "items", "MiB", "hits", "misses", "hit rate")
-    for cache in summary["caches"]:
-        table.add_row(
-            printable(cache["name"]),
-            str(cache["items"]),
-            mib(cache["bytes"]),
-            str(cache["hits"]),
-            str(cache["misses"]),
-            f"{cache['hit_ratio']:.1%}",
-        )
-    print_table(table)
-    for cache in summary["caches"]:
-        for item in cache["top"]:
-            click.echo(f"{printable(cache['name'], 12):12} {item['count']:>10.1f} x  {printable(item['label'])}")
