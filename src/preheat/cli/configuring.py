@@ -71,6 +71,13 @@ def state_folder(state_dir: str | None) -> str:
     return resolve_settings(os.environ).state_dir
 
 
+def most_items() -> int:
+    """How many items a history may have, as configured."""
+    from preheat._settings import resolve_settings
+
+    return resolve_settings(os.environ).max_history_items
+
+
 def open_store(state_dir: str | None) -> Any:
     """The store in the configured state folder, to be read only; closes itself as a context.
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from preheat.cli.bad_lines import bad_lines_tree, warn_of
+from preheat.cli.configuring import most_items
+from preheat.cli.imports import demand_new, note_file
 from preheat.cli.options import json_option, state_option
 from preheat.cli.owning import owned_store
 from preheat.cli.showing import instant, print_json, printable
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
     from preheat._trace.recording import Recorded
 
 RECORDED_SCHEMA = "preheat-recorded/1"
-IMPORTS = "preheat:imports"
-"""Under this name the store keeps which files have been recorded: no cache's model has it."""
-
-MOST_IMPORTS = 4096
 MEMORY_SHARE = 8  # of the memory that is free, a history being gathered takes this part; reading it takes the rest
 LEAST_BYTES, MOST_BYTES = 2**23, 2**32
 
@@ -76,7 +74,7 @@ def record(
     digest = None if source == STDIN else file_digest(source)
     with owned_store(state_dir, create=True) as store:
         if digest is not None and not again:
-            _demand_new(store, source, digest, cache)
+            demand_new(store, source, digest, cache)
         recorded = read_accesses(
             source,
             cache,
@@ -84,12 +82,12 @@ def record(
             names=names,
             kind=kind,
             unit=time_unit,
-            max_items=_max_items(),
+            max_items=most_items(),
             most_bytes=_most_bytes(),
         )
         _save(store, recorded)
         if digest is not None:
-            _note_import(store, digest, cache, recorded.accesses)
+            note_file(store, digest, cache)
     _print(recorded, cache, as_json=as_json)
 
 
@@ -98,14 +96,6 @@ _ROLES = {"time": "t"}
 
 def _named(fields: dict[str, str | None]) -> dict[str, str]:
     return {name.removesuffix("_field"): given for name, given in fields.items() if given is not None}
-
-
-def _max_items() -> int:
-    import os
-
-    from preheat._settings import resolve_settings
-
-    return resolve_settings(os.environ).max_history_items
 
 
 def _most_bytes() -> int:
@@ -123,37 +113,10 @@ def _save(store: SqliteStore, recorded: Recorded) -> None:
     merged = recorded.history
     if known is not None:
         try:
-            merged = merge_histories(known, recorded.history, max_items=_max_items())
+            merged = merge_histories(known, recorded.history, max_items=most_items())
         except ValueError as error:
             raise UsageError(str(error)) from None
     store.save(merged)
-
-
-def _imports(store: SqliteStore) -> list[dict[str, Any]]:
-    """Which files have been recorded, oldest first."""
-    import msgspec
-
-    try:
-        rows = msgspec.json.decode(store.models().get(IMPORTS, b"[]"), type=list[dict[str, Any]])
-    except msgspec.DecodeError:
-        return []
-    return rows
-
-
-def _demand_new(store: SqliteStore, source: str, digest: str, cache: str) -> None:
-    for row in _imports(store):
-        if (row.get("digest"), row.get("cache")) == (digest, cache):
-            raise UsageError(
-                f"{source} was recorded for {cache!r} on {instant(row.get('at'))} already, so its accesses would count "
-                "twice; to record it all the same, give --again"
-            )
-
-
-def _note_import(store: SqliteStore, digest: str, cache: str, accesses: int) -> None:
-    import msgspec
-
-    row = {"digest": digest, "cache": cache, "at": time.time(), "accesses": accesses}
-    store.save_model(IMPORTS, msgspec.json.encode([*_imports(store), row][-MOST_IMPORTS:]))
 
 
 def _print(recorded: Recorded, cache: str, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from preheat.cli.owning import owned_store
 from preheat.cli.showing import print_json, printable
 from preheat.errors import UsageError
 
+MOST_STDIN_BYTES = 2**26
 FORGOTTEN_SCHEMA = "preheat-forgotten/1"
 
 
@@ -35,7 +36,7 @@ def forget(
     if not named and not prefixes:
         raise UsageError("nothing says what to forget; name keys, or give --prefix or --stdin")
     gone = Forgotten(cache, named, prefixes)
-    with owned_store(state_dir, instead="; or call `await service.forget(cache, keys)` in it") as store:
+    with owned_store(state_dir, instead=", or call `await service.forget(cache, keys)` in it") as store:
         history, found = without_items(store.load() or empty_history(), gone)
         # value snapshots: drop what is `gone` from `<state folder>/snapshots` here
         store.rewrite(history, [without_failures(report, gone) for report in store.reports()])
@@ -49,5 +50,7 @@ def forget(
 
 
 def _lines() -> list[str]:
-    text = sys.stdin.buffer.read().decode(errors="surrogateescape")
-    return [line for line in text.split("\n") if line]
+    data = sys.stdin.buffer.read(MOST_STDIN_BYTES + 1)
+    if len(data) > MOST_STDIN_BYTES:
+        raise UsageError(f"more than {MOST_STDIN_BYTES >> 20} MiB of keys; give them in several parts")
+    return [line for line in data.decode(errors="surrogateescape").split("\n") if line]

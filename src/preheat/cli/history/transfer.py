@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from preheat.cli.bad_lines import bad_lines_tree, warn_of
+from preheat.cli.configuring import most_items
 from preheat.cli.history.known import known_history
+from preheat.cli.imports import demand_new, note_file
 from preheat.cli.options import json_option, state_option
 from preheat.cli.owning import owned_store
 from preheat.cli.showing import print_json
@@ -58,26 +60,34 @@ def _write(path: str, lines: Iterable[bytes]) -> None:
 
 @click.command("import", epilog="Example: preheat history import history.jsonl --state-dir /var/lib/shop/preheat")
 @click.argument("file")
+@click.option("--again", is_flag=True, help="Add the file even if it has been added before.")
 @state_option
 @json_option
-def import_(file: str, state_dir: str | None, as_json: bool) -> None:
+def import_(file: str, again: bool, state_dir: str | None, as_json: bool) -> None:
     """Add what was exported to FILE, - being standard input, to what is known; nothing that is known is replaced.
 
-    Imported twice, its accesses count twice. Lines that can't be used are counted, and the first of them named.
+    Lines that can't be used are counted, and the first of them named; the others are added.
     """
     from preheat._bad_lines import BadLines
     from preheat._history import empty_history
     from preheat._merging import merge_histories
+    from preheat._trace.lines import STDIN
+    from preheat._trace.recording import file_digest
 
     bad = BadLines()
+    digest = None if file == STDIN else file_digest(file)
     with owned_store(state_dir, create=True) as store:
+        if digest is not None and not again:
+            demand_new(store, file, digest, "")
         imported = _read(file, bad)
         known = store.load() or empty_history(imported.history.half_lives)
         try:
-            merged = merge_histories(known, imported.history, max_items=_max_items())
+            merged = merge_histories(known, imported.history, max_items=most_items())
         except ValueError as error:
             raise UsageError(f"{file} can't be added: {error}") from None
         store.save(merged)
+        if digest is not None:
+            note_file(store, digest, "")
     _print(file, imported, bad, as_json=as_json)
 
 
@@ -88,27 +98,20 @@ def _read(file: str, bad: BadLines) -> Imported:
 
     try:
         with Lines(file, bad.note, MOST_LINE_CHARACTERS) as lines:
-            return read_history(lines.numbered(), bad, until=time.time(), max_items=_max_items())
+            return read_history(lines.numbered(), bad, until=time.time(), max_items=most_items())
     except OSError as error:
         raise UsageError(f"can't read {file}: {error.strerror or error}") from None
     except UsageError as error:
         raise UsageError(f"{file} can't be imported: {error}") from None
 
 
-def _max_items() -> int:
-    from preheat._settings import resolve_settings
-
-    return resolve_settings(os.environ).max_history_items
-
-
 def _print(file: str, imported: Imported, bad: BadLines, *, as_json: bool) -> None:
     history = imported.history
-    accesses = int(history.hits.sum() + history.misses.sum())
     if as_json:
         told = {"schema": IMPORTED_SCHEMA, "items": len(history), "caches": list(history.caches), "cut": imported.cut}
         print_json(told | bad_lines_tree(bad))
         return
     warn_of(bad)
     if imported.cut:
-        click.echo(f"{file} ends before its end: it was cut, and what it has was imported", err=True)
-    click.echo(f"{len(history)} items of {len(history.caches)} caches and {accesses} accesses imported")
+        click.echo(f"{file} ends before its end: it was cut, and what it has was added", err=True)
+    click.echo(f"{len(history)} items of {len(history.caches)} caches added")
