@@ -12,9 +12,10 @@ import threading
 import time
 from typing import Any
 
+from preheat._forgetting import Forgotten, without_failures, without_items
 from preheat._history import HistoryBuilder
 from preheat._measure import TrafficWindow, with_effects
-from preheat._model import AccessBatch, History, PastRun, WarmupPlan, WarmupReport
+from preheat._model import AccessBatch, History, ItemRef, PastRun, WarmupPlan, WarmupReport
 from preheat._past import outdone_predictors, past_runs
 from preheat._plan.adaptive import REMEMBERED_RUNS
 from preheat._plan.sizes import Corrections, corrections_as_rows, corrections_from_rows, learn_corrections
@@ -50,6 +51,7 @@ class Ledger:
         self._report: WarmupReport | None = None
         self._started_at = 0.0
         self._window: TrafficWindow | None = None
+        self._unnamed: set[str] = set()  # items forgotten since, whose failures are not told any more
 
     @property
     def is_closed(self) -> bool:
@@ -68,12 +70,35 @@ class Ledger:
         with self._busy:
             return self._builder.history()
 
+    def forget(self, gone: Forgotten) -> int:
+        """Drop the items that are `gone` from the history, and their bytes from the state folder; how many were known.
+
+        Raises:
+            StoreError: The folder can't be rewritten; this process has forgotten them, the folder has not.
+        """
+        self._recorder.drain()
+        with self._saving:
+            with self._busy:
+                history, keys = without_items(self._builder.history(), gone)
+                self._builder.forget([ItemRef(gone.cache, key) for key in keys])
+                failures = self._report.failures if self._report is not None else {}
+                self._unnamed |= {str(ref) for ref in failures if gone.is_named(str(ref))}
+                self._dirty = True
+            self._erase(history, gone)
+        return len(keys)
+
+    def _erase(self, history: History, gone: Forgotten) -> None:
+        if self._store is None:
+            raise StoreError(f"nothing can be erased: {self.fault or 'the ledger is closed'}")
+        # value snapshots: drop what is `gone` from `<state folder>/snapshots` here
+        self._store.rewrite(history, [without_failures(report, gone) for report in self._store.reports()])
+
     def begin_run(self, plan: WarmupPlan) -> None:
         """A run of `plan` begins: from now on see which of its items are asked for, and what they meet."""
         self._recorder.drain()
         self.flush()  # what the run before has won is not measured any further
         with self._busy:
-            self._report, self._started_at = None, self._clock()
+            self._report, self._started_at, self._unnamed = None, self._clock(), set()
             self._window = TrafficWindow(plan, self._builder.hit_ratios(), self._started_at)
 
     def end_run(self, report: WarmupReport) -> None:
@@ -89,7 +114,7 @@ class Ledger:
         with self._busy:
             report = self._measured()
         if report is not None:
-            return report_summary(report) | {"started": self._started_at}
+            return self._told(report) | {"started": self._started_at}
         kept = self.reports(1)
         return kept[0] if kept else None
 
@@ -153,7 +178,7 @@ class Ledger:
             self._store.save(history)
             if report is not None:
                 kept = {"started": started_at, "corrections": corrections_as_rows(self.corrections)}
-                self._store.save_report(started_at, report_summary(report) | kept)
+                self._store.save_report(started_at, self._told(report) | kept)
             self.fault = self._store.notice
         except StoreError as error:
             self._note(error)
@@ -184,6 +209,10 @@ class Ledger:
     def _flush_if_due(self) -> None:
         if self._clock() - self._saved_at >= self._flush_seconds:
             self.flush()
+
+    def _told(self, report: WarmupReport) -> dict[str, Any]:
+        told = report_summary(report)
+        return told | {"failures": [row for row in told["failures"] if row["item"] not in self._unnamed]}
 
     def _measured(self) -> WarmupReport | None:
         if self._report is None or self._window is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -317,6 +317,20 @@ class CacheWarmupService:
             "last": await asyncio.to_thread(self.ledger.last_report),
             "fault": self.ledger.fault,
         }
+
+    async def forget(self, cache: str, keys: Iterable[str]) -> int:
+        """Forget these items of `cache`: their history here, and their bytes in the state folder; how many were known.
+
+        What the cache itself holds is the application's to delete, before this: an access afterwards is recorded anew.
+
+        Raises:
+            StoreError: The folder can't be rewritten, above all if another process owns it; this one has forgotten.
+        """
+        import asyncio
+
+        from preheat._forgetting import Forgotten
+
+        return await asyncio.to_thread(self.ledger.forget, Forgotten(cache, frozenset(keys)))
 
     def get_recommended_strategy(self) -> WarmupStrategy:
         """The strategy that suits memory as it is and as it goes, and what past runs won."""

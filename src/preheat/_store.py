@@ -110,6 +110,26 @@ class SqliteStore:
         """
         self._write(*_saving(history))
 
+    def rewrite(self, history: History, reports: Sequence[dict[str, Any]]) -> None:
+        """Keep `history` and `reports`, newest first, in place of all there are, and no byte of what they lack.
+
+        The models stay.  A database that was found damaged and moved aside is not touched.
+
+        Raises:
+            StoreError: As `save`; or they are kept, but another process reads the folder, so the bytes are still there.
+        """
+        kept = [(report.get("started", 0.0), msgspec.json.encode(report).decode()) for report in reversed(reports)]
+        self._write(
+            ("DELETE FROM history", ()),
+            *_saving(history),
+            ("DELETE FROM report", ()),
+            *(("INSERT INTO report (started, body) VALUES (?, ?)", report) for report in kept),
+        )
+        with self._busy, _translated(self.folder):
+            self._connection.execute("VACUUM")  # what was deleted is not in the new file
+            if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise StoreError(f"another process reads {self.folder} now; repeat it when that has ended")
+
     def save_report(self, key: float, report: dict[str, Any]) -> None:
         """Keep `report`, a tree of plain data, under the instant at which its run started.
 

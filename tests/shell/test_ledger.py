@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from builders import history_of, item, plan_of, same_history
+from builders import batch, history_of, item, plan_of, planned, same_history
+from preheat._forgetting import Forgotten
 from preheat._ledger import Ledger
 from preheat._model import ItemStatus, WarmupReport
 from preheat._store import DATABASE, MOST_MODEL_BYTES, SqliteStore
@@ -377,3 +379,65 @@ def test_a_closed_ledger_still_answers(open_ledger):
     assert len(ledger.history()) == 2
     assert ledger.last_report() is None
     ledger.flush()
+
+
+# -------------------------------------------------------------------------------------------------------- forgetting
+
+
+def forgotten(*keys, cache="c"):
+    return Forgotten(cache, frozenset(keys))
+
+
+def test_what_is_forgotten_is_gone_here_and_in_the_folder(open_ledger, folder):
+    ledger = open_ledger()
+    for key in ("secret", "kept"):
+        ledger.log("c").hit(key)
+    ledger.flush()
+    assert ledger.forget(forgotten("secret", "unknown")) == 1
+    assert list(ledger.history().keys) == list(saved(folder)[0].keys) == ["kept"]
+    ledger.log("c").hit("kept")
+    ledger.close()
+    assert list(saved(folder)[0].keys) == ["kept"]
+    assert all(b"secret" not in path.read_bytes() for path in folder.iterdir())
+
+
+def test_a_run_goes_on_being_measured_but_tells_no_failure_of_what_is_forgotten(open_ledger, folder):
+    ledger = open_ledger()
+    one, other = planned(PLAN)[:2]
+    ledger.begin_run(PLAN)
+    ledger.end_run(failed_report(one, other))
+    assert [row["item"] for row in ledger.last_report()["failures"]] == [f"c:{one}", f"c:{other}"]
+    ledger.forget(forgotten(one))
+    assert [row["item"] for row in ledger.last_report()["failures"]] == [f"c:{other}"]
+    ledger.log("c").hit(other)
+    ledger.close()
+    _, (report,) = saved(folder)
+    assert [row["item"] for row in report["failures"]] == [f"c:{other}"]
+
+
+def failed_report(*keys):
+    report = report_of()
+    status = report.status.copy()
+    places = [n for n, row in enumerate(PLAN.order.tolist()) if PLAN.candidates.keys[row] in keys]
+    status[places] = list(ItemStatus).index(ItemStatus.FAILED)
+    return replace(report, status=status, reasons=dict.fromkeys(places, "it was not to be had"))
+
+
+def test_forgetting_in_a_folder_of_another_says_so_and_forgets_here(open_ledger, folder):
+    owner = SqliteStore(folder)
+    owner.save(history_of(batch(["secret"])))
+    ledger = open_ledger()
+    try:
+        with pytest.raises(StoreError, match="another process owns"):
+            ledger.forget(forgotten("secret"))
+        assert list(ledger.history().keys) == []
+        assert list(owner.load().keys) == ["secret"]
+    finally:
+        owner.close()
+
+
+def test_forgetting_without_a_folder_says_so(open_ledger, tmp_path):
+    (tmp_path / "file").write_text("")
+    ledger = open_ledger(tmp_path / "file")
+    with pytest.raises(StoreError, match="nothing can be erased: the state folder"):
+        ledger.forget(forgotten("a"))

@@ -622,3 +622,40 @@ def test_a_read_only_folder_can_still_be_read(folder: Path):
         store.close()
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def test_rewriting_keeps_exactly_what_is_given_and_the_models(store, folder):
+    store.save(OLD)
+    store.save_report(1.0, {"started": 1.0})
+    store.save_report(2.0, {"started": 2.0})
+    store.save_model("m", b"body")
+    store.rewrite(NEW, [{"started": 2.0, "new": True}, {"started": 1.0}])
+    assert same_history(store.load(), NEW)
+    assert store.reports() == [{"started": 2.0, "new": True}, {"started": 1.0}]
+    assert store.models() == {"m": b"body"}
+    assert raw(folder, ("SELECT count(*) FROM history",)) == [[(1,)]]
+
+
+def test_rewriting_while_another_process_reads_is_said(store, folder):
+    store.save(OLD)
+    reader = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM history").fetchone()
+    try:
+        with pytest.raises(StoreError, match="another process reads"):
+            store.rewrite(NEW, [])
+    finally:
+        reader.close()
+    store.rewrite(NEW, [])
+    assert b"old" in (folder / DATABASE).read_bytes()  # which NEW has too
+
+
+def test_what_does_not_own_the_folder_rewrites_nothing(store, folder):
+    store.save(OLD)
+    other = SqliteStore(folder)
+    try:
+        with pytest.raises(StoreError, match="another process owns"):
+            other.rewrite(NEW, [])
+    finally:
+        other.close()
+    assert same_history(store.load(), OLD)
