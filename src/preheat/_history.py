@@ -9,12 +9,13 @@ Python loop maps a batch's distinct keys to rows.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from preheat._columns import TextColumn
-from preheat._model import AccessBatch, History, ItemRef
+from preheat._model import AccessBatch, History, HistoryChanges, ItemRef
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,6 +72,8 @@ class HistoryBuilder:
         self._columns = {name: np.array(getattr(past, name)) for name in _COLUMNS}
         self._trail = _Trail(max_trail, past.trail, past.trail_at)
         self._rows: dict[tuple[int, str], int] = {}
+        self._touched: list[NDArray[np.int64]] = []
+        self._followed, self._renumbered = 0, False
         self._index()
 
     def __len__(self) -> int:
@@ -91,6 +94,8 @@ class HistoryBuilder:
         self._count(rows, np.bincount(batch.row, batch.times(), minlength=len(batch.keys)), batch.at)
         self._note_loads(rows, batch)
         self._trail.append(rows[batch.row], self._at)
+        self._touched.append(rows)
+        self._followed += len(batch.row)
         if len(self) > self._max_items * GROWTH:
             self._shrink()
 
@@ -130,6 +135,20 @@ class HistoryBuilder:
             **texts,
             **columns,
         )
+
+    def changes(self) -> HistoryChanges | None:
+        """What happened since this was called last, or since the beginning; None where rows were renumbered."""
+        touched, followed, renumbered = self._touched, self._followed, self._renumbered
+        self._touched, self._followed, self._renumbered = [], 0, False
+        if renumbered:
+            return None
+        now = self.history()
+        row = np.unique(np.concatenate([np.empty(0, np.int64), *touched]))
+        added = slice(max(0, len(now.trail) - followed), len(now.trail))
+        columns: dict[str, Any] = {name: getattr(now, name)[row] for name in _COLUMNS}
+        texts: dict[str, Any] = {name: getattr(now, name).take(row) for name in _TEXTS}
+        trail: dict[str, Any] = {"trail": now.trail[added], "trail_at": now.trail_at[added]}
+        return HistoryChanges(replace(now, **columns, **texts, **trail), row, len(self))
 
     def _code(self, cache: str) -> int:
         if cache not in self._caches:
@@ -198,6 +217,7 @@ class HistoryBuilder:
         new_row = np.full(len(self), -1, np.int32)
         new_row[rows] = np.arange(len(rows))
         self._trail.renumber(new_row)
+        self._renumbered = True
         self._texts = {name: [texts[r] for r in rows.tolist()] for name, texts in self._texts.items()}
         self._columns = {name: column[rows] for name, column in self._columns.items()}
         self._index()
@@ -205,6 +225,34 @@ class HistoryBuilder:
     def _index(self) -> None:
         codes = self._columns["cache"].tolist()
         self._rows = {(c, key): row for row, (c, key) in enumerate(zip(codes, self._texts["keys"], strict=True))}
+
+
+def with_changes(history: History, *changes: HistoryChanges) -> History:
+    """`history` after all of `changes`, in their order.
+
+    Raises:
+        ValueError: One of them doesn't fit what comes before it.
+    """
+    for each in changes:
+        history = _with_change(history, each)
+    return history
+
+
+def _with_change(history: History, changes: HistoryChanges) -> History:
+    n, now, row = len(history), changes.rows, changes.row
+    new = row[np.searchsorted(row, n) :]
+    if changes.size < n or not np.array_equal(new, np.arange(n, changes.size)) or now.at < history.at:
+        raise ValueError("the changes don't fit the history")
+    if now.caches[: len(history.caches)] != history.caches or now.half_lives != history.half_lives:
+        raise ValueError("the changes are of other caches or half-lives")
+    source = np.arange(changes.size)  # where each row comes from, the changed ones standing behind the old ones
+    source[row] = n + np.arange(len(row))
+    both = {name: (getattr(history, name), getattr(now, name)) for name in (*_COLUMNS, *_TEXTS)}
+    columns: dict[str, Any] = {name: np.concatenate(both[name])[source] for name in _COLUMNS}
+    texts: dict[str, Any] = {name: TextColumn.concatenate(both[name]).take(source) for name in _TEXTS}
+    trail = np.concatenate([history.trail, now.trail])[-TRAIL_LIMIT:]
+    trail_at = np.concatenate([history.trail_at, now.trail_at])[-TRAIL_LIMIT:]
+    return replace(now, **columns, **texts, trail=trail, trail_at=trail_at)
 
 
 class _Trail:
