@@ -35,7 +35,7 @@ class KeptHistory:
     def __init__(self, folder: str | os.PathLike[str], *, max_items: int) -> None:
         self.fault: str | None = None
         self.is_dirty = False
-        self.has_forked = False
+        self._has_forked, self._is_idle = False, True
         self._folder, self._max_items = folder, max_items
         self._start_locks()
         self._store: SqliteStore | None = None
@@ -58,7 +58,7 @@ class KeptHistory:
         """Add the accesses of `batch`."""
         with self._busy:
             self._builder.fold(batch)
-            self.is_dirty, self.has_forked = True, False
+            self.is_dirty, self._is_idle = True, False
 
     def history(self) -> History:
         """Everything known: what others had saved when this process came, and what it has recorded itself."""
@@ -111,6 +111,12 @@ class KeptHistory:
             self.fault = self.notice
             return True
 
+    def give_up_if_idle(self) -> None:
+        """Give up if this process has forked and recorded nothing since this was called last: its children serve."""
+        idle, self._is_idle = self._is_idle, True
+        if idle and self._has_forked and self.is_owner:
+            self.give_up()
+
     def give_up(self) -> None:
         """Save what is new and leave the folder to whoever records, remembering what there is."""
         with self._saving:
@@ -125,7 +131,7 @@ class KeptHistory:
         others, before = self._others, self._builder
         self._others = lambda: self._merged(others(), before.history())
         self._builder = self._built(None)
-        self._unsaved, self._whole_due, self.is_dirty, self.has_forked = [], False, False, False
+        self._unsaved, self._whole_due, self.is_dirty, self._has_forked = [], False, False, False
 
     def _built(self, history: History | None) -> HistoryBuilder:
         return HistoryBuilder(history, max_items=self._max_items)
@@ -269,7 +275,7 @@ _kept: weakref.WeakSet[KeptHistory] = weakref.WeakSet()
 
 def _after_fork_in_parent() -> None:
     for kept in list(_kept):
-        kept.has_forked = True
+        kept._has_forked = True
 
 
 def _after_fork_in_child() -> None:

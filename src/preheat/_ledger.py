@@ -188,8 +188,8 @@ class Ledger:
 
     def _flush_if_due(self) -> None:
         is_due = self._clock() - self._saved_at >= self._flush_seconds
-        if is_due and self._kept.has_forked:
-            self._kept.give_up()  # nothing was recorded here since: the children serve
+        if is_due:
+            self._kept.give_up_if_idle()
         if is_due or self._kept.is_waiting:
             self.flush()
 
