@@ -133,7 +133,7 @@ def same_history(a: History, b: History) -> bool:
             and getattr(a, name).dtype == getattr(b, name).dtype
             for name in (
                 *("cache", "counts", "last_at", "gaps", "size_bytes", "load_seconds", "hits", "misses"),
-                *("trail", "trail_at"),
+                *("trail", "trail_at", "hours", "hourly"),
             )
         )
     )

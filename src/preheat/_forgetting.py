@@ -33,14 +33,19 @@ class Forgotten(NamedTuple):
         return item.startswith(f"{self.cache}:") and self.has(item[len(self.cache) + 1 :])
 
 
+def items_of(history: History, gone: Forgotten) -> dict[int, str]:
+    """The rows of the items of `history` that are `gone`, ascending, and their keys."""
+    mine = history.rows_of(gone.cache)
+    keys = zip(mine.tolist(), history.keys.take(mine), strict=True)
+    return {row: key for row, key in keys if gone.has(key)}
+
+
 def without_items(history: History, gone: Forgotten) -> tuple[History, list[str]]:
     """`history` without the items that are `gone`, their accesses in the trail included; and their keys.
 
     The traffic of the cache stays as it was counted.
     """
-    mine = history.rows_of(gone.cache)
-    keys = zip(mine.tolist(), history.keys.take(mine), strict=True)
-    found = {row: key for row, key in keys if gone.has(key)}
+    found = items_of(history, gone)
     if not found:
         return history, []
     rows = np.delete(np.arange(len(history)), np.fromiter(found, np.int64, len(found)))

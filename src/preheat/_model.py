@@ -480,6 +480,7 @@ class Reason(Enum):
     OVER_CAPACITY = "other items save more per byte and fill its cache, or its quota"
     BEYOND_KNEE = "past the knee of the value curve: more memory buys little here"
     NEEDS_LEFT_OUT = "something it needs is left out or held out"
+    INTERRUPTED = "warm-ups before this one never ended, so only the first items are loaded"
 
 
 class WarmupPhase(NamedTuple):

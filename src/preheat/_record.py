@@ -6,8 +6,10 @@ of an access is the time of the drain that takes it out, so instants are as coar
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,6 +113,8 @@ class AccessRecorder:
         self._draining = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._started_with: tuple[float, Callable[[], None]] | None = None
+        _recorders.add(self)
 
     def log(self, cache: str) -> CacheLog:
         """The log of `cache`, made at the first call."""
@@ -141,6 +145,7 @@ class AccessRecorder:
     def start(self, interval_seconds: float, then: Callable[[], None]) -> None:
         """Drain every `interval_seconds` in a daemon thread, and call `then` after each drain."""
         if self._thread is None:
+            self._started_with = (interval_seconds, then)
             self._wake.clear()
             self._thread = threading.Thread(
                 target=self._run, args=(interval_seconds, then), name="preheat-fold", daemon=True
@@ -161,3 +166,23 @@ class AccessRecorder:
                 then()
             except Exception:
                 log_failure("what follows a drain failed; recording goes on")
+
+    def start_over_in_child(self) -> None:
+        """After a fork: what was recorded before it is the parent's."""
+        self._draining, self._wake = threading.Lock(), threading.Event()
+        for log in self._logs.values():
+            log.events.clear()
+        was_running, self._thread = self._thread is not None, None
+        if was_running and self._started_with is not None:
+            self.start(*self._started_with)
+
+
+_recorders: weakref.WeakSet[AccessRecorder] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for recorder in list(_recorders):
+        recorder.start_over_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -37,6 +37,7 @@ from preheat._model import (
 from preheat._plan import create_plan
 from preheat._plan.adaptive import Conditions, adapt_strategy, recommend_strategy
 from preheat._plan.budget import grant_budget, limit_from_mb
+from preheat._plan.caution import caution_after, cut_plan
 from preheat._plan.fallback import with_fallback
 from preheat._plan.fitting import fit_plan
 from preheat._plan.sizes import Corrections, correct_sizes, in_flight_peak_bytes, size_factors
@@ -306,16 +307,20 @@ class CacheWarmupService:
         """Whether a run is active, its progress, and the last run with what it won: plain data.
 
         `progress` is None while no run is active, `last` until one has ended; `fault` says why history is not kept,
-        if it isn't.
+        if it isn't, `store` whether this process is the one that keeps it, and by which SQLite; `caution` what follows
+        from warm-ups that never ended.
         """
         import asyncio
 
         run = self._run
+        interrupted = await asyncio.to_thread(self.ledger.interrupted_runs)
         return {
             "active": run is not None,
             "progress": progress_summary(run.progress()) if run is not None else None,
             "last": await asyncio.to_thread(self.ledger.last_report),
             "fault": self.ledger.fault,
+            "store": {"owner": self.ledger.is_owner, "sqlite_version": self.ledger.sqlite_version},
+            "caution": caution_after(interrupted),
         }
 
     async def forget(self, cache: str, keys: Iterable[str]) -> int:
@@ -438,7 +443,7 @@ class CacheWarmupService:
 
     def _with_responses(self, plan: WarmupPlan, named: StrategyProfile, profile: StrategyProfile) -> WarmupPlan:
         """`plan`, made by `profile` for the strategy `named`, with what its run does when memory gets short."""
-        plan = replace(plan, pressure_response=profile.pressure_response)
+        plan = cut_plan(replace(plan, pressure_response=profile.pressure_response), self.ledger.interrupted_runs())
         fallback = find_fallback(named, self._strategies)
         return plan if fallback is None else with_fallback(plan, profile, fallback)
 

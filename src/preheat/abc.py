@@ -195,7 +195,10 @@ class MemoryMonitor(Protocol):
 
 
 class HistoryStore(Protocol):
-    """Keeps history and reports across restarts, crash-safe: what is read is the last save or the one before."""
+    """Keeps history and reports across restarts, crash-safe: what is read is the last save or the one before.
+
+    It may round: instants to a hundredth of a second, counts, gaps and load times by 0.1 %.
+    """
 
     def load(self) -> History | None:
         """The last history saved; None if there is none."""

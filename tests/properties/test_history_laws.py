@@ -1,4 +1,4 @@
-"""Laws of the history: bounded, never negative, indifferent to how a drain was cut into batches; and of its store."""
+"""Laws of the history: bounded, never negative, indifferent to how a drain was cut into batches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from preheat._model import ItemRef
 from preheat._predict.decayed_frequency import predict as decayed_frequency
 from preheat._predict.horizon import refill_seconds
 from preheat._rows import highest
-from preheat._store import SqliteStore, decode_history, encode_history
-from preheat.errors import StoreCorrupt
 
 KEYS = st.sampled_from(["a", "b", "c", "日本", "", "k\0"])
 INSTANTS = st.floats(1.0, 1e6)  # in seconds
@@ -258,59 +256,3 @@ def test_a_larger_cache_never_refills_sooner(many, capacity, more):
     history = history_of(*many)
     assert 1.0 <= refill_seconds(history, "x", capacity) <= refill_seconds(history, "x", capacity + more)
     assert refill_seconds(history, "x", capacity + more) <= refill_seconds(history, "x", None)
-
-
-# ----------------------------------------------------------------------------------------------------------- storing
-
-
-@given(ordered)
-def test_what_is_decoded_is_what_was_encoded(many):
-    import xxhash
-
-    history = history_of(*many)
-    encoded = encode_history(history)
-    assert same_history(history, decode_history(encoded, xxhash.xxh3_128_digest(encoded)))
-
-
-@given(ordered, st.data())
-def test_a_flipped_byte_is_noticed(many, data):
-    import xxhash
-
-    encoded = bytearray(encode_history(history_of(*many)))
-    digest = xxhash.xxh3_128_digest(bytes(encoded))
-    encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(StoreCorrupt):
-        decode_history(bytes(encoded), digest)
-
-
-@given(ordered, st.data())
-def test_a_forged_history_is_refused_or_usable_but_never_a_crash(many, data):
-    import xxhash
-
-    encoded = bytearray(encode_history(history_of(*many)))
-    for _ in range(data.draw(st.integers(1, 3))):
-        encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
-    if data.draw(st.booleans()):
-        del encoded[data.draw(st.integers(0, len(encoded) - 1)) :]
-    forged = bytes(encoded)
-    try:
-        history = decode_history(forged, xxhash.xxh3_128_digest(forged))
-    except StoreCorrupt:
-        return
-    assert len(history) == len(history.cache)
-    assert len(trail_of(history)) == len(history.trail)
-
-
-def test_load_gives_what_save_was_given(tmp_path):
-    store = SqliteStore(tmp_path / "state")
-
-    @given(ordered)
-    def law(many):
-        history = history_of(*many)
-        store.save(history)
-        assert same_history(history, store.load())
-
-    try:
-        law()
-    finally:
-        store.close()

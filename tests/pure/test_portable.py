@@ -140,7 +140,10 @@ def test_a_million_hours_are_not_kept():
 
 def test_lines_name_what_they_say():
     history = history_of(batch(["a", "b"], 1000.0, loads={"a": (7, 0.5, "v", "r")}), batch(["a"], 1500.0))
-    header, first, second, trail, end = [json.loads(line) for line in b"".join(history_lines(history)).splitlines()]
+    header, first, second, trail, hour, end = [
+        json.loads(line) for line in b"".join(history_lines(history)).splitlines()
+    ]
+    assert hour == {"line": "hour", "hour": 0, "traffic": [[0, 3]]}
     assert header["caches"] == [{"name": "c", "hits": 0, "misses": 3}]
     assert (first["key"], first["gaps"], first["size_bytes"], first["load_seconds"]) == ("a", [500.0], 7, 0.5)
     assert set(second) == {"line", "number", "cache", "key", "last_at", "counts"}

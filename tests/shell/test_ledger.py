@@ -67,6 +67,10 @@ def saved(folder):
         store.close()
 
 
+def saves_in(store):
+    return store._connection.execute("SELECT max(generation), (SELECT count(*) FROM change) FROM base").fetchone()
+
+
 def wait_for(condition):
     until = time.monotonic() + 5.0
     while not condition():
@@ -110,10 +114,10 @@ def test_no_thread_runs_before_the_first_log(open_ledger):
 def test_the_thread_saves_when_it_is_time_and_not_before(open_ledger, folder, clock):
     ledger = open_ledger(flush_seconds=5.0)
     ledger.log("c").hit("a")
-    wait_for(lambda: ledger._dirty)
+    wait_for(lambda: ledger._kept.is_dirty)
     clock.now += 4.9
     time.sleep(0.3)  # more than one drain
-    assert ledger._dirty
+    assert ledger._kept.is_dirty
     clock.now += 0.1
     reader = SqliteStore(folder)
     wait_for(lambda: reader.load() is not None)
@@ -127,9 +131,9 @@ def test_nothing_new_is_not_saved_again(open_ledger, folder):
     ledger.history()
     ledger.flush()
     reader = SqliteStore(folder)
-    before = reader._connection.execute("SELECT max(generation) FROM history").fetchone()
+    before = saves_in(reader)
     ledger.flush()
-    assert before == reader._connection.execute("SELECT max(generation) FROM history").fetchone()
+    assert before == saves_in(reader)
     reader.close()
 
 
@@ -321,7 +325,9 @@ def test_a_save_that_fails_is_noted_and_done_again_later(open_ledger, folder, ca
     ledger = open_ledger()
     ledger.log("c").hit("a")
     ledger.history()
-    ledger._store._connection.execute("PRAGMA max_page_count = 1")  # SQLite says "full", as it does when a disk is
+    ledger._kept._store._connection.execute(
+        "PRAGMA max_page_count = 1"
+    )  # SQLite says "full", as it does when a disk is
     for n in range(3000):
         ledger.log("c").hit(f"a long key, so that the pages there are do not do: {n}")
     ledger.history()
@@ -329,7 +335,7 @@ def test_a_save_that_fails_is_noted_and_done_again_later(open_ledger, folder, ca
     ledger.flush()
     assert "full" in ledger.fault
     assert len(caplog.records) == 1  # said once
-    ledger._store._connection.execute("PRAGMA max_page_count = 1000000")
+    ledger._kept._store._connection.execute("PRAGMA max_page_count = 1000000")
     ledger.flush()
     assert ledger.fault is None
     ledger.close()
