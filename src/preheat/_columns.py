@@ -202,6 +202,17 @@ class TextColumn(Sequence[str]):
         return f"TextColumn({len(self)} strings, {self.nbytes} bytes)"
 
 
+def is_storable(text: str) -> bool:
+    """Whether a column can hold `text`: it has no lone surrogate."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _SPREAD, _MIX, _HALF = np.uint64(0xD6E8FEB86659FD93), np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
 _FIRST_BYTES = np.array([2 ** (8 * n) - 1 for n in range(9)], np.uint64)
 

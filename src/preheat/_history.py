@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from preheat._changes import TRAIL_LIMIT, with_changes
-from preheat._columns import TextColumn
+from preheat._columns import TextColumn, is_storable
 from preheat._growing import NewestAccesses
 from preheat._index import Hashes, RowIndex
 from preheat._model import AccessBatch, History, HistoryChanges, ItemRef
@@ -103,7 +103,7 @@ class HistoryBuilder:
         self._rows.count(rows, times, batch.at)
         self._note_loads(rows, batch)
         self._trail.append(rows[batch.row], self._at)
-        self._news.note(rows, len(batch.row), len(self))
+        self._news.note(rows, len(batch.row))
         if len(self) > self._max_items * GROWTH:
             self._keep(self._rows.best(self._max_items, self._at))
 
@@ -121,7 +121,7 @@ class HistoryBuilder:
         kept = np.ones(len(self), np.bool_)
         for cache in {ref.cache for ref in refs}:
             keys = {ref.key for ref in refs if ref.cache == cache}
-            rows = self._index.find(self._traffic.code(cache, new=False), list(filter(_is_storable, keys)))
+            rows = self._index.find(self._traffic.code(cache, new=False), list(filter(is_storable, keys)))
             kept[rows[rows >= 0]] = False
         gone = len(kept) - int(np.count_nonzero(kept))
         if gone:
@@ -203,8 +203,8 @@ class _News:
         self.is_renumbered = False
         self._is_changed = np.zeros(rows, np.bool_)
 
-    def note(self, rows: NDArray[np.int64], accesses: int, size: int) -> None:
-        """The `rows`, of `size` now, have changed, by `accesses` accesses."""
+    def note(self, rows: NDArray[np.int64], accesses: int) -> None:
+        """The `rows` have changed, or are new, by `accesses` accesses."""
         if not self.is_renumbered:
             self.accesses += accesses
             self._is_changed[rows[rows < len(self._is_changed)]] = True
@@ -216,9 +216,7 @@ class _News:
 
 def _storable(batch: AccessBatch) -> AccessBatch:
     """`batch` without the keys that can't be stored: a file name that is not UTF-8 must not cost the whole history."""
-    kept = np.array([_is_storable(key) for key in batch.keys], np.bool_)
-    if kept.all():
-        return batch
+    kept = np.array([is_storable(key) for key in batch.keys], np.bool_)
     new_row = np.cumsum(kept) - 1
     rows = np.flatnonzero(kept)
     known = kept[batch.row]
@@ -237,14 +235,4 @@ def _storable_texts(texts: list[str]) -> TextColumn:
     try:
         return TextColumn.of(texts)
     except UnicodeEncodeError:
-        return TextColumn.of(text if _is_storable(text) else "" for text in texts)
-
-
-def _is_storable(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return TextColumn.of(text if is_storable(text) else "" for text in texts)

@@ -140,7 +140,7 @@ def test_a_million_hours_are_not_kept():
 
 def test_lines_name_what_they_say():
     history = history_of(batch(["a", "b"], 1000.0, loads={"a": (7, 0.5, "v", "r")}), batch(["a"], 1500.0))
-    header, first, second, trail, hour, end = [
+    header, first, second, hour, trail, end = [
         json.loads(line) for line in b"".join(history_lines(history)).splitlines()
     ]
     assert hour == {"line": "hour", "hour": 0, "traffic": [[0, 3]]}

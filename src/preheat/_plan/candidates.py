@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preheat._columns import TextColumn
+from preheat._columns import TextColumn, is_storable
 from preheat._model import CandidateTable, History, ItemRef
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def find_absent(keys: TextColumn, resident: Collection[str], holds: Callable[[st
     `holds` is asked only about keys that may be among `resident`; so an empty cache costs nothing, however much is
     known, and a full one as much as it has.
     """
-    names = TextColumn.of(key for key in resident if key.isascii() or _is_text(key))
+    names = TextColumn.of(filter(is_storable, resident))
     absent = np.ones(len(keys), np.bool_)
     if not len(names) or not len(keys):
         return absent
@@ -71,10 +71,6 @@ def find_absent(keys: TextColumn, resident: Collection[str], holds: Callable[[st
 
 def _hashes(keys: TextColumn) -> NDArray[np.uint64]:
     return keys.hashes(np.zeros(len(keys), np.int16))
-
-
-def _is_text(key: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in key)
 
 
 def _known_or_mean(size_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
