@@ -267,12 +267,21 @@ class _Reader(NamedTuple):
 
     def texts(self, name: str, lengths: str, rows: int | None) -> TextColumn:
         blob = np.frombuffer(self.sections[name], np.uint8)
+        if rows is not None and not self.about.integers[lengths][1]:
+            return self.texts_of_one_length(name, self.about.integers[lengths][0], blob)
         each = self.integers(lengths, rows)
         demand(not len(each) or bool(each.min() >= 0 and each.max() <= len(blob)), f"{lengths} can't be")
         offsets = np.zeros(len(each) + 1, np.int64)
         np.cumsum(each, out=offsets[1:])
         demand(int(offsets[-1]) == len(blob), f"{lengths} miss their text")
         column = TextColumn(blob, offsets)
+        demand_text(column, name)
+        return column
+
+    def texts_of_one_length(self, name: str, length: int, blob: NDArray[np.uint8]) -> TextColumn:
+        demand(length >= 0 and length * self.rows == len(blob), f"{name} miss their text")
+        ends = np.arange(0, len(blob) + 1, length) if length else np.zeros(self.rows + 1, np.int64)
+        column = TextColumn(blob, ends)
         demand_text(column, name)
         return column
 
