@@ -94,7 +94,7 @@ def _encode(history: History, more: dict[str, NDArray[Any]], size: int | None) -
         "counts": _raw(encode_floats(history.counts)),
         "gaps": _raw(encode_floats(history.gaps)),
         "load_seconds": _raw(encode_floats(history.load_seconds)),
-        "keys": _raw(history.keys.blob),
+        "keys": _raw(_text(history.keys)),
     }
     columns: dict[str, NDArray[Any]] = {
         "cache": history.cache,
@@ -112,7 +112,7 @@ def _encode(history: History, more: dict[str, NDArray[Any]], size: int | None) -
     for name in ("version", "recipe"):
         texts, codes = _fold_texts(getattr(history, f"{name}s"))
         fixed |= set() if len(codes) else {f"{name}_lengths"}
-        sections[f"{name}s"] = _raw(texts.blob)
+        sections[f"{name}s"] = _raw(_text(texts))
         columns |= {f"{name}_lengths": texts.lengths(), f"{name}_codes": codes}
     integers: dict[str, tuple[int, int]] = {}
     for name, values in columns.items():
@@ -124,6 +124,10 @@ def _encode(history: History, more: dict[str, NDArray[Any]], size: int | None) -
 
 
 _OF_KNOWN_LENGTH = ("cache", "key_lengths", "last_at", "size_bytes", "hits", "misses", "hourly", "row")
+
+
+def _text(column: TextColumn) -> NDArray[np.uint8]:
+    return column.blob[column.offsets[0] : column.offsets[-1]]
 
 
 def _raw(array: NDArray[Any]) -> Section:
