@@ -20,6 +20,7 @@ _DROPPED_BITS = 14  # of the 23 of a float32's fraction; 9 stay
 _LEAST = (127 - 64) << 9  # 2**-64 with 9 bits of fraction: the code below 1
 _AT_ONCE = 2**16  # numbers, whose intermediate results stay in the processor's cache
 MOST_INTEGER = 2**60
+_NATIVE = (1, 2, 4, 8)  # widths that numpy has integers of
 
 
 def encode_floats(values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -43,16 +44,18 @@ def encode_floats(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 def decode_floats(codes: NDArray[np.uint16]) -> NDArray[np.float32]:
     """The numbers that `codes` stand for."""
-    return _VALUES[codes]
-
-
-def _values() -> NDArray[np.float32]:
-    values = ((np.arange(_NAN + 1, dtype=np.int32) + _LEAST) << _DROPPED_BITS).view(np.float32)
-    values[0], values[_NAN] = 0.0, np.nan
-    return values
-
-
-_VALUES = _values()
+    flat = codes.reshape(-1)
+    values = np.empty(len(flat), np.float32)
+    for start in range(0, len(flat), _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
+        bits = part.astype(np.int32)
+        bits += _LEAST
+        bits <<= _DROPPED_BITS
+        value = bits.view(np.float32)
+        value[part == 0] = 0.0
+        value[part == _NAN] = np.nan
+        values[start : start + _AT_ONCE] = value
+    return values.reshape(codes.shape)
 
 
 class Integers(NamedTuple):
@@ -72,8 +75,10 @@ def encode_integers(values: NDArray[Any], *, least_width: int = 0) -> Integers:
         return Integers(0, 1, b"")
     least, most = np.clip([values.min(), values.max()], -MOST_INTEGER, MOST_INTEGER).tolist()
     width = max(least_width, -(-(most - least).bit_length() // 8))
-    above = (np.clip(values, least, most) - least).astype("<u8")
-    return Integers(least, width, above.view(np.uint8).reshape(-1, 8)[:, :width].tobytes())
+    above = np.clip(values, least, most) - least
+    if width in _NATIVE:
+        return Integers(least, width, above.astype(f"<u{width}").tobytes())
+    return Integers(least, width, above.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :width].tobytes())
 
 
 def decode_integers(base: int, width: int, raw: Any, length: int | None) -> NDArray[np.int64]:
@@ -90,9 +95,13 @@ def decode_integers(base: int, width: int, raw: Any, length: int | None) -> NDAr
         length = len(raw) // width
     if len(raw) != length * width:
         raise ValueError(f"{length} integers were expected")
-    above = np.zeros((length, 8), np.uint8)
-    above[:, :width] = np.frombuffer(raw, np.uint8).reshape(length, width)
-    values: NDArray[np.int64] = above.reshape(-1).view("<i8")
+    values: NDArray[np.int64]
+    if width in _NATIVE:
+        values = np.frombuffer(raw, f"<u{width}").astype(np.int64)
+    else:
+        above = np.zeros((length, 8), np.uint8)
+        above[:, :width] = np.frombuffer(raw, np.uint8).reshape(length, width)
+        values = above.reshape(-1).view("<i8")
     if width == 8 and length and not 0 <= values.min() <= values.max() <= 2 * MOST_INTEGER:
         raise ValueError("an integer is out of range")
     values += base

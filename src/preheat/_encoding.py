@@ -94,7 +94,7 @@ def _encode(history: History, more: dict[str, NDArray[Any]], size: int | None) -
         "counts": _raw(encode_floats(history.counts)),
         "gaps": _raw(encode_floats(history.gaps)),
         "load_seconds": _raw(encode_floats(history.load_seconds)),
-        "keys": _raw(history.keys.blob),
+        "keys": _raw(_text(history.keys)),
     }
     columns: dict[str, NDArray[Any]] = {
         "cache": history.cache,
@@ -112,7 +112,7 @@ def _encode(history: History, more: dict[str, NDArray[Any]], size: int | None) -
     for name in ("version", "recipe"):
         texts, codes = _fold_texts(getattr(history, f"{name}s"))
         fixed |= set() if len(codes) else {f"{name}_lengths"}
-        sections[f"{name}s"] = _raw(texts.blob)
+        sections[f"{name}s"] = _raw(_text(texts))
         columns |= {f"{name}_lengths": texts.lengths(), f"{name}_codes": codes}
     integers: dict[str, tuple[int, int]] = {}
     for name, values in columns.items():
@@ -124,6 +124,10 @@ def _encode(history: History, more: dict[str, NDArray[Any]], size: int | None) -
 
 
 _OF_KNOWN_LENGTH = ("cache", "key_lengths", "last_at", "size_bytes", "hits", "misses", "hourly", "row")
+
+
+def _text(column: TextColumn) -> NDArray[np.uint8]:
+    return column.blob[column.offsets[0] : column.offsets[-1]]
 
 
 def _raw(array: NDArray[Any]) -> Section:
@@ -267,12 +271,21 @@ class _Reader(NamedTuple):
 
     def texts(self, name: str, lengths: str, rows: int | None) -> TextColumn:
         blob = np.frombuffer(self.sections[name], np.uint8)
+        if rows is not None and not self.about.integers[lengths][1]:
+            return self.texts_of_one_length(name, self.about.integers[lengths][0], blob)
         each = self.integers(lengths, rows)
         demand(not len(each) or bool(each.min() >= 0 and each.max() <= len(blob)), f"{lengths} can't be")
         offsets = np.zeros(len(each) + 1, np.int64)
         np.cumsum(each, out=offsets[1:])
         demand(int(offsets[-1]) == len(blob), f"{lengths} miss their text")
         column = TextColumn(blob, offsets)
+        demand_text(column, name)
+        return column
+
+    def texts_of_one_length(self, name: str, length: int, blob: NDArray[np.uint8]) -> TextColumn:
+        demand(length >= 0 and length * self.rows == len(blob), f"{name} miss their text")
+        ends = np.arange(0, len(blob) + 1, length) if length else np.zeros(self.rows + 1, np.int64)
+        column = TextColumn(blob, ends)
         demand_text(column, name)
         return column
 

@@ -198,13 +198,15 @@ class KeptHistory:
                 store.save(whole)
             else:
                 store.save_changes(self._unsaved)
-        except StoreCorrupt:
+        except StoreCorrupt:  # by changes alone: there is nothing that they follow
             self._whole_due = self.is_dirty = True
-            if whole is None:
-                self._save()
+            self._save()
         except StoreError as error:
             self.note(error)
             self.is_dirty = True
+        except BaseException:
+            self._whole_due = self.is_dirty = True
+            raise
         else:
             self._unsaved, self._whole_due, self.fault = [], False, self.notice
 

@@ -205,7 +205,7 @@ class Ledger:
         is_due = self._clock() - self._saved_at >= self._flush_seconds
         if is_due:
             self._kept.give_up_if_idle()
-        if is_due or self._kept.is_waiting:
+        if is_due or (self._kept.is_waiting and self._kept.try_own()):
             self.flush()
 
     def _told(self, report: WarmupReport) -> dict[str, Any]:

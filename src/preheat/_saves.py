@@ -22,7 +22,7 @@ from preheat.errors import StoreCorrupt
 if TYPE_CHECKING:
     from preheat._encoding import Section
 
-PART_BYTES = 2**24
+PART_BYTES = 2**26
 MOST_CHANGES = 1000  # entries of a log
 LEAST_LOG_BYTES = 2**20  # a log may grow to this even beside a small base, else to half of it
 

@@ -315,8 +315,9 @@ class SqliteStore:
     def _open(self) -> None:
         try:
             self._opened = self._connect_or_begin()
-        except BaseException:
+        except BaseException as error:
             self._drop_lock()
+            self.refusal = str(error)
             raise
 
     def _connect_or_begin(self) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sqlite3
 import textwrap
 import threading
 import time
@@ -28,6 +29,7 @@ from preheat import (
 )
 from preheat._model import MIB, ItemStatus
 from preheat._predict.blend import pool_name
+from preheat._store import SqliteStore
 from preheat.abc import CacheStatistics, ItemRef, ItemResult, WarmupItem
 from preheat.caches import EmbeddingCache, FileCache, ProjectCache, SearchCache
 from preheat.errors import InvalidSetting, UnknownCache, UnknownStrategy, UsageError, WarmupInProgress
@@ -625,6 +627,54 @@ def test_a_folder_that_cannot_be_used_costs_the_record_and_nothing_else(state_di
 
     asyncio.run(scene())
     assert state_dir.read_text() == "in the way"
+
+
+def test_the_status_says_who_keeps_the_history_and_with_what():
+    async def scene() -> None:
+        async with service_with(Watched()) as first, service_with(Watched()) as second:
+            told = [await each.get_warmup_status() for each in (first, second)]
+            version = sqlite3.sqlite_version
+            assert [each["store"] for each in told] == [
+                {"owner": True, "sqlite_version": version},
+                {"owner": False, "sqlite_version": version},
+            ]
+            assert [each["caution"] for each in told] == [None, None]
+            assert told[0]["fault"] is None
+            assert "another process owns" in told[1]["fault"]
+
+    asyncio.run(scene())
+
+
+def test_after_a_run_that_never_ended_less_is_planned_until_one_ends(state_dir):
+    async def scene() -> list[int]:
+        planned = []
+        async with service_with(Watched(), items=rows(100), holdout_ratio=0.0) as service:
+            for _ in range(2):
+                plan = await service.create_warmup_plan("aggressive")
+                planned.append(len(plan))
+                assert bool(plan.adapted) == (len(plan) < 100)
+                await service.execute_warmup_plan(plan)
+        return planned
+
+    store = SqliteStore(state_dir)
+    store.begin_start(1.0)
+    store.close()
+    assert asyncio.run(scene()) == [50, 100]
+
+
+def test_a_run_that_is_cancelled_is_one_that_ended():
+    async def scene() -> None:
+        cache = Watched(load=lambda item: time.sleep(0.01))
+        async with service_with(cache, items=rows(100), holdout_ratio=0.0, batch_size=1) as service:
+            run = asyncio.create_task(service.execute_warmup_plan(await service.create_warmup_plan("aggressive")))
+            while not cache.starts:
+                await asyncio.sleep(0.001)
+            await service.cancel_warmup()
+            await run
+        async with service_with(Watched()) as service:
+            assert (await service.get_warmup_status())["caution"] is None
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize("available", [0, 10 * MIB])
