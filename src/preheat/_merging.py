@@ -7,6 +7,7 @@ their items; whatever has equal bits is compared as text, so nothing is ever tak
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 MAX_ITEMS = 1_000_000
 HOURS_LIMIT = 24 * 28  # newest hours with traffic that are kept
 MOST_CACHES = 2**15  # that an int16 can tell apart
-AT_ONCE = 2**17  # rows
+BYTES_AT_ONCE = 2**20  # of text that is taken: taking works with a number per byte
 
 
 def merge_histories(older: History, newer: History, *, max_items: int = MAX_ITEMS) -> History:
@@ -151,11 +152,8 @@ def _same_texts(
     a: TextColumn, rows_a: NDArray[np.int64], b: TextColumn, rows_b: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """For each pair of rows, whether they hold the same text."""
-    parts = [np.empty(0, np.bool_)]
-    for start in range(0, len(rows_a), AT_ONCE):
-        span = slice(start, start + AT_ONCE)
-        parts.append(_same_rows(a.take(rows_a[span]), b.take(rows_b[span])))
-    return np.concatenate(parts)
+    parts = [_same_rows(a.take(rows_a[span]), b.take(rows_b[span])) for span in _spans(a.lengths()[rows_a])]
+    return np.concatenate([np.empty(0, np.bool_), *parts])
 
 
 def _same_rows(a: TextColumn, b: TextColumn) -> NDArray[np.bool_]:
@@ -199,8 +197,16 @@ def _texts(pair: _Pair, name: str, rows: NDArray[np.int64]) -> TextColumn:
 
 
 def _take(column: TextColumn, rows: NDArray[np.int64]) -> TextColumn:
-    """`column.take(rows)` by parts: it works with an index per byte."""
-    return TextColumn.concatenate([column.take(rows[at : at + AT_ONCE]) for at in range(0, len(rows), AT_ONCE)])
+    """`column.take(rows)`, by parts."""
+    return TextColumn.concatenate([column.take(rows[span]) for span in _spans(column.lengths()[rows])])
+
+
+def _spans(lengths: NDArray[np.int64]) -> list[slice]:
+    """Parts of texts of these `lengths`, of about `BYTES_AT_ONCE` each."""
+    ends = np.cumsum(lengths)
+    cuts = np.searchsorted(ends, np.arange(BYTES_AT_ONCE, int(lengths.sum()), BYTES_AT_ONCE), side="right")
+    places = np.unique(np.concatenate([[0], cuts, [len(lengths)]])).tolist()
+    return [slice(*span) for span in pairwise(places)]
 
 
 def _counts(pair: _Pair, later: NDArray[np.int64], earlier: NDArray[np.int64]) -> NDArray[np.float32]:

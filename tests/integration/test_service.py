@@ -1136,3 +1136,21 @@ async def test_a_saved_plan_is_fitted_to_an_argument_a_cache_and_the_caches_ther
     async with service_with(Watched("watches")) as service:
         with pytest.raises(UnknownCache, match="did you mean 'watches'"):
             await service.fit_warmup_plan(saved)
+
+
+def test_what_the_service_forgets_is_gone_from_its_folder(state_dir):
+    async def scene():
+        embeddings = EmbeddingCache(lambda texts: np.zeros((len(texts), 4), np.float32), model="m", capacity_bytes=MIB)
+        async with service_with(embeddings) as service:
+            for text in ("secret one", "secret two", "kept"):
+                embeddings.get(text)
+            history = service.ledger.history()
+            secrets = [key for key, what in zip(history.keys, history.recipes, strict=True) if "secret" in what]
+            assert await service.forget("embedding", [*secrets, "unknown"]) == 2
+            assert len(service.ledger.history()) == 1
+        return secrets
+
+    secrets = asyncio.run(scene())
+    left = b"".join(path.read_bytes() for path in state_dir.iterdir())
+    assert b"kept" in left
+    assert all(text.encode() not in left for text in (*secrets, "secret"))

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import product
 
 from preheat._trace.gathering import GatheredAccesses
 from preheat._trace.lines import Lines
@@ -30,9 +31,12 @@ _LINE = re.compile(
     r'"([A-Z]+) ([^ "\\]*(?:\\.[^ "\\]*)*)(?: [^"]*)?" (\d{3}) (\d+|-)(?=\s)'
 )
 _REFUSED = re.compile(r'[^\["]*\[[^\]]*\] "[^"\\]*(?:\\.[^"\\]*)*" [45]\d\d (?:\d+|-)(?=\s)')
-_ESCAPED = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)")
+_LETTERS, _CONTROLS = (b"n", b"t", b"r", b"b", b"f", b"v"), (b"\n", b"\t", b"\r", b"\b", b"\f", b"\v")
+_DIGITS = b"0123456789abcdefABCDEF"
+_ESCAPED = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.)")
 _READS = frozenset({"GET", "HEAD"})
-_PLAIN_ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "b": b"\b", "f": b"\f", "v": b"\v"}
+_MEANINGS = {b"\\" + letter: control for letter, control in zip(_LETTERS, _CONTROLS, strict=True)}
+_MEANINGS |= {b"\\x" + bytes(digits): bytes.fromhex(bytes(digits).decode()) for digits in product(_DIGITS, repeat=2)}
 
 
 def read_access_log(path: str, accesses: GatheredAccesses) -> None:
@@ -82,10 +86,10 @@ def _midnight(day: str, zone: str) -> float:
 
 def _unescaped(target: str) -> str:
     r"""`target` without the escapes with which servers write quotes and what is not printable: \" and \xHH."""
-    data, end = b"", 0
-    for escape in _ESCAPED.finditer(target):
-        code = escape[1]
-        data += target[end : escape.start()].encode(errors="surrogateescape")
-        data += bytes.fromhex(code[1:]) if len(code) == 3 else _PLAIN_ESCAPES.get(code, code.encode())
-        end = escape.end()
-    return (data + target[end:].encode(errors="surrogateescape")).decode(errors="surrogateescape")
+    data = _ESCAPED.sub(_meant, target.encode(errors="surrogateescape"))
+    return data.decode(errors="surrogateescape")
+
+
+def _meant(escape: re.Match[bytes]) -> bytes:
+    code = escape[0]
+    return _MEANINGS.get(code) or code[1:]
