@@ -306,7 +306,7 @@ class CacheWarmupService:
         """Whether a run is active, its progress, and the last run with what it won: plain data.
 
         `progress` is None while no run is active, `last` until one has ended; `fault` says why history is not kept,
-        if it isn't.
+        if it isn't; `dropped` accesses, at least, came faster than they could be folded and are missing from it.
         """
         import asyncio
 
@@ -316,6 +316,7 @@ class CacheWarmupService:
             "progress": progress_summary(run.progress()) if run is not None else None,
             "last": await asyncio.to_thread(self.ledger.last_report),
             "fault": self.ledger.fault,
+            "dropped": self.ledger.dropped,
         }
 
     def get_recommended_strategy(self) -> WarmupStrategy:

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from preheat._log import MISS_LIMIT
 from preheat._record import BATCH_LIMIT, AccessRecorder, CacheLog, is_quiet, quietly
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")
@@ -48,8 +49,9 @@ def test_a_batch_tells_size_time_version_and_recipe_of_the_last_load_of_a_key():
     log.miss("a", 20, 0.7, "v2", "r2")
     log.hit("b")
     (batch,) = log.drain(0.0)
-    assert [batch.size_bytes.tolist(), batch.load_seconds.tolist()] == [[20, -1], [0.7, -1.0]]
-    assert [batch.versions, batch.recipes] == [["v2", ""], ["r2", ""]]
+    a, b = batch.keys.index("a"), batch.keys.index("b")
+    assert [(batch.size_bytes[n], batch.load_seconds[n]) for n in (a, b)] == [(20, 0.7), (-1, -1.0)]
+    assert [(batch.versions[n], batch.recipes[n]) for n in (a, b)] == [("v2", "r2"), ("", "")]
 
 
 def test_a_load_that_failed_is_a_miss_and_no_load():
@@ -68,15 +70,27 @@ def test_a_long_log_comes_in_batches_and_once():
     assert list(log.drain(1.0)) == []
 
 
-def test_a_log_is_bounded_drops_the_oldest_and_says_so():
+@pytest.mark.parametrize("recorded", range(30))
+def test_a_log_is_bounded_drops_the_oldest_and_counts_what_it_dropped(recorded):
     log = CacheLog("c", limit=3)
-    for key in "abcde":
+    keys = [str(n) for n in range(recorded)]
+    for key in keys:
         log.hit(key)
-    assert [key for _, key, _ in accesses(log.drain(0.0))] == ["c", "d", "e"]
-    assert log.overflows == 1
-    log.hit("f")
-    list(log.drain(1.0))
-    assert log.overflows == 1
+    kept = [key for _, key, _ in accesses(log.drain(0.0))]
+    assert kept in (keys[-3:], keys[-2:])  # what counts the dropped takes a place for a moment
+    assert log.dropped == recorded - len(kept)
+    assert log.recorded_hits == recorded
+    log.hit("one more")
+    assert [key for _, key, _ in accesses(log.drain(1.0))] == ["one more"]
+    assert log.dropped == recorded - len(kept)
+
+
+def test_misses_are_bounded_too_and_counted():
+    log = CacheLog("c")
+    for n in range(MISS_LIMIT + 5):
+        log.miss(str(n), 1, 0.1, "", "")
+    assert sum(len(batch.row) for batch in log.drain(0.0)) == MISS_LIMIT
+    assert log.dropped == 5
 
 
 def test_what_is_recorded_while_draining_waits_for_the_next_drain():
@@ -208,14 +222,14 @@ def test_the_thread_outlives_what_follows_a_drain_and_raises(caplog):
     assert "what follows a drain failed; recording goes on" in caplog.text
 
 
-def test_overflows_of_all_logs_are_counted():
+def test_what_all_logs_dropped_is_counted():
     recorder = AccessRecorder(lambda batch: None)
     for name in ("x", "y"):
         recorder._logs[name] = CacheLog(name, limit=2)
-        for _ in range(2):
+        for _ in range(9):
             recorder.log(name).hit("a")
     recorder.drain()
-    assert recorder.overflows == 2
+    assert recorder.dropped == 18 - 4
 
 
 # ------------------------------------------------------------------------------------------------------------- quiet
