@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache as once
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from preheat._model import AccessBatch
+from preheat.abc import AccessLog
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,21 +123,39 @@ class CacheLog:
         sample_above: Hits waiting beyond which a drain samples: -1 for always, None for never.
 
     Attributes:
-        hit: Records a hit.  To be looked up anew for each: which way is the right one changes.
+        hit: Records a hit.  To be looked up anew for each, or followed: which way is the right one changes.
+        asked: Called with the keys of each batch that is drained.
+        settle: Drains now; does nothing while the log belongs to no recorder.
     """
 
     __slots__ = (
-        *("__weakref__", "_begin", "_dropped_hits", "_dropped_misses", "_expected", "_hits", "_is_draining"),
-        *("_misses", "_numbers", "_sample_above", "_taken", "_turns", "cache", "hit"),
+        *("__weakref__", "_begin", "_dropped_hits", "_dropped_misses", "_expected", "_follow", "_hits"),
+        *(
+            "_is_draining",
+            "_misses",
+            "_numbers",
+            "_sample_above",
+            "_taken",
+            "_turns",
+            "asked",
+            "cache",
+            "hit",
+            "settle",
+        ),
     )
 
     def __init__(self, cache: str, limit: int = HIT_LIMIT, sample_above: int | None = SAMPLE_ABOVE) -> None:
         self.cache, self._sample_above = cache, sample_above
         self._hits: deque[str] = deque(maxlen=limit + 1)  # and the mark
         self._misses: deque[_Miss] = deque(maxlen=MISS_LIMIT)
-        self._begin: Callable[[], None] | None = None
+        self._begin: Callable[[], CacheLog] | None = None
+        self._follow: Callable[[Callable[[str], None]], None] | None = None
+        self.asked: Callable[[Sequence[str]], None] | None = None
+        self.settle: Callable[[], None] = _nothing
         self.hit: Callable[[str], None]
-        self.start_over()
+        self._taken = self._turns = self._expected = self._dropped_hits = self._dropped_misses = 0
+        self._numbers = count()
+        self._put_mark()
         with _changing:
             _all_logs.add(self)
             self.choose_way()
@@ -146,22 +165,21 @@ class CacheLog:
     def miss(self, key: str, size_bytes: int, load_seconds: float, version: str, recipe: str) -> None:
         """`key` had to be loaded; sizes and times of -1 where that failed."""
         if self._begin is not None:
-            self._begin_now()
-        if not is_quiet():
+            self._begin_now().miss(key, size_bytes, load_seconds, version, recipe)
+        elif not is_quiet():
             place = self._taken + len(self._hits) - 1
             self._misses.append(_Miss(place, next(self._numbers), key, size_bytes, load_seconds, version, recipe))
 
     def _look_and_hit(self, key: str) -> None:
         if self._begin is not None:
-            self._begin_now()
-        if not is_quiet():
+            self._begin_now().hit(key)
+        elif not is_quiet():
             self._hits.append(key)
 
-    def _begin_now(self) -> None:
+    def _begin_now(self) -> CacheLog:
         begin, self._begin = self._begin, None
         self.choose_way()
-        if begin is not None:
-            begin()
+        return begin() if begin is not None else self
 
     def _mark_fell(self) -> None:
         """The log is full: the hit just recorded pushed out the mark, those that come now push out hits."""
@@ -176,28 +194,51 @@ class CacheLog:
 
     # -------------------------------------------------------------------------------------- for the recorder
 
-    def begin_with(self, begin: Callable[[], None]) -> None:
-        """Call `begin` at the next access, before it is recorded."""
+    def begin_with(self, begin: Callable[[], CacheLog]) -> None:
+        """Call `begin` at the next access; it says which log takes that."""
         self._begin = begin
+        self.choose_way()
+
+    def follow(self, tell: Callable[[Callable[[str], None]], None] | None) -> None:
+        """Call `tell` with `hit`, now and whenever it changes, instead of whom it was told to so far."""
+        self._follow = tell
         self.choose_way()
 
     def choose_way(self) -> None:
         """Make `hit` the plain append, unless each hit has to be looked at."""
         self.hit = self._look_and_hit if self._begin is not None or _quiet_loads else self._hits.append
+        if self._follow is not None:
+            self._follow(self.hit)
 
     def start_over(self) -> None:
-        """Forget what was recorded, as if nothing ever was.  Nobody else may be using the log."""
-        self._is_draining = True
+        """Forget what waits, as if it had been drained.  Nobody else may be using the log."""
+        self._lift_mark()
+        self._taken += len(self._hits)
+        self._expected = self.recorded_misses
         self._hits.clear()
         self._misses.clear()
-        self._numbers = count()
-        self._taken = self._turns = self._expected = self._dropped_hits = self._dropped_misses = 0
+        self._numbers = count(self._expected)
         self._put_mark()
+
+    def pass_on(self, log: AccessLog) -> None:
+        """Have `log` take what waits here, if nobody drains this one.  The order of hits and misses is not kept."""
+        if self.settle is _nothing:
+            self._lift_mark()
+            for key in starmap(self._hits.popleft, repeat((), len(self._hits))):
+                log.hit(key)
+            for miss in starmap(self._misses.popleft, repeat((), len(self._misses))):
+                log.miss(*miss[2:])
+            self._put_mark()
 
     @property
     def recorded_hits(self) -> int:
         """Hits recorded since the log began, waiting and dropped ones included."""
         return self._taken + len(self._hits) - 1 + self._dropped_hits
+
+    @property
+    def recorded_misses(self) -> int:
+        """Misses recorded since the log began, waiting and dropped ones included."""
+        return self._expected + len(self._misses)
 
     @property
     def dropped(self) -> int:
@@ -322,6 +363,10 @@ def _with_text_keys(batch: AccessBatch) -> AccessBatch:
         versions=[batch.versions[n] for n in rows.tolist()],
         recipes=[batch.recipes[n] for n in rows.tolist()],
     )
+
+
+def _nothing() -> None:
+    pass
 
 
 def log_failure(message: str, *about: object) -> None:

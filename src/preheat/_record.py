@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 from preheat._log import BATCH_LIMIT, CacheLog, is_quiet, log_failure, quietly, start_logs_over
 from preheat._model import AccessBatch
@@ -48,7 +49,11 @@ class AccessRecorder:
 
     def log(self, cache: str) -> CacheLog:
         """The log of `cache`, made at the first call."""
-        return self._logs.get(cache) or self._logs.setdefault(cache, CacheLog(cache))
+        if cache not in self._logs:
+            log = CacheLog(cache)
+            log.settle = self.drain
+            self._logs.setdefault(cache, log)
+        return self._logs[cache]
 
     @property
     def dropped(self) -> int:
@@ -62,6 +67,8 @@ class AccessRecorder:
             for log in list(self._logs.values()):
                 for batch in log.drain(at):
                     self._hand_over(batch)
+                    if log.asked is not None:
+                        log.asked(batch.keys)
 
     def _hand_over(self, batch: AccessBatch) -> None:
         try:
@@ -114,14 +121,15 @@ class AccessRecorder:
         was_running, self._thread = self._thread is not None, None
         self._make_locks()
         for log in self._logs.values() if was_running else ():
-            log.begin_with(self._start_again)
+            log.begin_with(partial(self._start_again, log))
 
-    def _start_again(self) -> None:
+    def _start_again(self, log: CacheLog) -> CacheLog:
         try:
             if self._started_with is not None:
                 self.start(*self._started_with)
         except RuntimeError:  # no more threads; the application must not fail for it
             log_failure("accesses are not folded")
+        return log
 
 
 _held: dict[int, list[AccessRecorder]] = {}

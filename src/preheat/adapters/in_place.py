@@ -1,0 +1,203 @@
+"""Caches of the cachetools family, recorded while they stay the same object.
+
+The cache's class becomes a subclass of what it was, made for it alone, whose reads also record.  Where it is read as
+an `LRUCache` is, and that keeps what it has as the versions known to us do, a read is written out instead of calling
+two methods of the library, so that a recorded read takes no longer than an unrecorded one did.  Copies and pickles
+are of the former class, unrecorded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, TypeVar
+
+from preheat.adapters.ear import Ear
+
+V = TypeVar("V")
+
+RECORDED = "_is_recorded_by_preheat"
+
+
+def record_in_place(cache: Any, ear: Ear) -> Unheard[Any]:
+    """Make `cache`, of the cachetools family, tell `ear` of its accesses; returns a view that doesn't."""
+    former: Any = type(cache)
+    reads = _written_out_reads(former, ear) if _is_known_lru(cache) else _reads(former, ear)
+    name = former.__name__
+    members = {"__module__": former.__module__, "__qualname__": former.__qualname__, "__slots__": (), RECORDED: True}
+    cache.__class__ = type(former)(name, (former,), members | reads | _writes(former, ear) | _copies(former))
+    return Unheard(cache, former)
+
+
+def _is_known_lru(cache: Any) -> bool:
+    """Whether `cache` reads exactly as an `LRUCache` does, and keeps what it has where that is known to be."""
+    import cachetools
+
+    same = ("__getitem__", "__contains__", "__missing__", "get")
+    return (
+        isinstance(cache, cachetools.LRUCache)
+        and all(getattr(type(cache), name) is getattr(cachetools.LRUCache, name) for name in same)
+        and _has_known_layout(cachetools.LRUCache)
+    )
+
+
+def _has_known_layout(lru: type) -> bool:
+    """Tried on a small one: a read is a look into one dict and a move to the end of the other."""
+    sample = lru(2)
+    sample["a"], sample["b"] = 1, 2
+    data, order = vars(sample).get("_Cache__data"), vars(sample).get("_LRUCache__order")
+    if type(data) is not dict or not isinstance(order, OrderedDict) or list(order) != ["a", "b"]:
+        return False
+    found = sample["a"]
+    return data == {"a": 1, "b": 2} and list(order) == ["b", "a"] and found == 1
+
+
+def _written_out_reads(former: type, ear: Ear) -> dict[str, Any]:
+    missed, absent = ear.missed, ear.absent
+    hit = ear.hit
+
+    def read(self: Any, key: Any) -> Any:
+        try:
+            value = self._Cache__data[key]
+            self._LRUCache__order.move_to_end(key)
+        except KeyError:
+            return self.__missing__(key)
+        hit(key)
+        return value
+
+    def get(self: Any, key: Any, default: Any = None) -> Any:
+        if key in self._Cache__data:
+            return self[key]
+        missed(key)
+        return default
+
+    def is_there(self: Any, key: Any) -> bool:
+        if key in self._Cache__data:
+            return True
+        absent(key)
+        return False
+
+    def take_hit(new: Callable[[str], None]) -> None:
+        nonlocal hit
+        hit = new
+
+    ear.follow(take_hit)
+    return {"__getitem__": read, "get": get, "__contains__": is_there, "__missing__": _missing(former, ear)}
+
+
+def _reads(former: Any, ear: Ear) -> dict[str, Any]:
+    """Reads of any other kind: what the class does, and the record of it."""
+    contains, missed, absent = former.__contains__, ear.missed, ear.absent
+
+    def get(self: Any, key: Any, default: Any = None) -> Any:
+        if contains(self, key):
+            return self[key]
+        missed(key)
+        return default
+
+    def is_there(self: Any, key: Any) -> bool:
+        if contains(self, key):
+            return True
+        absent(key)
+        return False
+
+    import cachetools
+
+    reads = {"__contains__": is_there}
+    if former.get is cachetools.Cache.get:
+        reads["get"] = get
+    if former.__missing__ is cachetools.Cache.__missing__:
+        return reads | {"__getitem__": _read_or_raise(former, ear), "__missing__": _missing(former, ear)}
+    return reads | {"__getitem__": _read_or_make(former, ear)}
+
+
+def _read_or_raise(former: Any, ear: Ear) -> Callable[[Any, Any], Any]:
+    getitem, hit = former.__getitem__, ear.hit
+
+    def read(self: Any, key: Any) -> Any:
+        value = getitem(self, key)  # what is missing raises, after `__missing__` was told
+        hit(key)
+        return value
+
+    def take_hit(new: Callable[[str], None]) -> None:
+        nonlocal hit
+        hit = new
+
+    ear.follow(take_hit)
+    return read
+
+
+def _read_or_make(former: Any, ear: Ear) -> Callable[[Any, Any], Any]:
+    def read(self: Any, key: Any) -> Any:
+        is_there = former.__contains__(self, key)
+        if not is_there:
+            ear.missed(key)
+        value = former.__getitem__(self, key)  # its own `__missing__` may make it
+        if is_there:
+            ear.hit(key)
+        return value
+
+    return read
+
+
+def _missing(former: Any, ear: Ear) -> Callable[[Any, Any], Any]:
+    def miss(self: Any, key: Any) -> Any:
+        ear.missed(key)
+        return former.__missing__(self, key)
+
+    return miss
+
+
+def _writes(former: Any, ear: Ear) -> dict[str, Any]:
+    setitem, put = former.__setitem__, ear.put
+
+    def write(self: Any, key: Any, value: Any) -> None:
+        setitem(self, key, value)
+        put(key, value)
+
+    return {"__setitem__": write}
+
+
+def _copies(former: Any) -> dict[str, Any]:
+    def copy(self: Any) -> Any:
+        copied = former.__copy__(self)
+        copied.__class__ = former
+        return copied
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        reduced = former.__reduce_ex__(self, 1)  # newer ones insist on the class that the object has
+        if reduced[1][:1] == (type(self),):
+            make, (_, *arguments), *rest = reduced
+            return make, (former, *arguments), *rest
+        return reduced
+
+    return {"__reduce_ex__": reduce} | ({"__copy__": copy} if hasattr(former, "__copy__") else {})
+
+
+class Unheard(MutableMapping[str, V]):
+    """A recorded cache as it was before: what is done through this view is heard by nobody."""
+
+    def __init__(self, cache: Any, former: Any) -> None:
+        self._cache, self._former = cache, former
+
+    def __getitem__(self, key: str) -> V:
+        value: V = self._former.__getitem__(self._cache, key)
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        return bool(self._former.__contains__(self._cache, key))
+
+    def __setitem__(self, key: str, value: V) -> None:
+        self._former.__setitem__(self._cache, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        del self._cache[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cache)
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
