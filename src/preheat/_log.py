@@ -333,11 +333,11 @@ def _batch(
     cache: str, at: float, hits: list[str], misses: list[_Miss], where: NDArray[np.int64], stride: int
 ) -> AccessBatch:
     rows: defaultdict[str, int] = defaultdict(count().__next__)  # numbers each new key, without a line of Python
+    row = np.fromiter(map(rows.__getitem__, hits), np.int64, len(hits))
     hit = np.ones(len(hits) + len(misses), np.bool_)
-    hit[where] = False
-    row = np.empty(len(hit), np.int64)
-    row[hit] = np.fromiter(map(rows.__getitem__, hits), np.int64, len(hits))
-    row[where] = [rows[miss.key] for miss in misses]
+    if misses:
+        hit[where] = False
+        row = np.insert(row, where - np.arange(len(where)), [rows[miss.key] for miss in misses])
     loads = {rows[miss.key]: miss for miss in misses if miss.load_seconds >= 0}
     size_bytes, load_seconds = np.full(len(rows), -1, np.int64), np.full(len(rows), -1.0)
     versions, recipes = [""] * len(rows), [""] * len(rows)

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 
-from preheat._log import BATCH_LIMIT, CacheLog, is_quiet, log_failure, quietly, start_logs_over
+from preheat._log import BATCH_LIMIT, SAMPLE_ABOVE, CacheLog, is_quiet, log_failure, quietly, start_logs_over
 from preheat._model import AccessBatch
 from preheat.abc import Clock
 
@@ -34,8 +34,14 @@ class AccessRecorder:
     access that it records with a thread of its own, if the parent had one.
     """
 
-    def __init__(self, consume: Callable[[AccessBatch], None], *, clock: Clock = time.time) -> None:
-        self._consume, self._clock = consume, clock
+    def __init__(
+        self,
+        consume: Callable[[AccessBatch], None],
+        *,
+        clock: Clock = time.time,
+        sample_above: int | None = SAMPLE_ABOVE,
+    ) -> None:
+        self._consume, self._clock, self.sample_above = consume, clock, sample_above
         self._logs: dict[str, CacheLog] = {}
         self._thread: threading.Thread | None = None
         self._started_with: tuple[float, Callable[[], None]] | None = None
@@ -50,7 +56,7 @@ class AccessRecorder:
     def log(self, cache: str) -> CacheLog:
         """The log of `cache`, made at the first call."""
         if cache not in self._logs:
-            log = CacheLog(cache)
+            log = CacheLog(cache, sample_above=self.sample_above)
             log.settle = self.drain
             self._logs.setdefault(cache, log)
         return self._logs[cache]
@@ -78,6 +84,8 @@ class AccessRecorder:
 
     def start(self, interval_seconds: float, then: Callable[[], None]) -> None:
         """Drain every `interval_seconds` in a daemon thread, sooner where a log fills up; `then` follows each drain."""
+        if self._thread is not None:
+            return
         with self._starting:
             if self._thread is None:
                 self._started_with = (interval_seconds, then)

@@ -328,6 +328,8 @@ class CacheWarmupService:
     @property
     def ledger(self) -> Ledger:
         """The history and the reports; opens the state folder at the first use."""
+        if self._ledger is not None:
+            return self._ledger
         from preheat._ledger import Ledger
 
         with self._opening:

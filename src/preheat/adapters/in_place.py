@@ -22,57 +22,53 @@ RECORDED = "_is_recorded_by_preheat"
 def record_in_place(cache: Any, ear: Ear) -> Unheard[Any]:
     """Make `cache`, of the cachetools family, tell `ear` of its accesses; returns a view that doesn't."""
     former: Any = type(cache)
-    reads = _written_out_reads(former, ear) if _is_known_lru(cache) else _reads(former, ear)
     name = former.__name__
     members = {"__module__": former.__module__, "__qualname__": former.__qualname__, "__slots__": (), RECORDED: True}
-    cache.__class__ = type(former)(name, (former,), members | reads | _writes(former, ear) | _copies(former))
+    reads = _written_out_reads(cache, ear) if _is_known_lru(former) else _reads(former, ear)
+    members |= {"__missing__": _missing(former, ear)} | reads | _gets(former, ear) | _writes(former, ear)
+    cache.__class__ = type(former)(name, (former,), members | _copies(former))
     return Unheard(cache, former)
 
 
-def _is_known_lru(cache: Any) -> bool:
-    """Whether `cache` reads exactly as an `LRUCache` does, and keeps what it has where that is known to be."""
+def _is_known_lru(former: Any) -> bool:
+    """Whether a `former` reads exactly as an `LRUCache` does, and keeps what it has where that is known to be."""
     import cachetools
 
-    same = ("__getitem__", "__contains__", "__missing__", "get")
-    return (
-        isinstance(cache, cachetools.LRUCache)
-        and all(getattr(type(cache), name) is getattr(cachetools.LRUCache, name) for name in same)
-        and _has_known_layout(cachetools.LRUCache)
-    )
+    lru = cachetools.LRUCache
+    is_lru = issubclass(former, lru) and former.__getitem__ is lru.__getitem__
+    return is_lru and former.__contains__ is lru.__contains__ and _has_known_layout(lru)
 
 
 def _has_known_layout(lru: type) -> bool:
-    """Tried on a small one: a read is a look into one dict and a move to the end of the other."""
+    """Tried on a small one: a read is a look into one dict and a move to the end of the other, always the same two."""
     sample = lru(2)
     sample["a"], sample["b"] = 1, 2
     data, order = vars(sample).get("_Cache__data"), vars(sample).get("_LRUCache__order")
-    if type(data) is not dict or not isinstance(order, OrderedDict) or list(order) != ["a", "b"]:
+    if type(data) is not dict or not isinstance(order, OrderedDict) or [*data] != ["a", "b"] or [*order] != [*data]:
         return False
-    found = sample["a"]
-    return data == {"a": 1, "b": 2} and list(order) == ["b", "a"] and found == 1
+    found = sample["a"], [*order]
+    sample.clear()
+    sample["c"] = 3
+    return found == (1, ["b", "a"]) and data == {"c": 3} and [*order] == ["c"]
 
 
-def _written_out_reads(former: type, ear: Ear) -> dict[str, Any]:
-    missed, absent = ear.missed, ear.absent
-    hit = ear.hit
+def _written_out_reads(cache: Any, ear: Ear) -> dict[str, Any]:
+    """Reads of `cache` and of no other; copies are of the former class."""
+    data: dict[Any, Any] = cache._Cache__data
+    move_to_end = cache._LRUCache__order.move_to_end
+    absent, hit = ear.absent, ear.hit
 
     def read(self: Any, key: Any) -> Any:
         try:
-            value = self._Cache__data[key]
-            self._LRUCache__order.move_to_end(key)
+            value = data[key]
+            move_to_end(key)
         except KeyError:
             return self.__missing__(key)
         hit(key)
         return value
 
-    def get(self: Any, key: Any, default: Any = None) -> Any:
-        if key in self._Cache__data:
-            return self[key]
-        missed(key)
-        return default
-
     def is_there(self: Any, key: Any) -> bool:
-        if key in self._Cache__data:
+        if key in data:
             return True
         absent(key)
         return False
@@ -82,18 +78,14 @@ def _written_out_reads(former: type, ear: Ear) -> dict[str, Any]:
         hit = new
 
     ear.follow(take_hit)
-    return {"__getitem__": read, "get": get, "__contains__": is_there, "__missing__": _missing(former, ear)}
+    return {"__getitem__": read, "__contains__": is_there}
 
 
 def _reads(former: Any, ear: Ear) -> dict[str, Any]:
     """Reads of any other kind: what the class does, and the record of it."""
-    contains, missed, absent = former.__contains__, ear.missed, ear.absent
+    import cachetools
 
-    def get(self: Any, key: Any, default: Any = None) -> Any:
-        if contains(self, key):
-            return self[key]
-        missed(key)
-        return default
+    contains, absent = former.__contains__, ear.absent
 
     def is_there(self: Any, key: Any) -> bool:
         if contains(self, key):
@@ -101,14 +93,24 @@ def _reads(former: Any, ear: Ear) -> dict[str, Any]:
         absent(key)
         return False
 
+    if former.__missing__ is cachetools.Cache.__missing__:
+        return {"__contains__": is_there, "__getitem__": _read_or_raise(former, ear)}
+    return {"__contains__": is_there, "__getitem__": _read_or_make(former, ear), "__missing__": former.__missing__}
+
+
+def _gets(former: Any, ear: Ear) -> dict[str, Any]:
+    """`get`, where the class has none of its own, which would be told by what it calls."""
     import cachetools
 
-    reads = {"__contains__": is_there}
-    if former.get is cachetools.Cache.get:
-        reads["get"] = get
-    if former.__missing__ is cachetools.Cache.__missing__:
-        return reads | {"__getitem__": _read_or_raise(former, ear), "__missing__": _missing(former, ear)}
-    return reads | {"__getitem__": _read_or_make(former, ear)}
+    contains, missed = former.__contains__, ear.missed
+
+    def get(self: Any, key: Any, default: Any = None) -> Any:
+        if contains(self, key):
+            return self[key]
+        missed(key)
+        return default
+
+    return {"get": get} if former.get is cachetools.Cache.get else {}
 
 
 def _read_or_raise(former: Any, ear: Ear) -> Callable[[Any, Any], Any]:
