@@ -220,6 +220,10 @@ class CacheLog:
         self._numbers = count(self._expected)
         self._put_mark()
 
+    def waiting(self) -> Sequence[str]:
+        """The keys of the hits that wait; takes a copy of all of them."""
+        return list(self._hits.copy())
+
     def pass_on(self, log: AccessLog) -> None:
         """Have `log` take what waits here, if nobody drains this one.  The order of hits and misses is not kept."""
         if self.settle is _nothing:

@@ -129,7 +129,7 @@ def cached(
 
     One call is made however many ask for the same at the same time, in threads or tasks; what it raises reaches all of
     them and is not kept.  Arguments are text, numbers, True, False, None, and lists and dicts of those; other ones
-    raise `InvalidSetting`.  1, 1.0 and True are three arguments, `f(1)` and `f(x=1)` two calls.
+    raise `InvalidSetting`.  1, 1.0 and True are three arguments, `f(1)` and `f(x=1)` are one call.
 
     Args:
         function: The function.
@@ -235,7 +235,10 @@ def _direct(cache: CachedFunction[Any], only: Parameter) -> Callable[..., Any]:
 
 def _only_parameter(function: Callable[..., Any]) -> Parameter | None:
     """The one parameter of `function`; None if it has several, or one of another kind."""
-    parameters = list(signature(function).parameters.values())
+    try:
+        parameters = list(signature(function).parameters.values())
+    except ValueError:  # some that are written in C tell nothing
+        return None
     if len(parameters) != 1 or parameters[0].kind is not Parameter.POSITIONAL_OR_KEYWORD:
         return None
     return parameters[0]

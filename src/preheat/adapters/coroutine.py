@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from preheat._log import is_quiet, quietly
 from preheat._model import ItemResult, ItemStatus, WarmupItem
-from preheat.adapters.function import _ABSENT, CachedResults, key_of
+from preheat.adapters.function import _ABSENT, CachedResults
 
 V = TypeVar("V")
 
@@ -45,7 +45,7 @@ class CachedCoroutine(CachedResults[V]):
 
     async def call(self, *arguments: Any, **named: Any) -> V:
         """The result of the function: the resident one, or one that is made now."""
-        key = key_of(self.name, arguments, named)
+        key = self._key(arguments, named)
         found = self._look(key)
         result: V = await self._load_missing(key, arguments, named) if found is _ABSENT else found
         return result

@@ -52,7 +52,7 @@ class Ear:
             log.follow(self._take_hit)
         else:
             self._take_hit(log.hit)
-        if isinstance(former, CacheLog):
+        if isinstance(former, CacheLog) and former is not log:
             former.pass_on(log)
 
     def follow(self, told: Callable[[Callable[[str], None]], None]) -> None:

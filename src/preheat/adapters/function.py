@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from functools import partial
+from inspect import Signature, signature
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from preheat._log import CacheLog, is_quiet, quietly
@@ -204,6 +205,7 @@ class CachedResults(MappingCache[V]):
         self.results: Results[V] = Results(max_items, ttl_seconds)
         super().__init__(self.results, self._call_again, name=name, priority=priority)
         self.function, self._connect = function, connect
+        self._signature = _signature(function)
         self._flights: dict[_Place, Any] = {}
         self._told: Callable[[Callable[[str], None]], None] | None = None
         self._hits_before = 0
@@ -211,7 +213,7 @@ class CachedResults(MappingCache[V]):
 
     def invalidate(self, *arguments: Any, **named: Any) -> None:
         """Forget the result for these arguments; a call for it that is under way will not be kept."""
-        key = key_of(self.name, arguments, named)
+        key = self._key(arguments, named)
         with self._lock:
             self._drop([key])
         self._memory.tell()
@@ -244,7 +246,7 @@ class CachedResults(MappingCache[V]):
             log.follow(self._take_hit)
         else:
             self._take_hit(log.hit)
-        if isinstance(former, CacheLog):
+        if isinstance(former, CacheLog) and former is not log:
             former.pass_on(log)
 
     def get_warmup_statistics(self) -> CacheStatistics:
@@ -255,6 +257,13 @@ class CachedResults(MappingCache[V]):
         return super().get_warmup_statistics()._replace(hits=self._recorded_hits())
 
     # ------------------------------------------------------------------------------------------------- within
+
+    def _key(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> str:
+        """The key of a call; what can be given by place is, so that `f(1)` and `f(x=1)` are one call."""
+        if named and self._signature is not None:
+            bound = self._signature.bind(*arguments, **named)
+            arguments, named = bound.args, bound.kwargs
+        return key_of(self.name, arguments, named)
 
     def _call_again(self, key: str) -> Any:
         arguments, named = call_of(key)
@@ -309,12 +318,19 @@ class CachedResults(MappingCache[V]):
             self._told(hit)
 
 
+def _signature(function: Callable[..., Any]) -> Signature | None:
+    try:
+        return signature(function)
+    except ValueError:  # some that are written in C tell nothing
+        return None
+
+
 class CachedFunction(CachedResults[V]):
     """The results of a function; what it raises is kept for nobody, and reaches all who wait.  Thread-safe."""
 
     def call(self, *arguments: Any, **named: Any) -> V:
         """The result of the function: the resident one, or one that is made now."""
-        key = key_of(self.name, arguments, named)
+        key = self._key(arguments, named)
         found = self._look(key)
         result: V = self._load_missing(key, arguments, named) if found is _ABSENT else found
         return result

@@ -99,7 +99,7 @@ def _reads(former: Any, ear: Ear) -> dict[str, Any]:
 
 
 def _gets(former: Any, ear: Ear) -> dict[str, Any]:
-    """`get`, where the class has none of its own, which would be told by what it calls."""
+    """`get`, where it is the library's; one of the application's own is heard by what it calls."""
     import cachetools
 
     contains, missed = former.__contains__, ear.missed
@@ -110,7 +110,14 @@ def _gets(former: Any, ear: Ear) -> dict[str, Any]:
         missed(key)
         return default
 
-    return {"get": get} if former.get is cachetools.Cache.get else {}
+    def get_as_before(self: Any, key: Any, *default: Any) -> Any:
+        if not contains(self, key):
+            missed(key)
+        return former.get(self, key, *default)
+
+    if former.get is cachetools.Cache.get:
+        return {"get": get}
+    return {"get": get_as_before} if former.get.__module__ == cachetools.__name__ else {}
 
 
 def _read_or_raise(former: Any, ear: Ear) -> Callable[[Any, Any], Any]:

@@ -101,6 +101,8 @@ class WatchedCache(MappingCache[V]):
         super().__init__(unheard, load, name=ear.name, priority=priority, lock=lock)
         self._ear = ear
         self._asked: set[str] = set()  # of what was warmed; the folding thread adds and must not wait for a lock
+        if ear.log is not None:
+            self.record_to(ear.log)
 
     @property
     def log(self) -> AccessLog | None:
@@ -129,6 +131,7 @@ class WatchedCache(MappingCache[V]):
     def _settle(self) -> None:
         if self._warmed and isinstance(self._log, CacheLog):
             self._log.settle()
+            self._note_asked(self._log.waiting())
             with self._lock:
                 while self._asked:
                     self._warmed.pop(self._asked.pop(), None)
