@@ -7,6 +7,7 @@ What is imported inside functions is needed only once a run starts; `import preh
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -566,7 +567,14 @@ def service_of_process() -> CacheWarmupService:
             for name, recorded in _of_process.items():
                 take_on(service, name, recorded)
             _shared = service
+            atexit.register(_close_at_exit, service, os.getpid())
         return _shared
+
+
+def _close_at_exit(service: CacheWarmupService, process: int) -> None:
+    """Save what was recorded where nobody has closed the service; not in a child, whose folder it is not."""
+    if service is _shared and process == os.getpid() and service._ledger is not None:
+        service._ledger.close()
 
 
 def belong_to_process(name: str, recorded: RecordsAccesses) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections import OrderedDict, defaultdict
 
@@ -892,6 +895,25 @@ def test_what_belongs_to_the_process_is_known_to_its_service_and_to_the_next_one
 
     asyncio.run(main())
     assert same.cache_info()[:2] == (1, 1)
+
+
+EXITING = """
+from preheat import heat
+
+@heat.cached(name="f")
+def same(word):
+    return word
+
+same("a"), same("a")
+"""
+
+
+def test_the_service_of_a_process_saves_at_exit_what_was_recorded(tmp_path):
+    settings = os.environ | {"CACHE_WARMUP_STATE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-W", "error", "-c", EXITING], env=settings, check=True)
+    service = CacheWarmupService(state_dir=str(tmp_path))
+    assert recorded(service, "f") == (1, 1, ["a"])
+    asyncio.run(service.close())
 
 
 def test_a_name_is_used_once_in_a_process(process):
