@@ -241,6 +241,13 @@ def test_what_cannot_be_watched_is_refused_in_a_sentence(mapping, name, sentence
         heat.watch(mapping, name=name, service=service)
 
 
+def test_keys_that_are_no_text_go_unrecorded_and_do_no_harm(service, caplog):
+    cached = cachetools.cached(heat.watch(cachetools.LRUCache(9), name="tuples", service=service))(lambda n: n)
+    assert [cached(1), cached(1), cached(2)] == [1, 1, 2]
+    assert recorded(service, "tuples") == (0, 0, [])
+    assert "no text" in caplog.text
+
+
 def test_nothing_is_watched_twice_and_no_name_used_twice(service):
     cache = cachetools.LRUCache(3)
     heat.watch(cache, name="c", service=service)
@@ -825,6 +832,23 @@ def test_an_awaited_result_that_is_invalidated_while_it_is_made_is_not_kept(serv
 
     assert asyncio.run(main()) == "a"
     assert slow.cache_info().currsize == 0
+
+
+class TestCachedCoroutineContract(WarmableCacheContract):
+    def make_cache(self):
+        from preheat.adapters.coroutine import CachedCoroutine
+
+        async def upper(word):
+            await asyncio.sleep(0)
+            return word.upper()
+
+        return CachedCoroutine(upper, "f", CacheLog("f"), max_items=100)
+
+    def make_item(self, n):
+        return create_warmup_item("f", f"key {n}")
+
+    def read(self, cache, item):
+        return asyncio.run(cache.call(item.ref.key))
 
 
 # ------------------------------------------------------------------------------------------------------------- record

@@ -19,7 +19,7 @@ from preheat._size import estimate_item_memory_usage
 if TYPE_CHECKING:
     from preheat.abc import AccessLog
 
-MOST_PENDING = 32  # misses of one thread whose value may still come
+MOST_PENDING = 256  # misses of one thread whose value may still come: of as many tasks at once
 
 
 class _Pending(NamedTuple):
