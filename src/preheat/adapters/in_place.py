@@ -17,6 +17,7 @@ from preheat.adapters.ear import Ear
 V = TypeVar("V")
 
 RECORDED = "_is_recorded_by_preheat"
+_NOTHING: Any = object()
 
 
 def record_in_place(cache: Any, ear: Ear) -> Unheard[Any]:
@@ -25,7 +26,9 @@ def record_in_place(cache: Any, ear: Ear) -> Unheard[Any]:
     name = former.__name__
     members = {"__module__": former.__module__, "__qualname__": former.__qualname__, "__slots__": (), RECORDED: True}
     reads = _written_out_reads(cache, ear) if _is_known_lru(former) else _reads(former, ear)
-    members |= {"__missing__": _missing(former, ear)} | reads | _gets(former, ear) | _writes(former, ear)
+    members |= (
+        {"__missing__": _missing(former, ear)} | reads | _gets(former, ear) | _pops(former) | _writes(former, ear)
+    )
     cache.__class__ = type(former)(name, (former,), members | _copies(former))
     return Unheard(cache, former)
 
@@ -118,6 +121,29 @@ def _gets(former: Any, ear: Ear) -> dict[str, Any]:
     if former.get is cachetools.Cache.get:
         return {"get": get}
     return {"get": get_as_before} if former.get.__module__ == cachetools.__name__ else {}
+
+
+def _pops(former: Any) -> dict[str, Any]:
+    """What takes out, where it would read as if it were asked; that is how some make room."""
+    import cachetools
+
+    def pop(self: Any, key: Any, *default: Any) -> Any:
+        if former.__contains__(self, key):
+            value = former.__getitem__(self, key)
+            del self[key]
+            return value
+        if not default:
+            raise KeyError(key)
+        return default[0]
+
+    def popitem(self: Any) -> Any:
+        key = next(iter(self), _NOTHING)
+        if key is _NOTHING:
+            raise KeyError(f"{former.__name__} is empty")
+        return key, self.pop(key)
+
+    pops = {"pop": pop} if former.pop.__module__ == cachetools.__name__ else {}
+    return pops | ({"popitem": popitem} if former.popitem is MutableMapping.popitem else {})
 
 
 def _read_or_raise(former: Any, ear: Ear) -> Callable[[Any, Any], Any]:

@@ -53,6 +53,9 @@ class RecordedMapping(MutableMapping[str, V]):
         self._ear.hit(key)
         return value
 
+    def pop(self, key: str, *default: Any) -> Any:
+        return self._mapping.pop(key, *default)
+
     def __contains__(self, key: object) -> bool:
         if key in self._mapping:
             return True
