@@ -1,134 +1,323 @@
-"""How fast history that people already have is taken in: `preheat record` and `preheat history import`, in lines/s.
+"""What recording costs, as ratios in one process: process CPU, interleaved repeats, medians.
 
-Beside `wc -l` and a bare loop of the standard library over the same lines, in the same run.
+python bench/recording.py [--repeats N] [--reads N]       exits with 1 if a target is missed
 
-    python bench/recording.py [LINES]
+Each line is one target.  "Folded" includes the CPU of the thread that folds into history.  The reads of Redis,
+diskcache and theine are measured where they can be imported; a Redis server is started where there is one.
 """
 
-from __future__ import annotations
-
-import json
-import os
-import random
+import argparse
+import functools
+import gc
+import importlib.util
+import shutil
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import cachetools
 import numpy as np
 
-from preheat._columns import TextColumn
-from preheat._merging import merge_histories
-from preheat._model import History
+from preheat import CacheWarmupService, heat
+from preheat._log import CacheLog
+from preheat.adapters.ear import Ear
+from preheat.adapters.in_place import record_in_place
 
-LINES = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000
-LEAST_LINES_PER_SECOND = 50_000
-MOST_MERGE_RATIO = 8.0  # of a merge of 1M + 1M keys, against numpy's argsort of as many numbers
-KEYS = 1_000_000
+ITEMS, THREADS, WAITING = 1000, 4, 1_000_000
+ALWAYS, NEVER = -1, None  # when a drain samples
 
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_files(folder)
-        print(f"{LINES:,} lines, {os.cpu_count()} cores")
-        for file in ("access.log", "a.csv", "a.jsonl", "a.jsonl.gz"):
-            record(folder, file)
-        transfer(folder)
-    merge()
+Act = Callable[[], object]
+missed: list[str] = []
 
 
-def write_files(folder: Path) -> None:
-    rng, at = random.Random(1), 1.78e9
-    with (
-        (folder / "access.log").open("w") as log,
-        (folder / "a.csv").open("w") as csv,
-        (folder / "a.jsonl").open("w") as js,
-    ):
-        csv.write("t,key,size\n")
-        for _ in range(LINES):
-            at += rng.expovariate(20.0)
-            key, stamp = f"/shop/item/{int(LINES / 10 * rng.random() ** 3)}", time.gmtime(at)
-            log.write(time.strftime("203.0.113.9 - - [%d/%b/%Y:%H:%M:%S +0000] ", stamp))
-            log.write(f'"GET {key}?from=home HTTP/1.1" 200 {1000 + len(key)} "https://shop.example/" "Mozilla/5.0"\n')
-            csv.write(f"{at:.3f},{key},{1000 + len(key)}\n")
-            js.write(f'{{"t": {at:.3f}, "key": "{key}", "size": {1000 + len(key)}}}\n')
-    subprocess.run(["gzip", "-k", "a.jsonl"], cwd=folder, check=True)
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--reads", type=int, default=400_000, help="of one repeat")
+    options = parser.parse_args()
+    keys = traffic(ITEMS, options.reads)
+    hot_path(keys, options.repeats)
+    for what, sample_above, target in (("sampled", ALWAYS, 1.10), ("every one counted", NEVER, 1.35)):
+        folded_lru(keys, options.repeats, what, sample_above, target)
+    function(keys, options.repeats)
+    decorator(keys, options.repeats)
+    threads(keys, options.repeats)
+    pending()
+    drained(options.repeats)
+    others(options.repeats)
+    return bool(missed)
 
 
-def record(folder: Path, file: str) -> None:
-    seconds = seconds_of(
-        lambda: preheat(folder, "record", "--from", file, "--cache", "c", "--state-dir", f"state-{file}")
-    )
-    told = f"record {file}: {LINES / seconds:,.0f} lines/s, {compared(folder / file, seconds)}"
-    verdict(told, f"at least {LEAST_LINES_PER_SECOND:,} lines/s", LINES / seconds >= LEAST_LINES_PER_SECOND)
+def traffic(items: int, requests: int) -> list[str]:
+    drawn = (np.random.default_rng(1).zipf(1.1, requests) - 1) % items
+    keys = [f"project/module_{n}.py" for n in range(items)]
+    return [keys[n] for n in drawn.tolist()]
 
 
-def compared(path: Path, seconds: float) -> str:
-    counting = seconds_of(lambda: subprocess.run(["wc", "-l", path], check=True, capture_output=True))
-    text = f"{seconds / counting:,.0f} x wc -l"
-    if path.suffix == ".jsonl":
-        text += (
-            f", {seconds / seconds_of(lambda: [json.loads(line) for line in path.open()]):.1f} x a loop of json.loads"
-        )
-    return text
+def full(cache: cachetools.Cache) -> cachetools.Cache:
+    for n in range(ITEMS):
+        cache[f"project/module_{n}.py"] = n
+    return cache
 
 
-def transfer(folder: Path) -> None:
-    preheat(folder, "history", "export", "h.jsonl", "--state-dir", "state-a.csv")
-    lines = sum(1 for _ in (folder / "h.jsonl").open())
-    seconds = seconds_of(lambda: preheat(folder, "history", "import", "h.jsonl", "--state-dir", "other"))
-    loop = seconds_of(lambda: [json.loads(line) for line in (folder / "h.jsonl").open()])
-    print(f"import: {lines:,} lines in {seconds:.2f} s, start included, {seconds / loop:.1f} x a loop of json.loads")
-
-
-def merge() -> None:
-    older, newer = history(0, 1), history(KEYS // 2, 2)
-    numbers = np.random.default_rng(3).integers(0, 2**60, 2 * KEYS)
-    sorting = min(seconds_of(lambda: np.argsort(numbers)) for _ in range(3))
-    merging = min(seconds_of(lambda: merge_histories(older, newer, max_items=2 * KEYS)) for _ in range(3))
-    told = f"merge of twice {KEYS:,} keys, half of them the same: {merging:.2f} s, {merging / sorting:.1f} x argsort"
-    verdict(told, f"at most {MOST_MERGE_RATIO:g} x", merging / sorting <= MOST_MERGE_RATIO)
-
-
-def history(first: int, seed: int) -> History:
-    rng, at = np.random.default_rng(seed), 2e9 + seed
-    return History(
-        at=at,
-        since=1.0,
-        half_lives=(600.0, 21_600.0, 604_800.0),
-        caches=("c",),
-        cache=np.zeros(KEYS, np.int16),
-        keys=TextColumn.of(f"item/{7919 * n}/page" for n in range(first, first + KEYS)),
-        counts=rng.random((KEYS, 3), np.float32),
-        last_at=at - 1e5 * rng.random(KEYS),
-        gaps=rng.random((KEYS, 4), np.float32),
-        size_bytes=rng.integers(1, 10**6, KEYS),
-        load_seconds=rng.random(KEYS, np.float32),
-        versions=TextColumn.of("v1" for _ in range(KEYS)),
-        recipes=TextColumn.of("" for _ in range(KEYS)),
-        hits=np.array([1]),
-        misses=np.array([1]),
-        trail=rng.integers(0, KEYS, 2**20).astype(np.int32),
-        trail_at=np.sort(at - 1e5 * rng.random(2**20)),
-    )
-
-
-def preheat(folder: Path, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "preheat.cli", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-def seconds_of(act: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def cpu_seconds(act: Act) -> float:
+    started = time.process_time()
     act()
-    return time.perf_counter() - begun
+    return time.process_time() - started
 
 
-def verdict(told: str, target: str, met: bool) -> None:
-    print(f"{told}  [target: {target}: {'met' if met else 'not met'}]")
+def ratio(act: Act, peer: Act, repeats: int, before: Act = lambda: None) -> float:
+    """How many times the CPU of `peer` does `act` take: the median of pairs, one first and then the other."""
+    before(), act(), peer()
+    ratios = []
+    for n in range(repeats):
+        before()
+        theirs = cpu_seconds(peer) if n % 2 else 0.0
+        ours = cpu_seconds(act)
+        ratios.append(ours / (theirs or cpu_seconds(peer)))
+    return statistics.median(ratios)
+
+
+def tell(what: str, value: float, target: float, form: str = ".2f") -> None:
+    met = value <= target
+    print(f"{what}: {value:{form}} (target: at most {target}) {'met' if met else 'NOT MET'}", flush=True)
+    if not met:
+        missed.append(what)
+
+
+@contextmanager
+def service(sample_above: int | None) -> Iterator[CacheWarmupService]:
+    """A service whose folding thread runs and whose drains sample as told."""
+    import asyncio
+
+    folder = tempfile.mkdtemp()
+    made = CacheWarmupService(state_dir=folder, flush_seconds=3600)
+    made.ledger._recorder.sample_above = sample_above
+    try:
+        yield made
+    finally:
+        asyncio.run(made.close())
+        shutil.rmtree(folder)
+
+
+def reads(cache: cachetools.Cache, keys: list[str]) -> Act:
+    def act() -> None:
+        for key in keys:
+            cache[key]
+
+    return act
+
+
+def calls(function: Callable[[str], object], keys: list[str]) -> Act:
+    def act() -> None:
+        for key in keys:
+            function(key)
+
+    return act
+
+
+def settled(act: Act, made: CacheWarmupService) -> Act:
+    """`act`, and whatever of it has not been folded when it ends."""
+    return lambda: (act(), made.ledger._recorder.drain())
+
+
+# ---------------------------------------------------------------------------------------------------------- the lines
+
+
+def hot_path(keys: list[str], repeats: int) -> None:
+    """R1: without a folding thread, the log emptied between repeats."""
+    for make, what, target in (
+        (cachetools.LRUCache, "LRUCache, written out", 1.05),
+        (cachetools.LFUCache, "LFUCache, by a subclass", 1.35),
+        (lambda maxsize: cachetools.TTLCache(maxsize, 3600), "TTLCache, by a subclass", 1.35),
+    ):
+        plain, cache, log = full(make(ITEMS)), full(make(ITEMS)), CacheLog("hot")
+        record_in_place(cache, Ear("hot", log))
+        again = functools.partial(lambda log: list(log.drain(0.0)), log)
+        tell(f"R1 a recorded read of {what}", ratio(reads(cache, keys), reads(plain, keys), repeats, again), target)
+
+
+def folded_lru(keys: list[str], repeats: int, what: str, sample_above: int | None, target: float) -> None:
+    plain, cache = full(cachetools.LRUCache(ITEMS)), full(cachetools.LRUCache(ITEMS))
+    with service(sample_above) as made:
+        heat.watch(cache, name="lru", service=made)
+        times = ratio(settled(reads(cache, keys), made), reads(plain, keys), repeats)
+        tell(f"R2 recorded LRUCache[k], folded, {what}", times, target)
+
+
+def function(keys: list[str], repeats: int) -> None:
+    @functools.lru_cache(maxsize=ITEMS)
+    def plain(key: str) -> str:
+        return key
+
+    with service(ALWAYS) as made:
+
+        @heat.cached(name="function", max_items=ITEMS, service=made)
+        def recorded(key: str) -> str:
+            return key
+
+        calls(plain, keys)(), calls(recorded, keys)()
+        times = ratio(settled(calls(recorded, keys), made), calls(plain, keys), repeats)
+        tell("@heat.cached hit against functools.lru_cache, folded, sampled", times, 1.7)
+
+
+def decorator(keys: list[str], repeats: int) -> None:
+    """R5: what `cachetools.cached` keeps its results in is watched."""
+    plain = cachetools.cached(cachetools.LRUCache(ITEMS), key=lambda key: key)(lambda key: key)
+    calls(plain, keys)()
+    for what, sample_above, target in (("sampled", ALWAYS, 1.15), ("every one counted", NEVER, 1.30)):
+        with service(sample_above) as made:
+            watched = heat.watch(cachetools.LRUCache(ITEMS), name="results", service=made)
+            recorded = cachetools.cached(watched, key=lambda key: key)(lambda key: key)
+            calls(recorded, keys)()
+            times = ratio(settled(calls(recorded, keys), made), calls(plain, keys), repeats)
+            tell(f"R5 @cachetools.cached over a watched cache, folded, {what}", times, target)
+
+
+def threads(keys: list[str], repeats: int) -> None:
+    part = keys[: len(keys) // THREADS]
+    plain, cache = full(cachetools.LRUCache(ITEMS)), full(cachetools.LRUCache(ITEMS))
+    with service(NEVER) as made:
+        heat.watch(cache, name="lru", service=made)
+        for _ in range(repeats):
+            settled(in_threads(reads(cache, part)), made)()
+        recorded, dropped = made.ledger.accesses()["lru"], made.ledger.dropped
+        tell("R6 accesses lost by 4 threads", repeats * THREADS * len(part) - recorded - dropped, 0, "d")
+        tell("R6 accesses dropped for want of room", dropped, 0, "d")
+    with service(ALWAYS) as made:
+        cache = heat.watch(full(cachetools.LRUCache(ITEMS)), name="lru", service=made)
+        times = ratio(settled(in_threads(reads(cache, part)), made), in_threads(reads(plain, part)), repeats)
+        tell("R6 CPU of 4 threads, folded, sampled", times, 1.25)
+
+
+def in_threads(act: Act) -> Act:
+    def together() -> None:
+        team = [threading.Thread(target=act) for _ in range(THREADS)]
+        for thread in team:
+            thread.start()
+        for thread in team:
+            thread.join()
+
+    return together
+
+
+def pending() -> None:
+    log, keys = CacheLog("c"), traffic(ITEMS, WAITING)
+    gc.collect()
+    before = sum(generation["collections"] for generation in gc.get_stats())
+    tracemalloc.start()
+    for key in keys:
+        log.hit(key)
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    collections = sum(generation["collections"] for generation in gc.get_stats()) - before
+    tell("R7 bytes held per access that waits", held_bytes / WAITING, 10)
+    tell("R7 garbage collections while a million accesses were recorded", collections, 0, "d")
+
+
+def drained(repeats: int) -> None:
+    keys = traffic(100_000, WAITING)
+    for what, sample_above, target in (("sampled", ALWAYS, 0.10), ("every one counted", NEVER, 1.0)):
+        log = CacheLog("c", sample_above=sample_above)
+
+        def fill(log: CacheLog = log) -> None:
+            for key in keys:
+                log.hit(key)
+
+        def drain(log: CacheLog = log) -> None:
+            for _ in log.drain(0.0):
+                pass
+
+        times = ratio(drain, lambda: Counter[str]().update(keys), repeats, fill)
+        tell(f"R8 drain per access against Counter.update, {what}", times, target)
+
+
+def others(repeats: int) -> None:
+    for name, open_cache in (("theine", theine_get), ("diskcache", diskcache_get), ("redis", redis_get)):
+        if importlib.util.find_spec(name) is None:
+            print(f"a recorded get of {name}: not measured, {name} can't be imported")
+            continue
+        with open_cache() as (get, reads):
+            compare(name, get, reads, repeats)
+
+
+def compare(name: str, get: Callable[[str], object], reads: int, repeats: int) -> None:
+    with service(ALWAYS) as made:
+        log = heat.log(name, service=made)
+        hit = log.hit
+        keys = traffic(ITEMS, reads)
+
+        def plain() -> None:
+            for key in keys:
+                get(key)
+
+        def recorded() -> None:
+            for key in keys:
+                get(key)
+                hit(key)
+
+        tell(
+            f"a recorded get of {name}, folded, sampled",
+            ratio(settled(recorded, made), plain, 2 * repeats),
+            1.02,
+            ".3f",
+        )
+
+
+@contextmanager
+def theine_get() -> Iterator[tuple[Callable[[str], object], int]]:
+    from theine import Cache
+
+    cache = Cache(ITEMS)
+    for n in range(ITEMS):
+        cache.set(f"project/module_{n}.py", n)
+    yield cache.get, 200_000
+    cache.close()
+
+
+@contextmanager
+def diskcache_get() -> Iterator[tuple[Callable[[str], object], int]]:
+    import diskcache
+
+    with tempfile.TemporaryDirectory() as folder, diskcache.Cache(folder) as cache:
+        for n in range(ITEMS):
+            cache[f"project/module_{n}.py"] = n
+        yield cache.get, 20_000
+
+
+@contextmanager
+def redis_get() -> Iterator[tuple[Callable[[str], object], int]]:
+    import redis
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+    try:
+        for _ in range(100):
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.05)
+        for n in range(ITEMS):
+            client.set(f"project/module_{n}.py", n)
+        yield client.get, 5_000
+    finally:
+        client.close()
+        server.terminate()
+        server.wait()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

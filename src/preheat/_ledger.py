@@ -190,9 +190,9 @@ class Ledger:
         self._kept.close()
 
     @property
-    def overflows(self) -> int:
-        """Drains that found a log full, so that accesses may have been dropped."""
-        return self._recorder.overflows
+    def dropped(self) -> int:
+        """Accesses that came faster than they could be folded and were dropped: at least so many."""
+        return self._recorder.dropped
 
     def _fold(self, batch: AccessBatch) -> None:
         self._kept.fold(batch)

@@ -7,6 +7,7 @@ What is imported inside functions is needed only once a run starts; `import preh
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -131,7 +132,7 @@ class CacheWarmupService:
         if not isinstance(cache, WarmableCache):
             raise InvalidSetting(f"{cache!r} can't be warmed; it has to have the members of preheat.abc.WarmableCache")
         if self._caches.setdefault(cache.name, cache) is not cache:
-            raise InvalidSetting(f"another cache is registered as {cache.name!r}; give this one a name of its own")
+            raise _name_taken(cache.name)
         if isinstance(cache, RecordsAccesses):
             cache.record_to(self.ledger.log(cache.name))
             if self._predictor is None and self.settings.enabled and not self.ledger.is_closed:
@@ -307,8 +308,9 @@ class CacheWarmupService:
         """Whether a run is active, its progress, and the last run with what it won: plain data.
 
         `progress` is None while no run is active, `last` until one has ended; `fault` says why history is not kept,
-        if it isn't, `store` whether this process is the one that keeps it, and by which SQLite; `caution` what follows
-        from warm-ups that never ended.
+        if it isn't, `store` whether this process is the one that keeps it, and by which SQLite; `dropped` accesses, at
+        least, came faster than they could be folded and are missing from it; `caution` is what follows from warm-ups
+        that never ended.
         """
         import asyncio
 
@@ -321,6 +323,7 @@ class CacheWarmupService:
             "fault": self.ledger.fault,
             "store": {"owner": self.ledger.is_owner, "sqlite_version": self.ledger.sqlite_version},
             "caution": caution_after(interrupted),
+            "dropped": self.ledger.dropped,
         }
 
     async def forget(self, cache: str, keys: Iterable[str]) -> int:
@@ -346,6 +349,8 @@ class CacheWarmupService:
     @property
     def ledger(self) -> Ledger:
         """The history and the reports; opens the state folder at the first use."""
+        if self._ledger is not None:
+            return self._ledger
         from preheat._ledger import Ledger
 
         with self._opening:
@@ -565,6 +570,68 @@ def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable
 
 
 _shared: CacheWarmupService | None = None
+_making = threading.RLock()
+_of_process: dict[str, RecordsAccesses] = {}
+
+
+def service_of_process() -> CacheWarmupService:
+    """The service of this process, made at the first call, with everything that belongs to the process.
+
+    Raises:
+        InvalidSetting, UnknownStrategy: The environment can't be used.
+    """
+    global _shared
+    with _making:
+        if _shared is None:
+            service = CacheWarmupService()
+            for name, recorded in _of_process.items():
+                take_on(service, name, recorded)
+            _shared = service
+            atexit.register(_close_at_exit, service, os.getpid())
+        return _shared
+
+
+def _close_at_exit(service: CacheWarmupService, process: int) -> None:
+    """Save what was recorded where nobody has closed the service; not in a child, whose folder it is not."""
+    if service is _shared and process == os.getpid() and service._ledger is not None:
+        service._ledger.close()
+
+
+def belong_to_process(name: str, recorded: RecordsAccesses) -> None:
+    """Have the service of this process take on `recorded`: now, if there is one, and whenever one is made.
+
+    Raises:
+        InvalidSetting: Something else has that name.
+    """
+    with _making:
+        if name in _of_process:
+            raise _name_taken(name)
+        if _shared is not None:
+            take_on(_shared, name, recorded)
+        _of_process[name] = recorded
+
+
+def take_on(service: CacheWarmupService, name: str, recorded: RecordsAccesses) -> None:
+    """Have `service` record `recorded`, and warm it if it can be warmed.
+
+    Raises:
+        InvalidSetting: Something else has that name.
+    """
+    if isinstance(recorded, WarmableCache):
+        service.register(recorded)
+    elif name in service.caches:
+        raise _name_taken(name)
+    else:
+        recorded.record_to(service.ledger.log(name))
+
+
+def is_taken(name: str) -> bool:
+    """Whether something that belongs to this process, or is registered with its service, has that name."""
+    return name in _of_process or (_shared is not None and name in _shared.caches)
+
+
+def _name_taken(name: str) -> InvalidSetting:
+    return InvalidSetting(f"another cache is registered as {name!r}; give this one a name of its own")
 
 
 async def get_cache_warmup_service() -> CacheWarmupService:
@@ -573,10 +640,7 @@ async def get_cache_warmup_service() -> CacheWarmupService:
     Raises:
         InvalidSetting, UnknownStrategy: The environment can't be used.
     """
-    global _shared
-    if _shared is None:
-        _shared = CacheWarmupService()
-    return _shared
+    return service_of_process()
 
 
 async def execute_memory_aware_warmup(

@@ -12,6 +12,7 @@ import pytest
 from builders import batch, history_of, item, plan_of, planned, same_history
 from preheat._forgetting import Forgotten
 from preheat._ledger import Ledger
+from preheat._log import CacheLog
 from preheat._model import ItemStatus, WarmupReport
 from preheat._store import DATABASE, MOST_MODEL_BYTES, SqliteStore
 from preheat.errors import StoreError
@@ -147,9 +148,14 @@ def test_accesses_are_told_by_cache(open_ledger):
     assert ledger.accesses() == {"c": 3, "d": 1}
 
 
-def test_overflows_of_the_logs_are_told(open_ledger):
+def test_accesses_that_were_dropped_are_told(open_ledger):
     ledger = open_ledger()
-    assert ledger.overflows == 0
+    assert ledger.dropped == 0
+    log = ledger._recorder._logs["c"] = CacheLog("c", limit=3)
+    for n in range(10):
+        log.hit(str(n))
+    ledger.history()
+    assert ledger.dropped == 7
 
 
 # ------------------------------------------------------------------------------------------------------------ reports

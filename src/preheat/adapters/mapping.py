@@ -17,6 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -66,6 +67,7 @@ class MappingCache(Generic[V]):
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
         needs: For a key, what has to be resident before its value is loaded.
+        lock: What serialises access to the mapping, where the application has something that does.
     """
 
     def __init__(
@@ -76,10 +78,11 @@ class MappingCache(Generic[V]):
         name: str,
         priority: int = DEFAULT_PRIORITY,
         needs: Callable[[str], Iterable[ItemRef]] | None = None,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.mapping, self.name, self.priority = mapping, name, priority
         self._load, self._needs = load, needs
-        self._lock = threading.Lock()
+        self._lock = lock or threading.Lock()
         self._log: AccessLog | None = None
         self._memory = MemoryReporter(name)
         self._weights: dict[str, int] = {}
@@ -150,9 +153,17 @@ class MappingCache(Generic[V]):
         started = time.perf_counter()
         with quietly():
             value = self._load(key)
-        seconds = time.perf_counter() - started
+        return self._admit(item, value, time.perf_counter() - started)
+
+    def _admit(
+        self, item: WarmupItem, value: V, seconds: float, may_keep: Callable[[], bool] = lambda: True
+    ) -> ItemResult:
+        """Insert what a warm-up loaded, unless that would evict or replace anything."""
+        key = item.ref.key
         size_bytes = estimate_item_memory_usage(value, key=key)
         with self._lock:
+            if not may_keep():
+                return ItemResult(ItemStatus.REJECTED, 0, seconds, "it was invalidated while it was being loaded")
             if key in self.mapping:
                 return ItemResult(ItemStatus.RESIDENT, 0, seconds)
             if not self._has_room(value):
@@ -189,7 +200,7 @@ class MappingCache(Generic[V]):
         """Drop `key` if a warm-up loaded it and nobody read or replaced it since; the bytes released."""
         released_bytes = 0
         with self._lock:
-            if key in self._warmed:
+            if key in self._warmed and not self._is_used(key):
                 value = self._warmed.pop(key).value
                 if key in self.mapping and self.mapping[key] is value:
                     del self.mapping[key]
@@ -221,23 +232,34 @@ class MappingCache(Generic[V]):
                 order.move_to_end(key, last=False)
         self._is_out_of_order = False
 
+    def _is_used(self, key: str) -> bool:
+        """Whether traffic has asked for `key`, which a warm-up loaded, without this having been noted so far."""
+        return False
+
     def _load_and_keep(self, key: str) -> V:
         started = time.perf_counter()
         try:
             value = self._load(key)
         except BaseException:
-            if self._log is not None:
-                self._log.miss(key, -1, -1.0, "", "")
+            self._report_miss(key, -1, -1.0)
             raise
-        seconds = time.perf_counter() - started
+        self._keep(key, value, time.perf_counter() - started)
+        return value
+
+    def _keep(self, key: str, value: V, seconds: float, may_keep: Callable[[], bool] = lambda: True) -> None:
+        """Insert what traffic loaded, if `may_keep` says so once the lock is held, and report the miss."""
         is_heard = self._log is not None or self._memory.is_followed
         size_bytes = estimate_item_memory_usage(value, key=key) if is_heard else None
         with self._lock:
-            self._put(key, value, size_bytes, "traffic")
+            if may_keep():
+                self._put(key, value, size_bytes, "traffic")
         self._memory.tell()
-        if self._log is not None and size_bytes is not None:
+        if size_bytes is not None:
+            self._report_miss(key, size_bytes, seconds)
+
+    def _report_miss(self, key: str, size_bytes: int, seconds: float) -> None:
+        if self._log is not None:
             self._log.miss(key, size_bytes, seconds, "", "")
-        return value
 
     def _put(self, key: str, value: V, size_bytes: int | None, cause: str) -> None:
         if len(self._weights) > 2 * len(self.mapping) + SPARE_WEIGHTS:
@@ -281,7 +303,9 @@ def _order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
     cachetools has no way to insert an entry as the one used least recently, so its own order is taken from it.  A
     version that keeps it elsewhere is served as any other mapping.
     """
-    order = mapping if isinstance(mapping, OrderedDict) else getattr(mapping, "_LRUCache__order", None)
+    if isinstance(mapping, OrderedDict):
+        return mapping
+    order = getattr(mapping, "_LRUCache__order", getattr(mapping, "order", None))
     return order if isinstance(order, OrderedDict) else None
 
 
