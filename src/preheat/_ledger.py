@@ -56,6 +56,11 @@ class Ledger:
         """Whether `close` has been called: nothing is recorded any more."""
         return self._closed
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether this process owns the state folder, and so may write to it."""
+        return self._store is not None and self._store.owner
+
     def log(self, cache: str) -> AccessLog:
         """Where accesses of `cache` are reported to; the folding thread runs from the first call until `close`."""
         if not self._closed:

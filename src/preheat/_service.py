@@ -60,6 +60,7 @@ from preheat.abc import (
     PressureCallback,
     RecordsAccesses,
     ReportsMemory,
+    SnapshotsValues,
     WarmableCache,
 )
 from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from preheat._predict.blend import Model
     from preheat._predict.forecast import Forecast
     from preheat._run import Run
+    from preheat._snapshot import SnapshotKeeper
     from preheat._training import BackgroundTraining
     from preheat._watch import MemoryWatch
 
@@ -115,6 +117,7 @@ class CacheWarmupService:
         self._memory_log = MemoryLog()
         self._ledger: Ledger | None = None
         self._trained: BackgroundTraining | None = None
+        self._keeper: SnapshotKeeper | None = None
         self._sees_headroom = False
         self._opening = threading.Lock()
         self._run: Run | None = None
@@ -137,6 +140,8 @@ class CacheWarmupService:
                 self._training.begin()
         if isinstance(cache, ReportsMemory):
             cache.report_memory_to(partial(self._memory_log.track, cache.name))
+        if self.settings.snapshots and isinstance(cache, SnapshotsValues):
+            self._snapshots.attach(cache.name, cache)
         self._watch_headroom(find_strategy(self.settings.strategy, self._strategies))
 
     def unregister(self, name: str) -> None:
@@ -147,6 +152,8 @@ class CacheWarmupService:
         """
         self._demand_known([name])
         del self._caches[name]
+        if self._keeper is not None:
+            self._keeper.detach(name)
 
     def register_strategy(self, name: str, *, share: float, why: str = "", **rules: Any) -> None:
         """Add a strategy, or replace one.  `rules` are the fields of the strategy table.
@@ -306,7 +313,7 @@ class CacheWarmupService:
         """Whether a run is active, its progress, and the last run with what it won: plain data.
 
         `progress` is None while no run is active, `last` until one has ended; `fault` says why history is not kept,
-        if it isn't.
+        if it isn't; `snapshots` is None where they are off.
         """
         import asyncio
 
@@ -316,6 +323,7 @@ class CacheWarmupService:
             "progress": progress_summary(run.progress()) if run is not None else None,
             "last": await asyncio.to_thread(self.ledger.last_report),
             "fault": self.ledger.fault,
+            "snapshots": self._keeper.status() if self._keeper is not None else None,
         }
 
     def get_recommended_strategy(self) -> WarmupStrategy:
@@ -339,6 +347,16 @@ class CacheWarmupService:
             return self._ledger
 
     @property
+    def _snapshots(self) -> SnapshotKeeper:
+        from preheat._snapshot import SnapshotKeeper
+
+        ledger = self.ledger
+        with self._opening:
+            if self._keeper is None:
+                self._keeper = SnapshotKeeper.by_settings(self.settings, lambda: ledger.is_owner)
+            return self._keeper
+
+    @property
     def _training(self) -> BackgroundTraining:
         """Learns models in the background once it has begun; puts it off while a run is active."""
         from preheat._predict.forecast import train_cache
@@ -356,10 +374,28 @@ class CacheWarmupService:
                 )
             return self._trained
 
+    async def save_snapshots(self) -> None:
+        """Keep on disk now what the caches hold; nothing where snapshots are off.  A fault shows in the status."""
+        import asyncio
+
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.save)
+
+    async def forget_snapshots(self, cache: str, keys: Sequence[str]) -> None:
+        """Remove `keys` from the snapshot of `cache`: no file of it has their values any more, and none is restored.
+
+        Raises:
+            UnknownCache: No snapshot is kept of a cache of that name.
+            StoreError: They will not be restored, but could not be removed from the disk.
+        """
+        import asyncio
+
+        await asyncio.to_thread(self._snapshots.forget, cache, keys)
+
     async def close(self) -> None:
         """Fold and save what was recorded, and give up the state folder; pressure callbacks end.
 
-        The caches go on, unrecorded.
+        The caches go on, unrecorded.  What they invalidate from now on is not erased from their snapshots.
         """
         import asyncio
 
@@ -370,6 +406,8 @@ class CacheWarmupService:
             end()
         if self._trained is not None:
             await asyncio.to_thread(self._trained.stop)
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.close)
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.close)
 
