@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,8 +14,6 @@ from preheat._snapshot._layout import Header
 from preheat._snapshot._refusal import Refused
 from preheat._snapshot._stack import CacheSnapshot, Rules
 from preheat.errors import StoreError
-
-AGES = 1e9  # seconds: what is too old for the service that wrote it, only that can say
 
 
 class _AsWritten(NamedTuple):
@@ -52,7 +51,7 @@ def forget_values(
         if header is None:
             return False
         codec = _AsWritten(header.codec, header.codec_version)
-        rules = Rules(header.application_version, max_age_seconds=AGES, limit_bytes=2**60, is_owner=is_owner)
+        rules = Rules(header.application_version, max_age_seconds=math.inf, limit_bytes=2**60, is_owner=is_owner)
         snapshot = CacheSnapshot(folder, cache, codec, rules)
         try:
             snapshot.forget(keys)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,6 +74,8 @@ class Generation:
         _demand_age(self.created, now, max_age_seconds)
         self._tables: Tables = unpack_tables(self._data, begin)
         self._firsts: list[int] = self._tables.parts["first"].tolist()
+        self._starts = self._tables.values["at"].astype(np.uint64).data
+        self._sizes = self._tables.values["size"].astype(np.uint64).data
         self._parts: dict[int, IndexPart] = {}
         self._states = bytearray(len(self._tables.values))
 
@@ -99,12 +101,9 @@ class Generation:
         at = bisect_right(self._firsts, key_hash) - 1
         if at < 0:
             return None
-        part = self._part(at)
-        row = bisect_left(part.hashes.data, key_hash)
-        if row == len(part.hashes) or part.hashes.data[row] != key_hash:
-            return None
-        record = Row(*part.records[row].item())
-        if part.text[record.key_at : record.key_at + record.key_size] != key:
+        part = self._parts.get(at) or self._part(at)
+        record = part.find(key_hash)
+        if record is None or part.text[record.key_at : record.key_at + record.key_size] != key:
             return None
         return record, part.text[record.version_at : record.version_at + record.version_size]
 
@@ -112,14 +111,17 @@ class Generation:
         """The bytes of the value that `record` is of, where they lie in the file.
 
         Raises:
-            Refused: Its block is damaged.
+            Refused: Its block is damaged, or it is in none.
         """
+        if record.block >= len(self._states) or record.at + record.size > self._sizes[record.block]:
+            raise Refused(DAMAGED)
         start = self._verified(record.block) + record.at
         return self._data[start : start + record.size]
 
     def are_broken(self, part: IndexPart) -> NDArray[np.bool_]:
-        """Of which items of `part` the block of values has been found damaged."""
-        are_broken: NDArray[np.bool_] = np.array(self._states, np.uint8)[part.records["block"]] == _BROKEN
+        """Of which items of `part` the block of values has been found damaged, or there is none."""
+        states = np.append(np.array(self._states, np.uint8), np.uint8(_BROKEN))
+        are_broken: NDArray[np.bool_] = states[np.minimum(part.records["block"], len(self._states))] == _BROKEN
         return are_broken
 
     def parts(self) -> Iterator[IndexPart]:
@@ -132,7 +134,6 @@ class Generation:
 
     def verify(self) -> int:
         """Verify every block that was not yet, in the order of the file; how many are damaged."""
-        self._data.obj.madvise(mmap.MADV_SEQUENTIAL)  # type: ignore[attr-defined]  # a mapping, see _map
         damaged = 0
         for at in range(len(self._states)):
             try:
@@ -144,22 +145,19 @@ class Generation:
     def _part(self, at: int) -> IndexPart:
         part = self._parts.get(at)
         if part is None:
-            block = self._tables.parts[at]
-            start = int(block["at"])
-            part = unpack_index_part(self._data[start : start + int(block["size"])], block, self._tables)
-            self._parts[at] = part
+            start, size, records, _, expected = self._tables.parts[at].item()
+            part = self._parts[at] = unpack_index_part(self._data[start : start + size], records, expected)
         return part
 
     def _verified(self, at: int) -> int:
         """Where the block of values number `at` begins, once it is known to be whole."""
-        block = self._tables.values[at]
-        start = int(block["at"])
         if self._states[at] == _UNKNOWN:
-            is_whole = checksum(self._data[start : start + int(block["size"])]) == int(block["sum"])
+            start, size, expected = self._tables.values[at].item()
+            is_whole = checksum(self._data[start : start + size]) == expected
             self._states[at] = _WHOLE if is_whole else _BROKEN
         if self._states[at] == _BROKEN:
             raise Refused(DAMAGED)
-        return start
+        return self._starts[at]
 
 
 def read_header(descriptor: int) -> Header:
@@ -198,5 +196,5 @@ def _demand(header: Header, number: int, expected: Expected) -> None:
 def _demand_age(created: Instant, now: Instant, max_age_seconds: float) -> None:
     if created.at > now.at:  # the clock was put back, and by how much nobody can be sure
         raise Refused(FROM_THE_FUTURE)
-    if created.at + max_age_seconds <= at_least(now, [created]):
+    if created.at + max_age_seconds <= at_least(now, created):
         raise Refused(TOO_OLD)

@@ -8,7 +8,6 @@ lives longer because a clock was put back.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -37,7 +36,8 @@ def _boot() -> str:
         return ""
 
 
-def at_least(now: Instant, known: Iterable[Instant]) -> float:
-    """Unix seconds that it is by now at least, going by the `known` instants before."""
-    passed = (then.at + now.since_boot - then.since_boot for then in known if then.boot and then.boot == now.boot)
-    return max((now.at, *passed))
+def at_least(now: Instant, known: Instant) -> float:
+    """Unix seconds that it is by now at least, going by what it was at the `known` instant."""
+    if not known.boot or known.boot != now.boot:
+        return now.at
+    return max(now.at, known.at + now.since_boot - known.since_boot)

@@ -76,9 +76,12 @@ class SnapshotKeeper:
             InvalidSetting: Its codec is none.
         """
         codec = cache.snapshot_codec()
-        for text in (getattr(codec, "name", None), getattr(codec, "version", None)):
+        for text in (name, getattr(codec, "name", None), getattr(codec, "version", None)):
             if not isinstance(text, str) or len(text) > MOST_NAME_LENGTH:
-                raise InvalidSetting(f"cache {name!r}: its codec needs a name and a version, short texts, not {text!r}")
+                raise InvalidSetting(
+                    f"cache {name!r:.300}: to be kept in snapshots, the names of cache and codec and the version of the "
+                    f"codec have to be texts of at most {MOST_NAME_LENGTH} characters, not {text!r:.300}"
+                )
         if self._folder is None:
             return
         if name not in self._kept:

@@ -14,6 +14,7 @@ is checked before it is used, and nothing is allocated by one.  Numbers are litt
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -47,6 +48,9 @@ VALUE_BLOCK = np.dtype([("at", "<u8"), ("size", "<u4"), ("sum", "<u8")])
 INDEX_BLOCK = np.dtype([("at", "<u8"), ("size", "<u4"), ("records", "<u4"), ("first", "<u8"), ("sum", "<u8")])
 RECORD = np.dtype(
     [
+        ("made_at", "<f8"),
+        ("expires_at", "<f8"),
+        ("accounted", "<u8"),
         ("block", "<u4"),  # the value block, and where in it
         ("at", "<u4"),
         ("size", "<u4"),
@@ -54,11 +58,10 @@ RECORD = np.dtype(
         ("key_size", "<u4"),
         ("version_at", "<u4"),
         ("version_size", "<u4"),
-        ("made_at", "<f8"),
-        ("expires_at", "<f8"),
-        ("accounted", "<u8"),
+        ("spare", "<u4"),  # so that all are aligned
     ]
 )
+ROW = struct.Struct("<ddQ7I4x")
 HASH_BYTES = 8
 
 
@@ -78,6 +81,9 @@ class Header(msgspec.Struct, frozen=True):
 class Row(NamedTuple):
     """A record of the index, as plain numbers."""
 
+    made_at: float
+    expires_at: float
+    accounted: int
     block: int
     at: int
     size: int
@@ -85,9 +91,6 @@ class Row(NamedTuple):
     key_size: int
     version_at: int
     version_size: int
-    made_at: float
-    expires_at: float
-    accounted: int
 
 
 class Tables(NamedTuple):
@@ -104,6 +107,15 @@ class IndexPart(NamedTuple):
     hashes: NDArray[np.uint64]
     records: NDArray[Any]
     text: memoryview
+    hash_view: memoryview
+    record_view: memoryview
+
+    def find(self, key_hash: int) -> Row | None:
+        """The record of the item with that hash; None if there is none."""
+        row = bisect_left(self.hash_view, key_hash)
+        if row == len(self.hash_view) or self.hash_view[row] != key_hash:
+            return None
+        return Row(*ROW.unpack_from(self.record_view, row * ROW.size))
 
 
 checksum = xxhash.xxh3_64_intdigest
@@ -210,34 +222,15 @@ def pack_index_part(hashes: NDArray[np.uint64], records: NDArray[Any], text: byt
     return hashes.astype("<u8").tobytes() + records.tobytes() + text
 
 
-def unpack_index_part(data: memoryview, block: NDArray[Any], tables: Tables) -> IndexPart:
-    """The index block `data` that the row `block` of the tables is of.
+def unpack_index_part(data: memoryview, records: int, expected_sum: int) -> IndexPart:
+    """The index block `data` of so many records; what those say is checked when one is used.
 
     Raises:
-        Refused: It is not what was written, or says what can't be.
+        Refused: It is not what was written.
     """
-    count = int(block["records"])
-    middle = count * HASH_BYTES
-    end = middle + count * RECORD.itemsize
-    if checksum(data) != int(block["sum"]):
+    if checksum(data) != expected_sum:
         raise Refused(DAMAGED)
-    part = IndexPart(np.frombuffer(data[:middle], "<u8"), np.frombuffer(data[middle:end], RECORD), data[end:])
-    if not _is_consistent(part, int(block["first"]), tables.values):
-        raise Refused(DAMAGED)
-    return part
-
-
-def _is_consistent(part: IndexPart, first: int, values: NDArray[Any]) -> bool:
-    hashes, r, text_bytes = part.hashes, part.records, len(part.text)
-    if int(hashes[0]) != first or (hashes[:-1] >= hashes[1:]).any() or (r["block"] >= len(values)).any():
-        return False
-    inside = _ends(r, "at", "size") <= values["size"][r["block"]]
-    named = (_ends(r, "key_at", "key_size") <= text_bytes) & (r["key_size"] <= MOST_KEY_BYTES)
-    versioned = (_ends(r, "version_at", "version_size") <= text_bytes) & (r["version_size"] <= MOST_KEY_BYTES)
-    timed = np.isfinite(r["made_at"]) & ~np.isnan(r["expires_at"]) & (r["accounted"] < 2**62)
-    return bool((inside & named & versioned & timed).all())
-
-
-def _ends(records: NDArray[Any], at: str, size: str) -> NDArray[np.int64]:
-    ends: NDArray[np.int64] = records[at].astype(np.int64) + records[size]
-    return ends
+    middle = records * HASH_BYTES
+    end = middle + records * RECORD.itemsize
+    hashes, rows = np.frombuffer(data[:middle], "<u8"), np.frombuffer(data[middle:end], RECORD)
+    return IndexPart(hashes, rows, data[end:], hashes.data, data[middle:end])

@@ -71,7 +71,7 @@ class CacheSnapshot:
         self._unkept: dict[int, float] = {}  # when what could not be encoded was made
         self.erasures = self.restored = 0
         self.refused: Counter[str] = Counter()
-        self._opened = rules.clock()
+        self._latest = self._opened = rules.clock()
         try:
             self._open()
         except OSError as error:
@@ -127,7 +127,7 @@ class CacheSnapshot:
         self._latest = max(here, key=lambda instant: instant.at - instant.since_boot)
 
     def _now(self) -> float:
-        return at_least(self._rules.clock(), (self._latest,)) if self._generations else self._rules.clock().at
+        return at_least(self._rules.clock(), self._latest)
 
     # ----------------------------------------------------------------------------------------------- reading
 
@@ -139,6 +139,9 @@ class CacheSnapshot:
             found = self._find(key, version)
         except Refused as refusal:
             self._count(str(refusal))
+            return None
+        except Exception:  # a request must not fail because of what should have made it faster
+            self._count(CAN_NOT_BE_READ)
             return None
         if found is not None:
             with self._lock:
@@ -397,7 +400,7 @@ class CacheSnapshot:
             is_good &= ~np.isin(hashes, seen) & ~np.isin(hashes, self._erased_of(generation))
             for at in np.lexsort((records["at"], records["block"])):
                 if is_good[at]:
-                    row = Row(*records[at].item())
+                    row = Row(*records[at].item()[: len(Row._fields)])
                     text = parts[texts[at]].text
                     with suppress(Refused):
                         yield _as_it_is(int(hashes[at]), row, text, generation.value(row))

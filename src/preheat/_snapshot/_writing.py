@@ -78,7 +78,7 @@ class GenerationWriter:
             self._end_block()
         place = len(self._values), len(self._block), len(item.data)
         self._block += item.data
-        self._rows.append((*place, 0, 0, 0, 0, item.made_at, item.expires_at, item.accounted))
+        self._rows.append((item.made_at, item.expires_at, item.accounted, *place))
         self._hashes.append(item.key_hash)
         self._names.append((item.key, item.version))
 
@@ -99,8 +99,7 @@ class GenerationWriter:
         text, places = _Text(), []
         for row in rows.tolist():
             key, version = self._names[row]
-            fields = self._rows[row]
-            places.append((*fields[:3], *text.add(key), *text.add_shared(version), *fields[7:]))
+            places.append((*self._rows[row], *text.add(key), *text.add_shared(version), 0))
         hashes = np.array([self._hashes[row] for row in rows.tolist()], np.uint64)
         data = pack_index_part(hashes, np.array(places, RECORD), bytes(text.bytes))
         at = self._begin_block()
