@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from preheat._snapshot import Rules, SnapshotFolder, forget_values
 from preheat._snapshot import _stack as stack
 from preheat._snapshot._folder import number_of, stem_of
+from preheat._snapshot._instant import read_instant
 from preheat._snapshot._layout import BLOCK_BYTES, MOST_KEY_BYTES, RECORDS_PER_BLOCK
 from preheat.codecs import BytesCodec, DocumentCodec, TextCodec, VectorCodec
 from preheat.errors import StoreError
@@ -334,15 +336,15 @@ def test_forgetting_takes_the_bytes_off_the_disk(folder):
 
 
 def test_keys_are_forgotten_without_the_service_that_kept_them(tmp_path):
-    folder = tmp_path / "snapshots"
-    save(
-        open_snapshot(folder, codec=VectorCodec(np.int8), application_version="7"),
-        [held("a", vector(1)), held("b", vector(2))],
-    )
+    def opened():
+        return open_snapshot(
+            tmp_path / "snapshots", codec=VectorCodec(np.int8), application_version="7", clock=read_instant
+        )
+
+    save(opened(), [held(key, vector(number), made_at=time.time()) for key, number in (("a", 1), ("b", 2))])
     assert forget_values(tmp_path, "cache", ["a"], is_owner=lambda: True)
-    restored = open_snapshot(folder, codec=VectorCodec(np.int8), application_version="7")
-    assert found(restored, "a") is None
-    assert found(restored, "b") == vector(2)
+    assert found(opened(), "a") is None
+    assert found(opened(), "b") == vector(2)
     assert not forget_values(tmp_path, "another", ["a"], is_owner=lambda: True)
     assert not forget_values(tmp_path / "nowhere", "cache", ["a"], is_owner=lambda: True)
     with pytest.raises(StoreError, match="another process owns"):

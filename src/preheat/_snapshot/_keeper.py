@@ -73,14 +73,14 @@ class SnapshotKeeper:
         """Restore `cache` from what is kept under `name`, and keep it from now on.
 
         Raises:
-            InvalidSetting: Its codec is none.
+            InvalidSetting: Its codec is none, or has too long a name; or the cache has.
         """
         codec = cache.snapshot_codec()
         for text in (name, getattr(codec, "name", None), getattr(codec, "version", None)):
             if not isinstance(text, str) or len(text) > MOST_NAME_LENGTH:
                 raise InvalidSetting(
-                    f"cache {name!r:.300}: to be kept in snapshots, the names of cache and codec and the version of the "
-                    f"codec have to be texts of at most {MOST_NAME_LENGTH} characters, not {text!r:.300}"
+                    f"cache {name!r:.300} can't be kept in snapshots: its name, and name and version of its codec, "
+                    f"have to be texts of at most {MOST_NAME_LENGTH} characters, not {text!r:.300}"
                 )
         if self._folder is None:
             return

@@ -161,7 +161,7 @@ def unpack_header(data: memoryview) -> tuple[Header, int]:
         raise Refused(DAMAGED)
     try:
         return msgspec.msgpack.decode(data[LEAD.size : end], type=Header), end + SUM.size
-    except (msgspec.MsgspecError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         raise Refused(DAMAGED) from None
 
 

@@ -425,7 +425,11 @@ class CacheSnapshot:
 
     def _settle(self, number: int, left: Sequence[Generation], dropped: Sequence[Generation]) -> None:
         """From now on the generation `number`, if there is one, stands in front of those `left`."""
-        new = [self._open_generation(number)] if number else []
+        try:
+            new = [self._open_generation(number)] if number else []
+        except Refused:  # a disk that says it has written, and has not
+            self._remove([number])
+            raise
         with self._lock:
             if self._is_doubtful:
                 self._remove(self._numbers())
