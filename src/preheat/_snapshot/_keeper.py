@@ -39,9 +39,9 @@ class SnapshotKeeper:
     cache starts a daemon thread, which `close` ends.
     """
 
-    def __init__(self, state_dir: str | os.PathLike[str], rules: Rules, *, save_seconds: float = SAVE_SECONDS) -> None:
+    def __init__(self, state_dir: str | os.PathLike[str], rules: Rules) -> None:
         self.fault: str | None = None
-        self._rules, self._save_seconds = rules, save_seconds
+        self._rules = rules
         self._kept: dict[str, tuple[SnapshotsValues, CacheSnapshot]] = {}
         self._saved: set[str] = set()  # names of the caches that are saved, unlike those that were given up
         self._busy = threading.Lock()
@@ -153,7 +153,7 @@ class SnapshotKeeper:
         while not self._wake.wait(TICK_SECONDS):
             try:
                 self._sync()
-                if time.monotonic() - saved_at >= self._save_seconds:
+                if time.monotonic() - saved_at >= SAVE_SECONDS:
                     self.save(pace=self._pace())
                     saved_at = time.monotonic()
             except Exception:
