@@ -274,16 +274,13 @@ class LoadingCache(Generic[V]):
 
     def _get(self, request: Request, make: Callable[[], V]) -> V:
         """The value of `request`, made by `make` if it is absent."""
-        value = self._find(request)
+        value = self._lookup(request)
+        if value is _ABSENT:
+            value = self._restore(request)
         if value is not _ABSENT:
             found: V = value
             return found
         return self._load_missing([request], lambda _: [make()])[0]
-
-    def _find(self, request: Request) -> Any:
-        """The value of `request`, resident or from the snapshot; `_ABSENT` if it has to be loaded."""
-        value = self._lookup(request)
-        return value if value is not _ABSENT or self._snapshot is None else self._restore(self._snapshot, request)
 
     def _lookup(self, request: Request) -> Any:
         """The resident value, counted as a hit; `_ABSENT` if there is none of this version."""
@@ -301,8 +298,11 @@ class LoadingCache(Generic[V]):
             self._log.hit(key)
         return entry.value
 
-    def _restore(self, snapshot: Snapshot, request: Request) -> Any:
-        """The value from `snapshot`, kept and counted as a hit; `_ABSENT` if there is none."""
+    def _restore(self, request: Request) -> Any:
+        """The value from the snapshot, kept and counted as a hit; `_ABSENT` if it has none."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return _ABSENT
         erasures = snapshot.erasures
         held = snapshot.find(request.key, request.version)
         if held is None:

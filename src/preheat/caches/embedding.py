@@ -65,7 +65,8 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
         requests = [
             self._request(text, source) for text, source in zip(texts, sources or [""] * len(texts), strict=True)
         ]
-        found = {request.key: self._find(request) for request in requests}
+        found = {request.key: self._lookup(request) for request in requests}
+        found |= {request.key: self._restore(request) for request in requests if found[request.key] is _ABSENT}
         absent = {request.key: n for n, request in enumerate(requests) if found[request.key] is _ABSENT}
         if absent:
             at = list(absent.values())
