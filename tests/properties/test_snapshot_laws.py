@@ -74,6 +74,9 @@ KEYS = st.sampled_from([f"key {n}" for n in range(6)])
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("load"), KEYS),
+        st.tuples(st.just("load for 20 s"), KEYS),
+        st.tuples(st.just("load a large one"), KEYS),
+        st.tuples(st.just("load what can't be kept"), KEYS),
         st.tuples(st.just("evict"), KEYS),
         st.tuples(st.just("invalidate"), KEYS),
         st.tuples(st.just("forget"), KEYS),
@@ -86,7 +89,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(STEPS)
 def test_a_snapshot_restores_the_last_value_saved_that_was_neither_erased_nor_is_too_old(steps):
     """Beside a model: a dict of what is resident, and one of what the last saves kept."""
@@ -99,9 +102,16 @@ def test_a_snapshot_restores_the_last_value_saved_that_was_neither_erased_nor_is
         snapshot = start()
         for step, key in steps:
             clock.pass_by(1)
-            if step == "load":
+            if step.startswith("load"):
                 loads[key] += 1
-                resident[key] = held(key, f"{key}: {loads[key]}", made_at=clock.at, size_bytes=10**5)
+                value = f"{key}: {loads[key]}" + "x" * (20_000 if "large" in step else 0)
+                resident[key] = held(
+                    key,
+                    value if "can't" not in step else b"no text",
+                    made_at=clock.at,
+                    size_bytes=len(value),
+                    expires_at=clock.at + (20 if "20 s" in step else 1e9),
+                )
             elif step == "evict":
                 resident.pop(key, None)
             elif step in ("invalidate", "forget"):
@@ -113,12 +123,13 @@ def test_a_snapshot_restores_the_last_value_saved_that_was_neither_erased_nor_is
                 snapshot.erase_all()
             elif step == "save":
                 save(snapshot, list(resident.values()))
-                kept |= {k: v for k, v in resident.items() if clock.at < v.made_at + 100}
+                kept |= {k: v for k, v in resident.items() if clock.at < min(v.made_at + 100, v.expires_at)}
+                kept = {k: v for k, v in kept.items() if isinstance(v.value, str)}
             elif step == "restart":
                 resident, snapshot = {}, start()
             else:
-                clock.pass_by(45)
-            fresh = {k: v.value for k, v in kept.items() if clock.at < v.made_at + 100}
+                clock.pass_by(25)
+            fresh = {k: v.value for k, v in kept.items() if clock.at < min(v.made_at + 100, v.expires_at)}
             restored = {k: found(snapshot, k) for k in (f"key {n}" for n in range(6))}
             assert {k: v for k, v in restored.items() if v is not None} == fresh
 

@@ -7,27 +7,27 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from preheat._model import HeldValue
+from preheat._snapshot._collecting import carry, encode, encoded, find_unsaved, hashes_of, within
 from preheat._snapshot._erasures import Erasures
 from preheat._snapshot._folder import SnapshotFolder, name_of, number_of, stem_of
 from preheat._snapshot._generation import Expected, Generation
 from preheat._snapshot._instant import Instant, at_least, read_instant
-from preheat._snapshot._layout import MOST_KEY_BYTES, MOST_VALUE_BYTES, Header, Row, hash_key
+from preheat._snapshot._layout import Header, hash_key
 from preheat._snapshot._merging import SPARE, choose_merge
 from preheat._snapshot._refusal import (
     CAN_NOT_BE_DECODED,
-    CAN_NOT_BE_ENCODED,
     CAN_NOT_BE_ERASED,
     CAN_NOT_BE_READ,
     ERASED,
     EXPIRED,
     OTHER_VERSION,
-    TOO_LARGE,
     Refused,
 )
 from preheat._snapshot._writing import GenerationWriter, Pace, Written
@@ -149,11 +149,11 @@ class CacheSnapshot:
         return found
 
     def _find(self, key: str, version: str) -> HeldValue | None:
-        encoded = _encoded(key)
-        key_hash = hash_key(encoded)
+        name = encoded(key)
+        key_hash = hash_key(name)
         generations, log = self._generations, self._log
         for generation in generations:
-            located = generation.locate(key_hash, encoded)
+            located = generation.locate(key_hash, name)
             if located is not None:
                 break
         else:
@@ -163,7 +163,7 @@ class CacheSnapshot:
             raise Refused(ERASED)
         if self._generations is not generations:  # merged meanwhile, and the log cleared of what was left out
             return self._find(key, version)
-        if known_version != _encoded(version):
+        if known_version != encoded(version):
             raise Refused(OTHER_VERSION)
         if not self._is_fresh(row.made_at, row.expires_at, self._now()):
             raise Refused(EXPIRED)
@@ -197,7 +197,7 @@ class CacheSnapshot:
         """
         if not self._rules.is_owner():  # a forked child restores nothing either
             return
-        hashes = [(hash_key(encoded), encoded) for encoded in map(_encoded, keys)]
+        hashes = [(hash_key(name), name) for name in map(encoded, keys)]
         with self._lock:
             self.erasures += 1
             newest = self._newest()
@@ -309,102 +309,60 @@ class CacheSnapshot:
         assert log is not None  # noqa: S101 - _begin made one
         outlived = [each for each in self._generations if self._is_outlived(each, log, now)]
         generations = [each for each in self._generations if each not in outlived]
-        new = self._unsaved(self._within_limit(held), generations, now)
+        new = self._find_new(held, generations, now)
         new_bytes = sum(value.size_bytes for _, value in new)
         sizes = [generation.size_bytes for generation in generations]
         merge = choose_merge(new_bytes, sizes, self._rules.limit_bytes, wholly=wholly or log.is_long)
         taken, left = generations[: merge.along], generations[merge.along :]
         if not new and not taken and not outlived:
             return 0
-        items = chain(self._encode(new), self._carry(taken, [key_hash for key_hash, _ in new], now))
+        lost: list[int] = []
+        kept = carry(taken, [key_hash for key_hash, _ in new], partial(self._are_fresh, now), self._erased_of, lost)
+        items = chain(self._encode(new, lost), kept)
         written = self._publish(number, items, merge.budget_bytes, pace) if new or taken else 0
-        self._settle(number if written else 0, left, [*taken, *outlived])
+        self._settle(number if written else 0, left, [*taken, *outlived], lost)
         return written
 
     def _is_outlived(self, generation: Generation, log: Erasures, now: float) -> bool:
         is_too_old = generation.created.at + self._rules.max_age_seconds <= now
         return is_too_old or generation.number <= log.everything_up_to
 
-    def _within_limit(self, held: Sequence[HeldValue]) -> Sequence[HeldValue]:
-        """The hottest of `held`, as far as there is room for them; or each save would begin anew with the rest."""
-        ends = np.cumsum(np.fromiter((value.size_bytes for value in held), np.int64, len(held)))
-        return held[: int(np.searchsorted(ends, int(self._rules.limit_bytes * (1 - SPARE)), "right"))]
-
-    def _unsaved(
+    def _find_new(
         self, held: Sequence[HeldValue], generations: Sequence[Generation], now: float
     ) -> list[tuple[int, HeldValue]]:
-        """The hash and value of each of `held` that is not kept as it is, in their order."""
-        if not len(held):
-            return []
-        hashes = np.fromiter((hash_key(_encoded(value.key)) for value in held), np.uint64, len(held))
-        made_at = np.fromiter((value.made_at for value in held), np.float64, len(held))
-        order = np.argsort(hashes, kind="stable")
-        first = np.ones(len(held), np.bool_)
-        first[order[1:]] = hashes[order[1:]] != hashes[order[:-1]]  # of two with one hash, one is kept
-        wanted, is_seen = first.copy(), np.zeros(len(held), np.bool_)
-        for generation in generations:
-            for kept_hashes, kept_at, is_there in self._index_of(generation):
-                rows = order[np.minimum(np.searchsorted(hashes, kept_hashes, sorter=order), len(order) - 1)]
-                is_match = (hashes[rows] == kept_hashes) & ~is_seen[rows]
-                is_same = is_match & (made_at[rows] == kept_at) & is_there
-                wanted[rows[is_same]] = False
-                is_seen[rows[is_match]] = True
+        """The hash and value of each of `held` that is to be written, the hottest first.
+
+        What goes beyond the limit is not: or each save would begin anew with it.
+        """
+        held = within(held, self._rules.limit_bytes * (1 - SPARE))
+        hashes = hashes_of(held)
         unkept, self._unkept = self._unkept, {}
-        chosen = []
-        for at in np.flatnonzero(wanted).tolist():
-            key_hash, value = int(hashes[at]), held[at]
+        new = []
+        for row in find_unsaved(held, hashes, generations, self._erased_of):
+            key_hash, value = int(hashes[row]), held[row]
             if unkept.get(key_hash) == value.made_at:
                 self._unkept[key_hash] = value.made_at
             elif self._is_fresh(value.made_at, value.expires_at, now):
-                chosen.append((key_hash, value))
-        return chosen
+                new.append((key_hash, value))
+        return new
 
-    def _index_of(
-        self, generation: Generation
-    ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.bool_]]]:
-        """Hashes of `generation`, when what they are of was made, and whether it can still be had; some at a time."""
-        erased = self._erased_of(generation)
-        for part in generation.parts():
-            yield part.hashes, part.records["made_at"], ~np.isin(part.hashes, erased) & ~generation.are_broken(part)
+    def _are_fresh(self, now: float, records: NDArray[Any]) -> NDArray[np.bool_]:
+        are_fresh: NDArray[np.bool_] = self._is_fresh(records["made_at"], records["expires_at"], now)
+        return are_fresh
 
     def _erased_of(self, generation: Generation) -> NDArray[np.uint64]:
         with self._lock:
             by_hash = dict(self._log.by_hash) if self._log is not None else {}
         return np.array([key for key, up_to in by_hash.items() if up_to >= generation.number], np.uint64)
 
-    def _encode(self, new: Iterable[tuple[int, HeldValue]]) -> Iterator[Written]:
+    def _encode(self, new: Iterable[tuple[int, HeldValue]], lost: list[int]) -> Iterator[Written]:
         for key_hash, value in new:
-            key, version = _encoded(value.key), _encoded(value.version)
             try:
-                data = self._codec.encode(value.value)
-                reason = _why_not(key, version, data)
-            except Exception:
-                reason = CAN_NOT_BE_ENCODED
-            if reason is None:
-                yield Written(key_hash, key, version, data, value.made_at, value.expires_at, value.size_bytes)
-            else:
+                yield encode(self._codec, key_hash, value)
+            except Refused as refusal:
+                lost.append(key_hash)
                 self._unkept[key_hash] = value.made_at
-                self._count(reason)
-
-    def _carry(self, taken: Sequence[Generation], newer: Iterable[int], now: float) -> Iterator[Written]:
-        """What is still good in `taken` and not among the hashes `newer`, as it is, in the order of the files."""
-        seen = np.array(list(newer), np.uint64)
-        for generation in taken:
-            parts = list(generation.parts())
-            if not parts:
-                continue
-            hashes = np.concatenate([part.hashes for part in parts])
-            records = np.concatenate([part.records for part in parts])
-            texts = np.repeat(np.arange(len(parts)), [len(part.hashes) for part in parts])
-            is_good = self._is_fresh(records["made_at"], records["expires_at"], now)
-            is_good &= ~np.isin(hashes, seen) & ~np.isin(hashes, self._erased_of(generation))
-            for at in np.lexsort((records["at"], records["block"])):
-                if is_good[at]:
-                    row = Row(*records[at].item()[: len(Row._fields)])
-                    text = parts[texts[at]].text
-                    with suppress(Refused):
-                        yield _as_it_is(int(hashes[at]), row, text, generation.value(row))
-            seen = np.concatenate([seen, hashes])
+                self._count(str(refusal))
 
     def _publish(self, number: int, items: Iterable[Written], budget_bytes: int, pace: Pace) -> int:
         created = self._rules.clock()
@@ -423,8 +381,13 @@ class CacheSnapshot:
         except _NothingToKeep:
             return 0
 
-    def _settle(self, number: int, left: Sequence[Generation], dropped: Sequence[Generation]) -> None:
-        """From now on the generation `number`, if there is one, stands in front of those `left`."""
+    def _settle(
+        self, number: int, left: Sequence[Generation], dropped: Sequence[Generation], lost: Sequence[int]
+    ) -> None:
+        """From now on the generation `number`, if there is one, stands in front of those `left`.
+
+        What is `lost` must not leave to be found what it once stood in front of.
+        """
         try:
             new = [self._open_generation(number)] if number else []
         except Refused:  # a disk that says it has written, and has not
@@ -434,12 +397,20 @@ class CacheSnapshot:
             if self._is_doubtful:
                 self._remove(self._numbers())
                 return
+            if left and lost and self._log is not None:
+                self._log.add(self._among(lost, left), left[0].number)
             self._generations = (*new, *left)
             self._note_instants()
         self._remove(generation.number for generation in dropped)
         with self._lock:
             if not left and self._log is not None and dropped:
                 self._log.forget_before(number or self._writing)
+
+    def _among(self, hashes: Sequence[int], generations: Sequence[Generation]) -> list[int]:
+        wanted = np.array(hashes, np.uint64)
+        found = [part.hashes[np.isin(part.hashes, wanted)] for each in generations for part in each.parts()]
+        among: list[int] = np.unique(np.concatenate([wanted[:0], *found])).tolist()
+        return among
 
     # --------------------------------------------------------------------------------------------- life time
 
@@ -472,20 +443,3 @@ class CacheSnapshot:
 
 class _NothingToKeep(Exception):
     """Ends the writing of a generation that would hold nothing."""
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _why_not(key: bytes, version: bytes, data: object) -> str | None:
-    if not isinstance(data, bytes):
-        return CAN_NOT_BE_ENCODED
-    is_too_large = len(data) > MOST_VALUE_BYTES or max(len(key), len(version)) > MOST_KEY_BYTES
-    return TOO_LARGE if is_too_large else None
-
-
-def _as_it_is(key_hash: int, row: Row, text: memoryview, data: memoryview) -> Written:
-    key = bytes(text[row.key_at : row.key_at + row.key_size])
-    version = bytes(text[row.version_at : row.version_at + row.version_size])
-    return Written(key_hash, key, version, data, row.made_at, row.expires_at, row.accounted)

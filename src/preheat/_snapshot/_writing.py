@@ -10,6 +10,7 @@ import numpy as np
 
 from preheat._snapshot._layout import (
     BLOCK_BYTES,
+    HASH_BYTES,
     INDEX_BLOCK,
     MOST_BLOCKS,
     RECORD,
@@ -51,7 +52,7 @@ class GenerationWriter:
 
     def __init__(self, descriptor: int, header: Header, pace: Pace) -> None:
         self._to, self._pace = descriptor, pace
-        self._size_bytes = 0
+        self._size_bytes = self._text_bytes = 0
         self._block = bytearray()
         self._values: list[tuple[int, int, int]] = []
         self._rows: list[tuple[Any, ...]] = []
@@ -62,7 +63,7 @@ class GenerationWriter:
     @property
     def item_bytes(self) -> int:
         """Bytes so far, as nearly as can be told before the end."""
-        return self._size_bytes + len(self._block) + len(self._rows) * (RECORD.itemsize + 32)
+        return self._size_bytes + len(self._block) + self._text_bytes + len(self._rows) * (RECORD.itemsize + HASH_BYTES)
 
     @property
     def is_full(self) -> bool:
@@ -81,6 +82,7 @@ class GenerationWriter:
         self._rows.append((item.made_at, item.expires_at, item.accounted, *place))
         self._hashes.append(item.key_hash)
         self._names.append((item.key, item.version))
+        self._text_bytes += len(item.key) + len(item.version)
 
     def seal(self) -> None:
         """Write index, tables and footer."""
