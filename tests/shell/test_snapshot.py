@@ -515,6 +515,29 @@ def test_a_value_that_has_expired_is_not_written_again(folder):
     assert b"old@1" not in b"".join(path.read_bytes() for path in files(folder))
 
 
+def test_an_older_value_does_not_come_to_light_when_the_newer_one_has_expired_and_gone(folder):
+    clock = Clocks()
+    snapshot = open_snapshot(folder, clock=clock)
+    save(snapshot, [held("a", "older"), *keys(0, 2000)])
+    save(snapshot, [held("a", "newer", made_at=START - 1, expires_at=START + 10)])
+    clock.pass_by(20)
+    for each in (snapshot, open_snapshot(folder, clock=clock)):
+        assert found(each, "a") is None
+        save(each, [held(f"other {id(each)}", made_at=clock.at, size_bytes=10_000)])
+        assert found(each, "a") is None
+    assert found(open_snapshot(folder, clock=clock), "a") is None
+    assert found(open_snapshot(folder, clock=clock), "key 1")
+
+
+def test_an_older_value_is_not_restored_where_the_newer_one_could_not_be_kept(folder):
+    snapshot = open_snapshot(folder)
+    save(snapshot, [held("a", "older"), held("b")])
+    save(snapshot, [held("a", b"newer, and no text", made_at=START - 1)])
+    for each in (snapshot, open_snapshot(folder)):
+        assert found(each, "a") is None
+        assert found(each, "b")
+
+
 def test_generations_that_are_too_old_are_removed(folder):
     clock = Clocks()
     snapshot = open_snapshot(folder, clock=clock, max_age_seconds=100)
