@@ -16,6 +16,7 @@ src/preheat/_analysis/*,src/preheat/_portable/*,src/preheat/_forgetting.py,src/p
 src/preheat/_compact.py,src/preheat/_encoding.py,src/preheat/_older_encoding.py,\
 src/preheat/_pressure.py,src/preheat/_execution.py,src/preheat/_measure.py,src/preheat/_summary.py,\
 src/preheat/_replay/*,src/preheat/_choose.py,\
+src/preheat/codecs.py,src/preheat/_snapshot/_layout.py,src/preheat/_snapshot/_merging.py,\
 src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_steady.py,src/preheat/_past.py
 
 .PHONY: help demo test lint faults bench clean

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from preheat._forgetting import Forgotten, items_of
+from preheat._forgetting import Forgotten, items_of, without_items
 from preheat._history import HistoryBuilder
 from preheat._merging import merge_histories
 from preheat._model import AccessBatch, History, HistoryChanges, ItemRef
@@ -100,6 +100,8 @@ class KeptHistory:
                 self._builder.changes()  # what is written below has them
                 history, self._unsaved = self._builder.history(), []
                 self._whole_due = self.is_dirty = True
+                others = self._others
+                self._others = lambda: _without(others(), gone)
             store = self._store
             if store is None or not is_owner:
                 raise StoreError(f"nothing can be erased: {self.fault or 'the ledger is closed'}")
@@ -297,6 +299,10 @@ class KeptHistory:
         self._leave_to_others()
         if self._store is not None and self._store.refusal is not None:
             self.fault = self._store.refusal
+
+
+def _without(history: History | None, gone: Forgotten) -> History | None:
+    return None if history is None else without_items(history, gone)[0]
 
 
 _kept: weakref.WeakSet[KeptHistory] = weakref.WeakSet()

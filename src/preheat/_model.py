@@ -7,6 +7,7 @@ table of columns (`History`, `CandidateTable`); `WarmupItem` is the row that peo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum, StrEnum
@@ -601,6 +602,21 @@ class ItemResult(NamedTuple):
     size_bytes: int = 0
     seconds: float = 0.0
     reason: str = ""
+
+
+class HeldValue(NamedTuple):
+    """A value that a cache holds, as a snapshot keeps it: `size_bytes` is what the cache accounts for it.
+
+    `made_at` is when it was loaded, and `expires_at` when it must not be served any more, infinite where it may be for
+    ever: Unix seconds, which it keeps however often it is saved and restored.
+    """
+
+    key: str
+    version: str
+    value: Any
+    size_bytes: int
+    made_at: float
+    expires_at: float = math.inf
 
 
 class CacheStatistics(NamedTuple):

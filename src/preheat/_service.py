@@ -62,6 +62,7 @@ from preheat.abc import (
     PressureCallback,
     RecordsAccesses,
     ReportsMemory,
+    SnapshotsValues,
     WarmableCache,
 )
 from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
@@ -69,10 +70,12 @@ from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInPro
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from preheat._forgetting import Forgotten
     from preheat._ledger import Ledger
     from preheat._predict.blend import Model
     from preheat._predict.forecast import Forecast
     from preheat._run import Run
+    from preheat._snapshot import SnapshotKeeper
     from preheat._training import BackgroundTraining
     from preheat._watch import MemoryWatch
 
@@ -117,6 +120,7 @@ class CacheWarmupService:
         self._memory_log = MemoryLog()
         self._ledger: Ledger | None = None
         self._trained: BackgroundTraining | None = None
+        self._keeper: SnapshotKeeper | None = None
         self._sees_headroom = False
         self._opening = threading.Lock()
         self._run: Run | None = None
@@ -139,6 +143,8 @@ class CacheWarmupService:
                 self._training.begin()
         if isinstance(cache, ReportsMemory):
             cache.report_memory_to(partial(self._memory_log.track, cache.name))
+        if self.settings.snapshots and isinstance(cache, SnapshotsValues):
+            self._snapshots.attach(cache.name, cache)
         self._watch_headroom(find_strategy(self.settings.strategy, self._strategies))
 
     def unregister(self, name: str) -> None:
@@ -149,6 +155,8 @@ class CacheWarmupService:
         """
         self._demand_known([name])
         del self._caches[name]
+        if self._keeper is not None:
+            self._keeper.detach(name)
 
     def register_strategy(self, name: str, *, share: float, why: str = "", **rules: Any) -> None:
         """Add a strategy, or replace one.  `rules` are the fields of the strategy table.
@@ -310,7 +318,7 @@ class CacheWarmupService:
         `progress` is None while no run is active, `last` until one has ended; `fault` says why history is not kept,
         if it isn't, `store` whether this process is the one that keeps it, and by which SQLite; `dropped` accesses, at
         least, came faster than they could be folded and are missing from it; `caution` is what follows from warm-ups
-        that never ended.
+        that never ended; `snapshots` is None where they are off.
         """
         import asyncio
 
@@ -324,12 +332,14 @@ class CacheWarmupService:
             "store": {"owner": self.ledger.is_owner, "sqlite_version": self.ledger.sqlite_version},
             "caution": caution_after(interrupted),
             "dropped": self.ledger.dropped,
+            "snapshots": self._keeper.status() if self._keeper is not None else None,
         }
 
     async def forget(self, cache: str, keys: Iterable[str]) -> int:
-        """Forget these items of `cache`: their history here, and their bytes in the state folder; how many were known.
+        """Forget these items of `cache`: their history and the values kept of them; how many history knew.
 
-        What the cache itself holds is the application's to delete, before this: an access afterwards is recorded anew.
+        When this returns, their bytes are in no file of the state folder.  What the cache itself holds is the
+        application's to delete, before this: an access afterwards is recorded anew.
 
         Raises:
             StoreError: The folder can't be rewritten, above all if another process owns it; this one has forgotten.
@@ -338,7 +348,17 @@ class CacheWarmupService:
 
         from preheat._forgetting import Forgotten
 
-        return await asyncio.to_thread(self.ledger.forget, Forgotten(cache, frozenset(keys)))
+        return await asyncio.to_thread(self._forget, Forgotten(cache, frozenset(keys)))
+
+    def _forget(self, gone: Forgotten) -> int:
+        from preheat._snapshot import forget_values
+
+        known = self.ledger.forget(gone)
+        if self._keeper is not None:
+            self._keeper.forget(gone)
+        else:
+            forget_values(self.settings.state_dir, gone, is_owner=lambda: self.ledger.is_owner)
+        return known
 
     def get_recommended_strategy(self) -> WarmupStrategy:
         """The strategy that suits memory as it is and as it goes, and what past runs won."""
@@ -363,6 +383,16 @@ class CacheWarmupService:
             return self._ledger
 
     @property
+    def _snapshots(self) -> SnapshotKeeper:
+        from preheat._snapshot import SnapshotKeeper
+
+        ledger = self.ledger
+        with self._opening:
+            if self._keeper is None:
+                self._keeper = SnapshotKeeper.by_settings(self.settings, lambda: ledger.is_owner)
+            return self._keeper
+
+    @property
     def _training(self) -> BackgroundTraining:
         """Learns models in the background once it has begun; puts it off while a run is active."""
         from preheat._predict.forecast import train_cache
@@ -380,10 +410,17 @@ class CacheWarmupService:
                 )
             return self._trained
 
+    async def save_snapshots(self) -> None:
+        """Keep on disk now what the caches hold; nothing where snapshots are off.  A fault shows in the status."""
+        import asyncio
+
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.save)
+
     async def close(self) -> None:
         """Fold and save what was recorded, and give up the state folder; pressure callbacks end.
 
-        The caches go on, unrecorded.
+        The caches go on, unrecorded.  What they invalidate from now on is not erased from their snapshots.
         """
         import asyncio
 
@@ -394,6 +431,8 @@ class CacheWarmupService:
             end()
         if self._trained is not None:
             await asyncio.to_thread(self._trained.stop)
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.close)
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.close)
 

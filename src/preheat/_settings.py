@@ -16,6 +16,7 @@ from preheat.errors import InvalidSetting, nearest
 PREFIX = "CACHE_WARMUP_"
 MOST_STRATEGIES = 100
 MOST_TABLES_TEXT = 100_000
+MOST_VERSION_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,10 @@ class Settings:
         max_history_items: Items remembered; beyond it the least valuable are forgotten.
         flush_seconds: Seconds between two saves of the history: what a crash can lose.
         seed: Seed of the hold-out; none draws a new one for each plan.
+        snapshots: Whether the values of the caches are kept on disk, and restored after a restart.
+        snapshot_max_age_seconds: Seconds for which a value without an expiry of its own is restored.
+        snapshot_limit_mb: MiB that the snapshot of each cache may take on disk; the hottest values stay.
+        application_version: Version of the application; snapshots of another one are dropped.
         quotas_mb: By cache, the MiB that plans may fill of it at most; in the environment as JSON.
         strategies: Tables of rules by strategy name, which change strategies or add some; in the environment as JSON.
     """
@@ -49,6 +54,10 @@ class Settings:
     max_history_items: int = 1_000_000
     flush_seconds: float = 5.0
     seed: int | None = None
+    snapshots: bool = False
+    snapshot_max_age_seconds: float = 86_400.0
+    snapshot_limit_mb: float = 1024.0
+    application_version: str = ""
     quotas_mb: Mapping[str, float] = field(default_factory=dict)
     strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -128,6 +137,11 @@ def _text(raw: Any) -> str | None:
     return raw.strip() or None if isinstance(raw, str) else None
 
 
+def _short_text(raw: Any) -> str | None:
+    text = _text(raw)
+    return text if text is not None and len(text) <= MOST_VERSION_LENGTH else None
+
+
 def _mapping(raw: Any) -> Mapping[str, Any] | None:
     import json  # only where tables are given as text
 
@@ -165,6 +179,10 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_history_items": ("a whole number from 1 to 100000000", _whole(1, 100_000_000)),
     "flush_seconds": ("a number of seconds from 0.05 to 3600", _number(0.05, 3600)),
     "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
+    "snapshots": ("true or false", _boolean),
+    "snapshot_max_age_seconds": ("a number of seconds from 1 to 31536000", _number(1, 31_536_000)),
+    "snapshot_limit_mb": ("a number of MiB from 1 to 1048576", _number(1, 2**20)),
+    "application_version": ("text of 1 to 256 characters", _short_text),
     "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _quotas),
     "strategies": ("at most 100 tables of rules, each under the name of its strategy", _tables),
 }

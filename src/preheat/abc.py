@@ -1,19 +1,20 @@
 """The seams: what an application may implement, each with a contract suite in `preheat.testing`.
 
 A cache that has the five members of `WarmableCache` can be warmed.  The others are optional abilities that the
-service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`) or parts that can
-be swapped.
+service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`, `SnapshotsValues`)
+or parts that can be swapped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from preheat._model import (
     AccessBatch,
     CacheStatistics,
     CandidateTable,
+    HeldValue,
     History,
     ItemRef,
     ItemResult,
@@ -35,6 +36,7 @@ __all__ = [
     "CandidateSource",
     "CandidateTable",
     "Clock",
+    "HeldValue",
     "History",
     "HistoryStore",
     "ItemRef",
@@ -49,6 +51,9 @@ __all__ = [
     "PressureCallback",
     "RecordsAccesses",
     "ReportsMemory",
+    "Snapshot",
+    "SnapshotCodec",
+    "SnapshotsValues",
     "TellsKinds",
     "UndoesWarmup",
     "WarmableCache",
@@ -149,6 +154,77 @@ class TellsKinds(Protocol):
 
         There is a small number of kinds.  What the items of one kind turn out to weigh, in proportion to what was
         estimated, corrects the estimates of the others.
+        """
+        ...
+
+
+@runtime_checkable
+class SnapshotsValues(Protocol):
+    """A cache whose values can be kept on disk, and that looks there before it loads."""
+
+    def snapshot_codec(self) -> SnapshotCodec:
+        """How its values become bytes; always the same."""
+        ...
+
+    def held_values(self) -> Sequence[HeldValue]:
+        """What it holds now, the hottest first."""
+        ...
+
+    def restore_from(self, snapshot: Snapshot | None) -> None:
+        """From now on look in `snapshot` before loading what is absent; None ends that.
+
+        What is found there is served as a hit and kept, with when it was made and when it expires; it is asked for
+        in the version that a read would ask for now.  What is deleted or invalidated is erased there first.
+        """
+        ...
+
+
+class Snapshot(Protocol):
+    """What was kept of a cache; thread-safe.
+
+    `erasures` counts what has been erased: a value that was found before it last changed may be one of them.
+    """
+
+    erasures: int
+
+    def find(self, key: str, version: str) -> HeldValue | None:
+        """What is kept of `key` in this `version`, if it may still be served; never raises."""
+        ...
+
+    def erase(self, keys: Iterable[str]) -> None:
+        """Never restore what is kept of `keys`, in this process or a later one; never raises."""
+        ...
+
+    def erase_all(self) -> None:
+        """Never restore anything of what is kept so far; never raises."""
+        ...
+
+
+@runtime_checkable
+class SnapshotCodec(Protocol):
+    """How values become bytes in a snapshot, and values again.  See `preheat.codecs` for those that ship.
+
+    `name` and `version` stand in the snapshot, at most 256 characters each; one of another codec or version is dropped.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the codec is called."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes with what `encode` writes and `decode` gives."""
+        ...
+
+    def encode(self, value: Any) -> bytes:
+        """`value` in bytes; raises whatever it likes if what is read back would not be identical."""
+        ...
+
+    def decode(self, data: memoryview) -> Any:
+        """The value in `data`, which is read-only and lives as long as a view of it; raises if there is none.
+
+        Runs nothing that it reads, and allocates nothing that it was not given the bytes for.
         """
         ...
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,6 +42,7 @@ from preheat.abc import (
     Predictor,
     RecordsAccesses,
     ReportsMemory,
+    SnapshotCodec,
     TellsKinds,
     UndoesWarmup,
     WarmableCache,
@@ -52,6 +53,7 @@ __all__ = [
     "HistoryStoreContract",
     "PredictorContract",
     "ScriptedMemory",
+    "SnapshotCodecContract",
     "WarmableCacheContract",
     "record_history",
 ]
@@ -384,3 +386,68 @@ def assert_same_history(history: History | None, expected: History) -> None:
         else:
             same = np.array_equal(value.ravel(), wanted.ravel())
         assert same, f"{name}: {value!r} is not {wanted!r}"
+
+
+class SnapshotCodecContract:
+    """What a snapshot relies on in a codec.
+
+    `make_values` gives values of every sort that the codec keeps, `make_strangers` some that it has to refuse.
+    """
+
+    def make_codec(self) -> SnapshotCodec:
+        """The codec."""
+        raise NotImplementedError
+
+    def make_values(self) -> Sequence[Any]:
+        """Values that it keeps."""
+        raise NotImplementedError
+
+    def make_strangers(self) -> Sequence[Any]:
+        """Values that would not come back as they are."""
+        return (object(), lambda: None)
+
+    def same(self, value: Any, other: Any) -> bool:
+        """Whether two values are identical in type and content."""
+        if isinstance(value, np.ndarray):
+            flags = value.flags.writeable, value.dtype, value.shape
+            return flags == (other.flags.writeable, other.dtype, other.shape) and value.tobytes() == other.tobytes()
+        return type(value) is type(other) and bool(value == other)
+
+    # ------------------------------------------------------------------------------------------- the contract
+
+    def test_it_has_a_name_and_a_version(self) -> None:
+        codec = self.make_codec()
+        assert isinstance(codec, SnapshotCodec)
+        for text in (codec.name, codec.version):
+            assert isinstance(text, str)
+            assert 0 < len(text) <= 256
+
+    def test_two_of_it_are_of_the_same_version(self) -> None:
+        one, other = self.make_codec(), self.make_codec()
+        assert (one.name, one.version) == (other.name, other.version)
+
+    def test_what_was_kept_is_read_back_by_another_one(self) -> None:
+        for value in self.make_values():
+            data = self.make_codec().encode(value)
+            assert isinstance(data, bytes)
+            assert self.same(self.make_codec().decode(memoryview(data)), value)
+
+    def test_what_would_not_come_back_is_refused(self) -> None:
+        for value in self.make_strangers():
+            assert _raises(self.make_codec().encode, value)
+
+    def test_bytes_that_are_cut_short_make_another_value_or_none(self) -> None:
+        codec = self.make_codec()
+        for value in self.make_values():
+            data = codec.encode(value)
+            for size in range(0, len(data), max(1, len(data) // 50)):
+                cut = memoryview(data)[:size]
+                assert _raises(codec.decode, cut) or not self.same(codec.decode(cut), value)
+
+
+def _raises(work: Callable[[Any], object], argument: Any) -> bool:
+    try:
+        work(argument)
+    except Exception:
+        return True
+    return False

@@ -29,6 +29,10 @@ GOOD = {
     "MAX_HISTORY_ITEMS": [("1", 1), ("100000000", 100_000_000)],
     "FLUSH_SECONDS": [("0.05", 0.05), ("3600", 3600.0)],
     "SEED": [("0", 0), ("9223372036854775807", 2**63 - 1), ("9007199254740993", 2**53 + 1)],
+    "SNAPSHOTS": [("on", True), ("false", False)],
+    "SNAPSHOT_MAX_AGE_SECONDS": [("1", 1.0), ("31536000", 31_536_000.0)],
+    "SNAPSHOT_LIMIT_MB": [("1", 1.0), ("64.5", 64.5)],
+    "APPLICATION_VERSION": [(" 2026.11 ", "2026.11"), ("x" * 256, "x" * 256)],
     "QUOTAS_MB": [("{}", {}), ('{"files": 64, "x": 0.5}', {"files": 64.0, "x": 0.5})],
     "STRATEGIES": [("{}", {}), ('{"night": {"share": 0.9}}', {"night": {"share": 0.9}})],
 }
@@ -44,6 +48,10 @@ BAD = {
     "MAX_HISTORY_ITEMS": ["0", "1e6"],
     "FLUSH_SECONDS": ["0.01", "3601", "inf"],
     "SEED": ["-1", "9223372036854775808", "x"],
+    "SNAPSHOTS": ["", "sometimes"],
+    "SNAPSHOT_MAX_AGE_SECONDS": ["0", "31536001", "nan", "a day"],
+    "SNAPSHOT_LIMIT_MB": ["0", "inf", "1048577", ""],
+    "APPLICATION_VERSION": ["", "  ", "x" * 257],
     "QUOTAS_MB": ["", "64", "[]", '{"files": -1}', '{"files": NaN}', '{"files": "x"}', "{"],
     "STRATEGIES": ["", "night", "[]", '{"night": 0.9}', '{" ": {}}', str({"x": 1}), '{"a": {}}' + " " * 10**5],
 }

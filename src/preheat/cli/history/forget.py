@@ -25,12 +25,13 @@ FORGOTTEN_SCHEMA = "preheat-forgotten/1"
 def forget(
     cache: str, keys: tuple[str, ...], prefixes: tuple[str, ...], from_stdin: bool, state_dir: str | None, as_json: bool
 ) -> None:
-    """Forget items of CACHE: what is known of them, and every byte of their keys in the state folder.
+    """Forget items of CACHE: what is known and kept of them, to the last byte in the state folder.
 
     What a running cache holds is not touched. A key that is not known is no mistake.
     """
     from preheat._forgetting import Forgotten, without_failures, without_items
     from preheat._history import empty_history
+    from preheat._snapshot import forget_values
 
     named = frozenset((*keys, *(_lines() if from_stdin else ())))
     if not named and not prefixes:
@@ -38,7 +39,7 @@ def forget(
     gone = Forgotten(cache, named, prefixes)
     with owned_store(state_dir, instead=", or call `await service.forget(cache, keys)` in it") as store:
         history, found = without_items(store.load() or empty_history(), gone)
-        # value snapshots: drop what is `gone` from `<state folder>/snapshots` here
+        forget_values(store.folder, gone, is_owner=lambda: store.owner)
         store.rewrite(history, [without_failures(report, gone) for report in store.reports()])
         damaged = sorted(str(path) for path in store.folder.glob("*.damaged*"))
     if as_json:
