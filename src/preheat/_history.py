@@ -132,6 +132,7 @@ class HistoryBuilder:
             misses=np.array(self._misses, np.int64),
             trail=trail,
             trail_at=trail_at,
+            hourly=np.empty((0, len(self._caches), 2), np.int64),
             **texts,
             **columns,
         )
