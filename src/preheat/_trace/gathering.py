@@ -36,7 +36,7 @@ class GatheredAccesses:
         undated_at: The instant of all accesses of a file that has no times.
         unit: What numbers in the column of times count: a name in `UNITS`.
         max_items: How many items are kept: by the builder's rule, the best.
-        most_bytes: And how many bytes their history takes at most; reading takes about eight times as much.
+        most_bytes: And how many bytes their history takes at most; reading takes about ten times as much.
     """
 
     types: Mapping[str, Any] = {

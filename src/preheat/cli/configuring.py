@@ -11,7 +11,7 @@ from preheat.errors import UnknownCache, UsageError, nearest
 if TYPE_CHECKING:
     from preheat import CacheWarmupService
 
-MEMORY_SHARE = 8  # a history being gathered takes this part of the memory that is free; reading it takes the rest
+MEMORY_SHARE = 12  # a history being gathered takes this part of the memory that is free; reading it takes the rest
 LEAST_BYTES, MOST_BYTES = 2**23, 2**32
 
 
