@@ -281,6 +281,12 @@ def best_rows(history: History, n: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate([better, latest]))
 
 
+def row_bytes(history: History) -> int:
+    """What an item of `history` takes on average, at least 1."""
+    size_bytes = sum(int(getattr(history, name).nbytes) for name in (*_TEXTS, *_COLUMNS))
+    return max(1, size_bytes // max(1, len(history)))
+
+
 def keep_rows(history: History, rows: NDArray[np.int64]) -> History:
     """`history` of the items at `rows`, ascending, alone; the traffic of its caches stays as it was counted."""
     new_row = np.full(len(history), -1, np.int32)

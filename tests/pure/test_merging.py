@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from builders import batch, history_of
+from preheat._columns import TextColumn
 from preheat._history import empty_history
 from preheat._merging import HOURS_LIMIT, merge_histories
 
@@ -88,3 +89,19 @@ def test_long_and_short_keys_with_a_common_start_are_told_apart():
     merged = merge_histories(older, newer)
     assert [*keys, "z"] == list(merged.keys)
     assert [2000.0] * len(merged) == merged.last_at.tolist()
+
+
+def test_two_keys_of_equal_bits_and_other_lengths_are_two_items():
+    class Alike(TextColumn):
+        __slots__ = ()
+
+        def hashes(self, codes):
+            return np.zeros(len(self), np.uint64)
+
+    def of(key):
+        history = history_of(batch([key]))
+        return replace(history, keys=Alike(history.keys.blob, history.keys.offsets))
+
+    assert list(merge_histories(of("a"), of("bb")).keys) == ["a", "bb"]
+    assert list(merge_histories(of("a"), of("b")).keys) == ["a", "b"]
+    assert list(merge_histories(of("a"), of("a")).keys) == ["a"]

@@ -132,6 +132,14 @@ def test_items_that_are_settled_in_several_steps_are_the_same_items():
     assert trail_of(history) == [("c", "k0", 1.0)]  # number 1 came before as another
 
 
+def test_of_more_bytes_than_are_kept_the_best_are():
+    lines = [item(number=n, key=f"{n}{'k' * 5000}", counts=[1.0, 1.0, 1.0 + n]) for n in range(3000)]
+    (history, _), bad = read(*lines, most_bytes=2**20)
+    assert bad.count == 0
+    assert history.keys.nbytes <= 1.25 * 2**20
+    assert history.counts[:, -1].min() == 3001 - len(history)
+
+
 def test_a_million_hours_are_not_kept():
     lines = [{"line": "hour", "hour": hour, "traffic": [[1, 1]] * 2} for hour in range(250, -1, -1)]
     (history, _), _ = read(*lines)

@@ -9,7 +9,7 @@ import numpy as np
 from preheat._bad_lines import BadLines
 from preheat._columns import TextColumn
 from preheat._history import GAPS, GROWTH
-from preheat._merging import best_rows, keep_rows
+from preheat._merging import best_rows, keep_rows, row_bytes
 from preheat._model import History
 from preheat._portable.lines import Header, Item
 
@@ -25,10 +25,10 @@ _TEXTS = ("keys", "versions", "recipes")
 
 
 class ItemRows:
-    """Distinct items, the first `max_items` and a quarter or the best `max_items` of more."""
+    """Distinct items: the best `max_items`, or as many as `most_bytes` hold, once there are a quarter more."""
 
-    def __init__(self, header: Header, bad: BadLines, max_items: int) -> None:
-        self._header, self._bad, self._max_items = header, bad, max_items
+    def __init__(self, header: Header, bad: BadLines, max_items: int, most_bytes: int) -> None:
+        self._header, self._bad, self._max_items, self._most_bytes = header, bad, max_items, most_bytes
         self._code = {cache.name: code for code, cache in enumerate(header.caches)}
         self._known, self._numbers = self._history([]), np.empty(0, np.int64)
         self._fresh: list[tuple[History, NDArray[np.int64], NDArray[np.int64]]] = []  # rows, numbers, lines
@@ -48,7 +48,7 @@ class ItemRows:
         self._characters += len(item.key) + len(item.version) + len(item.recipe)
         if len(self._objects) >= AT_ONCE or self._characters >= TEXT_AT_ONCE:
             self._turn_into_columns()
-            if sum(len(rows) for rows, _, _ in self._fresh) >= max(LEAST_FRESH, len(self._known) // 2):
+            if self._is_much_fresh():
                 self._settle()
 
     def gathered(self) -> tuple[History, NDArray[np.int64]]:
@@ -64,6 +64,11 @@ class ItemRows:
         self._fresh.append((self._history(items), numbers, lines))
         self._objects, self._characters = [], 0
 
+    def _is_much_fresh(self) -> bool:
+        rows = sum(len(rows) for rows, _, _ in self._fresh)
+        size_bytes = sum(len(rows) * row_bytes(rows) for rows, _, _ in self._fresh)
+        return rows >= max(LEAST_FRESH, len(self._known) // 2) or size_bytes > self._most_bytes // 4
+
     def _settle(self) -> None:
         fresh, self._fresh = self._fresh, []
         rows = _below([self._known, *(rows for rows, _, _ in fresh)])
@@ -74,8 +79,9 @@ class ItemRows:
             self._bad.note(line, "its item came before")
         if len(repeated):
             rows, numbers = _keep(rows, numbers, np.delete(np.arange(len(rows)), repeated))
-        if len(rows) > self._max_items * GROWTH:
-            rows, numbers = _keep(rows, numbers, best_rows(rows, self._max_items))
+        fitting = max(1, min(self._max_items, self._most_bytes // row_bytes(rows)))
+        if len(rows) > fitting * GROWTH:
+            rows, numbers = _keep(rows, numbers, best_rows(rows, fitting))
         self._known, self._numbers = rows, numbers
 
     def _history(self, items: list[Item]) -> History:

@@ -24,6 +24,8 @@ from preheat.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MOST_BYTES = 2**32
+
 
 class Imported(NamedTuple):
     """What a file holds.
@@ -38,19 +40,25 @@ class Imported(NamedTuple):
 
 
 def read_history(
-    lines: Iterable[tuple[int, str]], bad: BadLines, *, until: float, max_items: int = MAX_ITEMS
+    lines: Iterable[tuple[int, str]],
+    bad: BadLines,
+    *,
+    until: float,
+    max_items: int = MAX_ITEMS,
+    most_bytes: int = MOST_BYTES,
 ) -> Imported:
     """The history in `lines`, each with its number; those that can't be used are noted in `bad`.
 
     An instant after `until`, in Unix seconds, can't be used: it would make all that is known look old.  Of an item
-    that comes twice, the first one counts; of a field, the last.
+    that comes twice, the first one counts; of a field, the last.  At most `max_items` items of `most_bytes` are kept,
+    and between two clearings up to a quarter more: those that `HistoryBuilder` would keep.
 
     Raises:
         UsageError: The first line is no header of such a file.
     """
     numbered = iter(lines)
     header = _header(numbered, until)
-    items, rest = ItemRows(header, bad, max_items), _Rest(header)
+    items, rest = ItemRows(header, bad, max_items, most_bytes), _Rest(header)
     decode = msgspec.json.Decoder(Line).decode
     whole = False
     for number, text in numbered:

@@ -11,6 +11,9 @@ from preheat.errors import UnknownCache, UsageError, nearest
 if TYPE_CHECKING:
     from preheat import CacheWarmupService
 
+MEMORY_SHARE = 12  # a history being gathered takes this part of the memory that is free; reading it takes the rest
+LEAST_BYTES, MOST_BYTES = 2**23, 2**32
+
 
 def configure(state_dir: str | None) -> dict[str, Any]:
     """Bring the settings of the file and of the command line into the environment, where every service reads them."""
@@ -76,6 +79,13 @@ def most_items() -> int:
     from preheat._settings import resolve_settings
 
     return resolve_settings(os.environ).max_history_items
+
+
+def most_history_bytes() -> int:
+    """How large a history may become that is read from a file, going by the memory that is free now."""
+    from preheat._memory import SystemMemory
+
+    return min(MOST_BYTES, max(LEAST_BYTES, SystemMemory()().available_bytes // MEMORY_SHARE))
 
 
 def open_store(state_dir: str | None) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from preheat.cli.bad_lines import bad_lines_tree, warn_of
-from preheat.cli.configuring import most_items
+from preheat.cli.configuring import most_history_bytes, most_items
 from preheat.cli.imports import demand_new, note_file
 from preheat.cli.options import json_option, state_option
 from preheat.cli.owning import owned_store
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from preheat._trace.recording import Recorded
 
 RECORDED_SCHEMA = "preheat-recorded/1"
-MEMORY_SHARE = 8  # of the memory that is free, a history being gathered takes this part; reading it takes the rest
-LEAST_BYTES, MOST_BYTES = 2**23, 2**32
-
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -83,7 +80,7 @@ def record(
             kind=kind,
             unit=time_unit,
             max_items=most_items(),
-            most_bytes=_most_bytes(),
+            most_bytes=most_history_bytes(),
         )
         _save(store, recorded)
         if digest is not None:
@@ -96,14 +93,6 @@ _ROLES = {"time": "t"}
 
 def _named(fields: dict[str, str | None]) -> dict[str, str]:
     return {name.removesuffix("_field"): given for name, given in fields.items() if given is not None}
-
-
-def _most_bytes() -> int:
-    """How large the history of a file may become, going by the memory that is free now."""
-    from preheat._memory import SystemMemory
-
-    reading = SystemMemory()()
-    return min(MOST_BYTES, max(LEAST_BYTES, reading.available_bytes // MEMORY_SHARE))
 
 
 def _save(store: SqliteStore, recorded: Recorded) -> None:

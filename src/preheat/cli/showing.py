@@ -13,7 +13,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MIB = 2**20
-RIGHT_ALIGNED = {"items", "MiB", "seconds", "misses", "hits", "priority", "rate", "s/MiB", "captured", "tenth", "C/4"}
+RIGHT_ALIGNED = frozenset(
+    [
+        "items",
+        "MiB",
+        "bytes",
+        "seconds",
+        "misses",
+        "hits",
+        "priority",
+        "rate",
+        "hour",
+        "s/MiB",
+        "captured",
+        "tenth",
+        "C/4",
+        "churn",
+    ]
+)
 
 
 def print_json(tree: Any) -> None:

@@ -26,7 +26,7 @@ def top(count: int, by: str, only: tuple[str, ...], state_dir: str | None, as_js
         return
     for cache in summary["caches"]:
         print_rows(
-            ("cache", "an hour rate", "bytes", "load seconds", "s an hour s/MiB", "last", "item"),
+            ("cache", "per hour", "bytes", "load seconds", "saved s/MiB", "last", "item"),
             (
                 (
                     printable(cache["name"], 20),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from preheat.cli.bad_lines import bad_lines_tree, warn_of
-from preheat.cli.configuring import most_items
+from preheat.cli.configuring import most_history_bytes, most_items
 from preheat.cli.history.known import known_history
 from preheat.cli.imports import demand_new, note_file
 from preheat.cli.options import json_option, state_option
@@ -98,7 +98,9 @@ def _read(file: str, bad: BadLines) -> Imported:
 
     try:
         with Lines(file, bad.note, MOST_LINE_CHARACTERS) as lines:
-            return read_history(lines.numbered(), bad, until=time.time(), max_items=most_items())
+            return read_history(
+                lines.numbered(), bad, until=time.time(), max_items=most_items(), most_bytes=most_history_bytes()
+            )
     except OSError as error:
         raise UsageError(f"can't read {file}: {error.strerror or error}") from None
     except UsageError as error:
