@@ -8,15 +8,12 @@ CORPUS ?=
 QUERIES ?=
 DEMO_ARGS := $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(QUERIES),--queries "$(QUERIES)") $(ARGS)
 
-:=,src/preheat/_columns.py,src/preheat/_model.py,src/preheat/abc.py,\
-src/preheat/errors.py,src/preheat/_settings.py,src/preheat/_history.py,src/preheat/_changes.py,\
-src/preheat/_index.py,src/preheat/_rows.py,src/preheat/_traffic.py,src/preheat/_growing.py,\
-src/preheat/_predict/*,src/preheat/_plan/*,src/preheat/_merging.py,src/preheat/_accesses.py,\
-src/preheat/_analysis/*,src/preheat/_portable/*,src/preheat/_forgetting.py,src/preheat/_bad_lines.py,\
-src/preheat/_compact.py,src/preheat/_encoding.py,src/preheat/_older_encoding.py,\
-src/preheat/_pressure.py,src/preheat/_execution.py,src/preheat/_measure.py,src/preheat/_summary.py,\
-src/preheat/_replay/*,src/preheat/_choose.py,\
-src/preheat/codecs.py,src/preheat/_snapshot/_layout.py,src/preheat/_snapshot/_merging.py,\
+PURE := src/preheat/_columns.py,src/preheat/_model.py,src/preheat/abc.py,src/preheat/errors.py,\
+src/preheat/_settings.py,src/preheat/_bad_lines.py,src/preheat/codecs.py,src/preheat/_history/*,\
+src/preheat/_analysis/*,src/preheat/_portable/*,src/preheat/_store/compact.py,src/preheat/_store/encoding.py,\
+src/preheat/_store/older.py,src/preheat/_snapshot/layout.py,src/preheat/_snapshot/merging.py,\
+src/preheat/_predict/*,src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/_execution.py,\
+src/preheat/_measure.py,src/preheat/_summary.py,src/preheat/_replay/*,src/preheat/_choose.py,\
 src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_steady.py,src/preheat/_past.py
 
 .PHONY: help demo test lint faults bench clean

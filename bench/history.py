@@ -21,7 +21,8 @@ import numpy as np
 import psutil
 
 from preheat._columns import TextColumn
-from preheat._history import GROWTH, HALF_LIVES, HistoryBuilder, empty_history
+from preheat._history import HALF_LIVES, HistoryBuilder, empty_history
+from preheat._history.builder import GROWTH
 from preheat._model import AccessBatch, History
 
 BATCH = 10_000

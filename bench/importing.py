@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from preheat._columns import TextColumn
-from preheat._merging import merge_histories
+from preheat._history.merging import merge_histories
 from preheat._model import History
 
 LINES = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000

@@ -9,7 +9,7 @@ from typing import Any
 
 from preheat._model import HeldValue
 from preheat._snapshot import CacheSnapshot, Rules, SnapshotFolder
-from preheat._snapshot._instant import Instant
+from preheat._snapshot.instant import Instant
 from preheat.codecs import TextCodec
 
 START = 1_000_000.0

@@ -16,9 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from preheat._forgetting import Forgotten, items_of, without_items
-from preheat._history import HistoryBuilder
-from preheat._merging import merge_histories
+from preheat._history import HistoryBuilder, merge_histories
+from preheat._history.forgetting import Forgotten, items_of, without_items
 from preheat._model import AccessBatch, History, HistoryChanges, ItemRef
 from preheat._store import SqliteStore
 from preheat.errors import StoreCorrupt, StoreError

@@ -12,7 +12,7 @@ import time
 import weakref
 from typing import Any
 
-from preheat._forgetting import Forgotten, without_failures
+from preheat._history.forgetting import Forgotten, without_failures
 from preheat._keeping import KeptHistory
 from preheat._measure import TrafficWindow, with_effects
 from preheat._model import AccessBatch, History, PastRun, WarmupPlan, WarmupReport

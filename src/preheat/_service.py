@@ -70,7 +70,7 @@ from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInPro
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from preheat._forgetting import Forgotten
+    from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
     from preheat._predict.blend import Model
     from preheat._predict.forecast import Forecast
@@ -346,7 +346,7 @@ class CacheWarmupService:
         """
         import asyncio
 
-        from preheat._forgetting import Forgotten
+        from preheat._history.forgetting import Forgotten
 
         return await asyncio.to_thread(self._forget, Forgotten(cache, frozenset(keys)))
 

@@ -255,7 +255,7 @@ def test_no_byte_of_what_was_forgotten_is_left_in_the_folder(preheat, folder):
 
 
 def test_the_control_saving_a_history_without_it_leaves_its_bytes(folder):
-    from preheat._forgetting import Forgotten, without_items
+    from preheat._history.forgetting import Forgotten, without_items
 
     before = with_secrets(folder / "naive")
     store = SqliteStore(folder / "naive")

@@ -10,10 +10,10 @@ import sqlite3
 import pytest
 
 from builders import batch, history_of
-from preheat._encoding import decode_changes, decode_history, encode_changes, encode_history
 from preheat._history import HistoryBuilder, with_changes
 from preheat._model import MIB
-from preheat._saves import SCHEMA, append_changes, find_newest, write_base
+from preheat._store.encoding import decode_changes, decode_history, encode_changes, encode_history
+from preheat._store.saves import SCHEMA, append_changes, find_newest, write_base
 from preheat.errors import StoreCorrupt
 
 RUNS = int(os.environ.get("PREHEAT_FAULT_RUNS", "25"))

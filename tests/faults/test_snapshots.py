@@ -19,9 +19,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from preheat._forgetting import Forgotten
-from preheat._snapshot._layout import FOOTER, INDEX_BLOCK, LEAD, SUM, VALUE_BLOCK, Header, checksum
-from preheat._snapshot._stack import CacheSnapshot
+from preheat._history.forgetting import Forgotten
+from preheat._snapshot.layout import FOOTER, INDEX_BLOCK, LEAD, SUM, VALUE_BLOCK, Header, checksum
+from preheat._snapshot.stack import CacheSnapshot
 from preheat.codecs import DocumentCodec, TextCodec
 from preheat.errors import StoreError
 from snapshots import START, Clocks, files, found, held, open_snapshot, save

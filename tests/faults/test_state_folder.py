@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 
 from builders import batch, history_of, same_history
-from preheat._encoding import as_kept
 from preheat._history import HistoryBuilder
 from preheat._keeping import KeptHistory
 from preheat._model import MIB, History
-from preheat._store import DATABASE, SCHEMA_VERSION, SqliteStore
+from preheat._store import DATABASE, SqliteStore
+from preheat._store.encoding import as_kept
+from preheat._store.sqlite import SCHEMA_VERSION
 from preheat.errors import StoreError
 
 RUNS = int(os.environ.get("PREHEAT_FAULT_RUNS", "25"))

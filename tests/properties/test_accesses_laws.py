@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import batch, history_of, trail_of
-from preheat._accesses import UNKNOWN, Accesses, history_of_accesses
+from preheat._history.accesses import UNKNOWN, Accesses, history_of_accesses
 
 LOGS = st.lists(
     st.tuples(st.sampled_from("abcd"), st.integers(0, 10**7).map(float), st.booleans()), min_size=1, max_size=40

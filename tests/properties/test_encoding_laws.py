@@ -13,7 +13,10 @@ from hypothesis.extra import numpy as arrays
 
 from builders import batch, history_of, same_history, trail_of
 from older_schemas import encode_older
-from preheat._compact import (
+from preheat._history import HistoryBuilder, with_changes
+from preheat._model import History
+from preheat._store import SqliteStore
+from preheat._store.compact import (
     MOST_INTEGER,
     TICKS,
     decode_floats,
@@ -23,11 +26,8 @@ from preheat._compact import (
     from_ticks,
     to_ticks,
 )
-from preheat._encoding import as_kept, decode_changes, decode_history, encode_changes, encode_history
-from preheat._history import HistoryBuilder, with_changes
-from preheat._model import History
-from preheat._older_encoding import decode_older_history
-from preheat._store import SqliteStore
+from preheat._store.encoding import as_kept, decode_changes, decode_history, encode_changes, encode_history
+from preheat._store.older import decode_older_history
 from preheat.errors import StoreCorrupt
 
 KEYS = st.sampled_from(["a", "b", "c", "日本", "", "k\0", "é" * 40])

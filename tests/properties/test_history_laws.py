@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import batch, history_of, same_history, same_hours, trail_of
-from preheat import _index
 from preheat._history import HistoryBuilder, with_changes
+from preheat._history import index as _index
+from preheat._history.rows import highest
 from preheat._model import ItemRef
 from preheat._predict.decayed_frequency import predict as decayed_frequency
 from preheat._predict.horizon import refill_seconds
-from preheat._rows import highest
 
 KEYS = st.sampled_from(["a", "b", "c", "日本", "", "k\0"])
 INSTANTS = st.floats(1.0, 1e6)  # in seconds

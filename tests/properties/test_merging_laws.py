@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from builders import batch, history_of, same_history, trail_of
 from preheat._columns import TextColumn
-from preheat._history import empty_history
-from preheat._merging import merge_histories
+from preheat._history import empty_history, merge_histories
 
 KEYS = st.sampled_from(["a", "b", "c", "日本", "", "k\0"])
 INSTANTS = st.sampled_from([1.0, 60.0, 3600.0, 7201.5, 86_400.0, 1e6])  # in seconds; often the same

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders import batch, history_of, same_history, trail_of
 from preheat._bad_lines import BadLines
-from preheat._merging import merge_histories
+from preheat._history import merge_histories
 from preheat._portable import history_lines, read_history
 
 KEYS = st.sampled_from(["a", "b", "日本", "", "k\0", 'quote"\\', "line\nend\u2028"])

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from preheat._forgetting import Forgotten
-from preheat._snapshot._merging import choose_merge
+from preheat._history.forgetting import Forgotten
+from preheat._snapshot.merging import choose_merge
 from preheat.codecs import BytesCodec, DocumentCodec, TextCodec, VectorCodec, is_identical
 from snapshots import Clocks, found, held, open_snapshot, save
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from preheat._accesses import UNKNOWN, Accesses, history_of_accesses
+from preheat._history.accesses import UNKNOWN, Accesses, history_of_accesses
 
 
 def log(sizes, costs):

@@ -12,12 +12,12 @@ import xxhash
 
 from builders import batch, history_of, same_history, trail_of
 from older_schemas import encode_older
-from preheat import _encoding
 from preheat._columns import TextColumn
-from preheat._compact import decode_floats, decode_integers, encode_floats, encode_integers
-from preheat._encoding import as_kept, decode_changes, decode_history, encode_changes, encode_history
 from preheat._history import TRAIL_LIMIT, HistoryBuilder, empty_history
-from preheat._older_encoding import decode_older_history
+from preheat._store import encoding as _encoding
+from preheat._store.compact import decode_floats, decode_integers, encode_floats, encode_integers
+from preheat._store.encoding import as_kept, decode_changes, decode_history, encode_changes, encode_history
+from preheat._store.older import decode_older_history
 from preheat.errors import StoreCorrupt
 
 TRAIL = history_of(batch(["a", "b", "a"], at=1000.0), batch(["b"], at=2000.0))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import batch, history_of, trail_of
-from preheat._forgetting import Forgotten, without_failures, without_items
+from preheat._history.forgetting import Forgotten, without_failures, without_items
 
 KEYS = st.text("ab:é", max_size=3)
 

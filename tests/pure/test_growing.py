@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from preheat import _growing
 from preheat._columns import TextColumn
-from preheat._growing import ChangingText, GrowingArray, GrowingText
+from preheat._history import growing as _growing
+from preheat._history.growing import ChangingText, GrowingArray, GrowingText
 
 
 def test_what_was_shown_of_an_array_stays():

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from preheat import _index
 from preheat._columns import TextColumn
-from preheat._growing import GrowingArray, GrowingText
-from preheat._index import NOWHERE, RowIndex
+from preheat._history import index as _index
+from preheat._history.growing import GrowingArray, GrowingText
+from preheat._history.index import NOWHERE, RowIndex
 
 
 def no_hashes(texts, codes):

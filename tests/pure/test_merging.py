@@ -10,7 +10,7 @@ import pytest
 from builders import batch, history_of
 from preheat._columns import TextColumn
 from preheat._history import empty_history
-from preheat._merging import HOURS_LIMIT, merge_histories
+from preheat._history.merging import HOURS_LIMIT, merge_histories
 
 
 def hourly(history, hours, table):

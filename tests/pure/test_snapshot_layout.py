@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from preheat._snapshot._layout import (
+from preheat._snapshot.layout import (
     ALIGNMENT,
     FOOTER,
     INDEX_BLOCK,
@@ -29,7 +29,7 @@ from preheat._snapshot._layout import (
     unpack_index_part,
     unpack_tables,
 )
-from preheat._snapshot._refusal import DAMAGED, NO_SNAPSHOT, OTHER_FORMAT, Refused
+from preheat._snapshot.refusal import DAMAGED, NO_SNAPSHOT, OTHER_FORMAT, Refused
 
 HEADER = Header(1, "cache", "text", "1", "2026.11", 1.5, "boot", 2.5)
 BEGIN = 1024

@@ -4,7 +4,7 @@ import numpy as np
 
 from builders import batch, history_of
 from preheat._history import HistoryBuilder
-from preheat._traffic import MOST_HOURS
+from preheat._history.traffic import MOST_HOURS
 
 HOUR = 3600.0
 

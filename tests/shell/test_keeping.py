@@ -10,10 +10,10 @@ import pytest
 
 from builders import batch, history_of, same_history
 from preheat import _keeping
-from preheat._encoding import as_kept
 from preheat._keeping import KeptHistory
 from preheat._ledger import Ledger
 from preheat._store import DATABASE, SqliteStore
+from preheat._store.encoding import as_kept
 from preheat.errors import StoreError
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from builders import batch, history_of, item, plan_of, planned, same_history
-from preheat._forgetting import Forgotten
+from preheat._history.forgetting import Forgotten
 from preheat._ledger import Ledger
 from preheat._log import CacheLog
 from preheat._model import ItemStatus, WarmupReport
-from preheat._store import DATABASE, MOST_MODEL_BYTES, SqliteStore
+from preheat._store import DATABASE, SqliteStore
+from preheat._store.sqlite import MOST_MODEL_BYTES
 from preheat.errors import StoreError
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")

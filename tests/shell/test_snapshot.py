@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from preheat._forgetting import Forgotten
+from preheat._history.forgetting import Forgotten
 from preheat._snapshot import Rules, SnapshotFolder, forget_values
 from preheat._snapshot import _stack as stack
-from preheat._snapshot._folder import number_of, stem_of
-from preheat._snapshot._instant import read_instant
-from preheat._snapshot._layout import BLOCK_BYTES, MOST_KEY_BYTES, RECORDS_PER_BLOCK
+from preheat._snapshot.folder import number_of, stem_of
+from preheat._snapshot.instant import read_instant
+from preheat._snapshot.layout import BLOCK_BYTES, MOST_KEY_BYTES, RECORDS_PER_BLOCK
 from preheat.codecs import BytesCodec, DocumentCodec, TextCodec, VectorCodec
 from preheat.errors import StoreError
 from snapshots import START, Clocks, files, found, held, open_snapshot, save
@@ -393,7 +393,7 @@ def test_erasing_what_is_not_there_writes_nothing(folder):
 
 
 def test_a_long_log_is_cut_short_by_the_next_save(folder, monkeypatch):
-    monkeypatch.setattr("preheat._snapshot._erasures.MOST_LOG_BYTES", 3200)
+    monkeypatch.setattr("preheat._snapshot.erasures.MOST_LOG_BYTES", 3200)
     snapshot = open_snapshot(folder)
     save(snapshot, keys(0, 200))
     snapshot.erase([f"key {n}" for n in range(60)])

@@ -16,20 +16,12 @@ import pytest
 
 from builders import batch, history_of, same_history
 from older_schemas import write_older
-from preheat import _saves
-from preheat._encoding import as_kept
 from preheat._history import HistoryBuilder, empty_history
-from preheat._saves import MOST_CHANGES
-from preheat._store import (
-    DATABASE,
-    KEPT_MODELS,
-    KEPT_REPORTS,
-    KEPT_STARTS,
-    LOCK,
-    MOST_MODEL_BYTES,
-    SCHEMA_VERSION,
-    SqliteStore,
-)
+from preheat._store import DATABASE, LOCK, SqliteStore
+from preheat._store import saves as _saves
+from preheat._store.encoding import as_kept
+from preheat._store.saves import MOST_CHANGES
+from preheat._store.sqlite import KEPT_MODELS, KEPT_REPORTS, KEPT_STARTS, MOST_MODEL_BYTES, SCHEMA_VERSION
 from preheat.errors import StoreCorrupt, StoreError
 
 OLD = as_kept(history_of(batch(["old"], loads={"old": (10, 0.5, "v", "r")})))

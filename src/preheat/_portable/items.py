@@ -8,8 +8,9 @@ import numpy as np
 
 from preheat._bad_lines import BadLines
 from preheat._columns import TextColumn
-from preheat._history import GAPS, GROWTH
-from preheat._merging import best_rows, keep_rows, row_bytes
+from preheat._history import GAPS
+from preheat._history.builder import GROWTH
+from preheat._history.merging import best_rows, keep_rows, row_bytes
 from preheat._model import History
 from preheat._portable.lines import Header, Item
 

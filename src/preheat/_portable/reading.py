@@ -15,7 +15,8 @@ import numpy as np
 
 from preheat._bad_lines import BadLines, without_place
 from preheat._history import TRAIL_LIMIT
-from preheat._merging import HOURS_LIMIT, MAX_ITEMS
+from preheat._history.merging import MAX_ITEMS
+from preheat._history.traffic import MOST_HOURS
 from preheat._model import History
 from preheat._portable.items import ItemRows, demand
 from preheat._portable.lines import SCHEMA, End, Header, Hour, Item, Line, Trail
@@ -123,8 +124,8 @@ class _Rest:
         demand(len(hour.traffic) == self._caches, "it has another number of caches than the header")
         demand(hour.hour not in self._hours, "its hour came before")
         self._hours[hour.hour] = hour.traffic
-        if len(self._hours) > 2 * HOURS_LIMIT:
-            self._hours = dict(sorted(self._hours.items())[-HOURS_LIMIT:])
+        if len(self._hours) > 2 * MOST_HOURS:
+            self._hours = dict(sorted(self._hours.items())[-MOST_HOURS:])
 
     def _add_trail(self, trail: Trail) -> None:
         demand(len(trail.items) == len(trail.at), "it has another number of items than of instants")
@@ -136,7 +137,7 @@ class _Rest:
 
     def complete(self, rows: History, numbers: NDArray[np.int64]) -> History:
         """`rows` with hours and trail, `numbers` being what the trail calls each of them."""
-        hours = sorted(self._hours)[-HOURS_LIMIT:]
+        hours = sorted(self._hours)[-MOST_HOURS:]
         counted = np.array([self._hours[hour] for hour in hours], np.int64)
         trail, trail_at = self._rows_of_trail(numbers)
         return replace(

@@ -7,9 +7,9 @@ What is found is doubted first: whatever is not exactly what was written, by who
 not restored, counted by its reason, and goes back to its loader.
 """
 
-from preheat._snapshot._folder import SnapshotFolder
-from preheat._snapshot._forgetting import forget_values
-from preheat._snapshot._keeper import SnapshotKeeper
-from preheat._snapshot._stack import CacheSnapshot, Rules
+from preheat._snapshot.folder import SnapshotFolder
+from preheat._snapshot.forgetting import forget_values
+from preheat._snapshot.keeper import SnapshotKeeper
+from preheat._snapshot.stack import CacheSnapshot, Rules
 
 __all__ = ["CacheSnapshot", "Rules", "SnapshotFolder", "SnapshotKeeper", "forget_values"]

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from preheat._accesses import UNKNOWN, Accesses, history_of_accesses
 from preheat._bad_lines import BadLines
-from preheat._history import MOST_LOAD_SECONDS, empty_history
-from preheat._merging import merge_histories, row_bytes
+from preheat._history import empty_history
+from preheat._history.accesses import UNKNOWN, Accesses, history_of_accesses
+from preheat._history.builder import MOST_LOAD_SECONDS
+from preheat._history.merging import merge_histories, row_bytes
 from preheat._model import History
 from preheat._trace.columns import MAX_KEY_BYTES, MAX_SIZE_BYTES, is_read
 from preheat.errors import UsageError

@@ -96,7 +96,7 @@ def _named(fields: dict[str, str | None]) -> dict[str, str]:
 
 
 def _save(store: SqliteStore, recorded: Recorded) -> None:
-    from preheat._merging import merge_histories
+    from preheat._history import merge_histories
 
     known = store.load()
     merged = recorded.history

@@ -29,8 +29,8 @@ def forget(
 
     What a running cache holds is not touched. A key that is not known is no mistake.
     """
-    from preheat._forgetting import Forgotten, without_failures, without_items
     from preheat._history import empty_history
+    from preheat._history.forgetting import Forgotten, without_failures, without_items
     from preheat._snapshot import forget_values
 
     named = frozenset((*keys, *(_lines() if from_stdin else ())))

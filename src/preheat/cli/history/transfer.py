@@ -70,7 +70,7 @@ def import_(file: str, again: bool, state_dir: str | None, as_json: bool) -> Non
     """
     from preheat._bad_lines import BadLines
     from preheat._history import empty_history
-    from preheat._merging import merge_histories
+    from preheat._history.merging import merge_histories
     from preheat._trace.lines import STDIN
     from preheat._trace.recording import file_digest
 

@@ -22,9 +22,10 @@ from typing import Any, TypeVar
 import msgspec
 import xxhash
 
-from preheat._encoding import encode_history
 from preheat._model import MIB, History, HistoryChanges
-from preheat._saves import (
+from preheat._store.encoding import encode_history
+from preheat._store.folder import DATABASE, claim_folder, create_private, set_aside, take_lock
+from preheat._store.saves import (
     FAULTS,
     SCHEMA,
     Found,
@@ -36,10 +37,7 @@ from preheat._saves import (
     is_damage,
     write_base,
 )
-from preheat._state_folder import DATABASE, LOCK, claim_folder, create_private, set_aside, take_lock
 from preheat.errors import StoreCorrupt, StoreError
-
-__all__ = ["DATABASE", "LOCK", "SQLITE_VERSION", "SqliteStore"]
 
 SQLITE_VERSION = sqlite3.sqlite_version
 """That of the library.  Before 3.51.3 several writers could damage a database; here there is one."""

@@ -12,9 +12,9 @@ import os
 import struct
 from collections.abc import Iterable
 
-from preheat._snapshot._folder import LOG, SnapshotFolder
-from preheat._snapshot._layout import checksum
-from preheat._snapshot._refusal import NO_LOG, Refused
+from preheat._snapshot.folder import LOG, SnapshotFolder
+from preheat._snapshot.layout import checksum
+from preheat._snapshot.refusal import NO_LOG, Refused
 
 MAGIC = b"PREHEAT: what was erased, v1   \n"  # of the size of a record, so that none straddles two pages
 EVERYTHING = 0

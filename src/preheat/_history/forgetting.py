@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from preheat._merging import keep_rows
+from preheat._history.merging import keep_rows
 from preheat._model import History
 
 

@@ -14,14 +14,15 @@ import numpy as np
 import xxhash
 
 from preheat._columns import TextColumn
-from preheat._history import GROWTH, TRAIL_LIMIT
+from preheat._history.builder import GROWTH
+from preheat._history.changes import TRAIL_LIMIT
+from preheat._history.traffic import MOST_HOURS
 from preheat._model import History
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_ITEMS = 1_000_000
-HOURS_LIMIT = 24 * 28  # newest hours with traffic that are kept
 MOST_CACHES = 2**15  # that an int16 can tell apart
 BYTES_AT_ONCE = 2**20  # of text that is taken: taking works with a number per byte
 
@@ -248,7 +249,7 @@ def _traffic(pair: _Pair) -> dict[str, Any]:
         misses[codes] += part.misses
         if len(part.hours):
             hourly[np.ix_(np.searchsorted(hours, part.hours), codes)] += part.hourly
-    return {"hits": hits, "misses": misses, "hours": hours[-HOURS_LIMIT:], "hourly": hourly[-HOURS_LIMIT:]}
+    return {"hits": hits, "misses": misses, "hours": hours[-MOST_HOURS:], "hourly": hourly[-MOST_HOURS:]}
 
 
 def _trail(pair: _Pair) -> dict[str, Any]:

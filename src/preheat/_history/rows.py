@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from preheat._columns import TextColumn
-from preheat._growing import ChangingText, GrowingArray, GrowingText
+from preheat._history.growing import ChangingText, GrowingArray, GrowingText
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from preheat._changes import TRAIL_LIMIT, with_changes
 from preheat._columns import TextColumn, is_storable
-from preheat._growing import NewestAccesses
-from preheat._index import Hashes, RowIndex
+from preheat._history.changes import TRAIL_LIMIT
+from preheat._history.growing import NewestAccesses
+from preheat._history.index import Hashes, RowIndex
+from preheat._history.rows import ItemRows
+from preheat._history.traffic import Traffic
 from preheat._model import AccessBatch, History, HistoryChanges, ItemRef
-from preheat._rows import ItemRows
-from preheat._traffic import Traffic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-__all__ = ["GAPS", "HALF_LIVES", "TRAIL_LIMIT", "HistoryBuilder", "empty_history", "with_changes"]
 
 HALF_LIVES = (600.0, 6 * 3600.0, 7 * 86400.0)
 GAPS = 4

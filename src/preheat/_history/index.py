@@ -20,7 +20,7 @@ from preheat._columns import TextColumn
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from preheat._growing import GrowingArray, GrowingText
+    from preheat._history.growing import GrowingArray, GrowingText
 
 Hashes = Callable[[TextColumn, "NDArray[np.integer]"], "NDArray[np.uint64]"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import xxhash
 
-from preheat._snapshot._refusal import FOREIGN, NOT_A_FILE, WRITABLE, Refused
+from preheat._snapshot.refusal import FOREIGN, NOT_A_FILE, WRITABLE, Refused
 from preheat.errors import StoreError
 
 FOLDER = "snapshots"

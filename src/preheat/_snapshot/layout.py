@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import xxhash
 
-from preheat._snapshot._refusal import DAMAGED, NO_SNAPSHOT, OTHER_FORMAT, Refused
+from preheat._snapshot.refusal import DAMAGED, NO_SNAPSHOT, OTHER_FORMAT, Refused
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

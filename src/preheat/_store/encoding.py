@@ -20,7 +20,9 @@ import msgspec
 import numpy as np
 
 from preheat._columns import TextColumn
-from preheat._compact import (
+from preheat._history import GAPS, TRAIL_LIMIT
+from preheat._model import History, HistoryChanges
+from preheat._store.compact import (
     MOST_INTEGER,
     decode_floats,
     decode_integers,
@@ -29,8 +31,6 @@ from preheat._compact import (
     from_ticks,
     to_ticks,
 )
-from preheat._history import GAPS, TRAIL_LIMIT
-from preheat._model import History, HistoryChanges
 from preheat.errors import StoreCorrupt
 
 if TYPE_CHECKING:

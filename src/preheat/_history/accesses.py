@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from preheat._columns import TextColumn
-from preheat._history import GAPS, HALF_LIVES, MOST_LOAD_SECONDS, TRAIL_LIMIT
+from preheat._history.builder import GAPS, HALF_LIVES, MOST_LOAD_SECONDS
+from preheat._history.changes import TRAIL_LIMIT
 from preheat._model import History
 
 if TYPE_CHECKING:

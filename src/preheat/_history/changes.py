@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preheat._growing import NewestAccesses
-from preheat._rows import NUMBERS, TEXTS, ItemRows
+from preheat._history.growing import NewestAccesses
+from preheat._history.rows import NUMBERS, TEXTS, ItemRows
 
 if TYPE_CHECKING:
     from preheat._model import History, HistoryChanges

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from preheat._forgetting import Forgotten
+from preheat._history.forgetting import Forgotten
 from preheat._model import HeldValue
-from preheat._snapshot._collecting import carry, decoded, encode, encoded, find_unsaved, hashes_of, within
-from preheat._snapshot._erasures import Erasures
-from preheat._snapshot._folder import SnapshotFolder, name_of, number_of, stem_of
-from preheat._snapshot._generation import Expected, Generation
-from preheat._snapshot._instant import Instant, at_least, read_instant
-from preheat._snapshot._layout import Header, hash_key
-from preheat._snapshot._merging import SPARE, choose_merge
-from preheat._snapshot._refusal import (
+from preheat._snapshot.collecting import carry, decoded, encode, encoded, find_unsaved, hashes_of, within
+from preheat._snapshot.erasures import Erasures
+from preheat._snapshot.folder import SnapshotFolder, name_of, number_of, stem_of
+from preheat._snapshot.generation import Expected, Generation
+from preheat._snapshot.instant import Instant, at_least, read_instant
+from preheat._snapshot.layout import Header, hash_key
+from preheat._snapshot.merging import SPARE, choose_merge
+from preheat._snapshot.refusal import (
     CAN_NOT_BE_DECODED,
     CAN_NOT_BE_ERASED,
     CAN_NOT_BE_READ,
@@ -31,7 +31,7 @@ from preheat._snapshot._refusal import (
     OTHER_VERSION,
     Refused,
 )
-from preheat._snapshot._writing import GenerationWriter, Pace, Written
+from preheat._snapshot.writing import GenerationWriter, Pace, Written
 from preheat.errors import StoreError
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """History as versions before kept it: one MessagePack of raw columns and, from the second on, of a trail.
 
-Read once, when a state folder of such a version is opened; see `_encoding` for what is written.
+Read once, when a state folder of such a version is opened; see `encoding` for what is written.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 import xxhash
 
 from preheat._columns import TextColumn
-from preheat._encoding import MISFITS, demand, demand_text
 from preheat._history import GAPS, TRAIL_LIMIT
 from preheat._model import History
+from preheat._store.encoding import MISFITS, demand, demand_text
 from preheat.errors import StoreCorrupt
 
 if TYPE_CHECKING:

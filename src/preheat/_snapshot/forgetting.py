@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from preheat._forgetting import Forgotten
-from preheat._snapshot._folder import FOLDER, SnapshotFolder, name_of, number_of, stem_of
-from preheat._snapshot._generation import read_header
-from preheat._snapshot._layout import Header
-from preheat._snapshot._refusal import Refused
-from preheat._snapshot._stack import CacheSnapshot, Rules
+from preheat._history.forgetting import Forgotten
+from preheat._snapshot.folder import FOLDER, SnapshotFolder, name_of, number_of, stem_of
+from preheat._snapshot.generation import read_header
+from preheat._snapshot.layout import Header
+from preheat._snapshot.refusal import Refused
+from preheat._snapshot.stack import CacheSnapshot, Rules
 from preheat.errors import StoreError
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from preheat._model import HeldValue
-from preheat._snapshot._generation import Generation
-from preheat._snapshot._layout import MOST_KEY_BYTES, MOST_VALUE_BYTES, Row, hash_key
-from preheat._snapshot._refusal import CAN_NOT_BE_ENCODED, TOO_LARGE, Refused
-from preheat._snapshot._writing import Written
+from preheat._snapshot.generation import Generation
+from preheat._snapshot.layout import MOST_KEY_BYTES, MOST_VALUE_BYTES, Row, hash_key
+from preheat._snapshot.refusal import CAN_NOT_BE_ENCODED, TOO_LARGE, Refused
+from preheat._snapshot.writing import Written
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from preheat._snapshot._layout import (
+from preheat._snapshot.layout import (
     BLOCK_BYTES,
     HASH_BYTES,
     INDEX_BLOCK,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from preheat._snapshot._instant import Instant, at_least
-from preheat._snapshot._layout import (
+from preheat._snapshot.instant import Instant, at_least
+from preheat._snapshot.layout import (
     SMALLEST_BYTES,
     Header,
     IndexPart,
@@ -26,7 +26,7 @@ from preheat._snapshot._layout import (
     unpack_index_part,
     unpack_tables,
 )
-from preheat._snapshot._refusal import (
+from preheat._snapshot.refusal import (
     DAMAGED,
     FROM_THE_FUTURE,
     OTHER_APPLICATION,

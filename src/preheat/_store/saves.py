@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
 
-from preheat._encoding import decode_changes, decode_history, encode_changes
 from preheat._history import with_changes
 from preheat._model import History, HistoryChanges
-from preheat._older_encoding import decode_older_history
+from preheat._store.encoding import decode_changes, decode_history, encode_changes
+from preheat._store.older import decode_older_history
 from preheat.errors import StoreCorrupt
 
 if TYPE_CHECKING:
-    from preheat._encoding import Section
+    from preheat._store.encoding import Section
 
 PART_BYTES = 2**26
 MOST_CHANGES = 1000  # entries of a log

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from preheat._forgetting import Forgotten
+from preheat._history.forgetting import Forgotten
 from preheat._model import MIB
-from preheat._snapshot._folder import FOLDER, SnapshotFolder
-from preheat._snapshot._forgetting import forget_in
-from preheat._snapshot._stack import CacheSnapshot, Rules
-from preheat._snapshot._writing import Pace
+from preheat._snapshot.folder import FOLDER, SnapshotFolder
+from preheat._snapshot.forgetting import forget_in
+from preheat._snapshot.stack import CacheSnapshot, Rules
+from preheat._snapshot.writing import Pace
 from preheat.abc import SnapshotsValues
 from preheat.errors import InvalidSetting, StoreError
 
