@@ -119,6 +119,9 @@ class Erasures:
             os.close(self._open)
             self._open = -1
 
+    def __del__(self) -> None:
+        self.close()
+
     def _append(self, records: bytes) -> None:
         if not records:
             return

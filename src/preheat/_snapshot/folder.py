@@ -35,6 +35,7 @@ class SnapshotFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.notice: str | None = None
+        self._at = -1
         try:
             with suppress(FileExistsError):
                 self.path.mkdir(mode=0o700, parents=True)
@@ -155,6 +156,9 @@ class SnapshotFolder:
         if self._at >= 0:
             os.close(self._at)
             self._at = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _let_go(descriptor: int) -> None:
