@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from preheat import CacheWarmupService
-from preheat._snapshot import _keeper as keeper
+from preheat._snapshot import keeper
 from preheat.abc import CacheStatistics, HeldValue, ItemResult, ItemStatus, SnapshotsValues, WarmableCache
 from preheat.caches import EmbeddingCache, FileCache, ProjectCache, SearchCache
 from preheat.codecs import DocumentCodec, TextCodec

@@ -9,8 +9,8 @@ import pytest
 
 from builders import batch, history_of
 from preheat._columns import TextColumn
-from preheat._history import empty_history
-from preheat._history.merging import HOURS_LIMIT, merge_histories
+from preheat._history import empty_history, merge_histories
+from preheat._history.traffic import MOST_HOURS
 
 
 def hourly(history, hours, table):
@@ -64,7 +64,7 @@ def test_hours_are_added_by_cache_and_hour():
 
 
 def test_the_newest_hours_are_kept():
-    n = HOURS_LIMIT + 5
+    n = MOST_HOURS + 5
     older = hourly(history_of(batch(["a"])), range(n), np.ones((n, 1, 2)))
     merged = merge_histories(older, empty_history())
     assert list(range(5, n)) == merged.hours.tolist()

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from preheat._history.forgetting import Forgotten
-from preheat._snapshot import Rules, SnapshotFolder, forget_values
-from preheat._snapshot import _stack as stack
+from preheat._snapshot import Rules, SnapshotFolder, forget_values, stack
 from preheat._snapshot.folder import number_of, stem_of
 from preheat._snapshot.instant import read_instant
 from preheat._snapshot.layout import BLOCK_BYTES, MOST_KEY_BYTES, RECORDS_PER_BLOCK

@@ -1,7 +1,7 @@
 """Values on disk, checksummed and mapped back: what a cache held, so that a restart has it at memory speed.
 
-Per cache a stack of files, each written once and never changed (`_stack`); a log of what was erased since
-(`_erasures`); the folder they are in (`_folder`).  `_keeper` saves now and then for a service.
+Per cache a stack of files, each written once and never changed (`stack`); a log of what was erased since
+(`erasures`); the folder they are in (`folder`).  `keeper` saves now and then for a service.
 
 What is found is doubted first: whatever is not exactly what was written, by whom and for whom it should have been, is
 not restored, counted by its reason, and goes back to its loader.
