@@ -7,7 +7,7 @@ are bounded; what is dropped is counted.  The time of an access is the time of t
 Where very many hits wait, a drain takes every `STRIDE`-th of them, from a random one of the first `STRIDE` on, and all
 misses, so that the cost of folding is bounded whatever the traffic.
 
-Nothing here needs the interpreter's lock for its correctness, except the one step that `_take_some` says.  Without it
+Nothing here needs the interpreter's lock for its correctness, except the one step that `_take_out` says.  Without it
 that step is not taken.
 """
 
@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache as once
 from itertools import chain, count, islice, repeat, starmap
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -278,9 +279,7 @@ class CacheLog:
         waiting, stride, offset = len(self._hits), 1, 0
         if self._sample_above is not None and waiting > self._sample_above:
             stride, offset = STRIDE, os.urandom(1)[0] % STRIDE
-            waiting, hits = _take_some(self._hits, offset)
-        else:
-            hits = list(starmap(self._hits.popleft, repeat((), waiting)))
+        waiting, hits = _take_out(self._hits, stride, offset)
         self._taken += waiting
         self._put_mark()
         return hits, stride, offset
@@ -300,16 +299,16 @@ class CacheLog:
             self._dropped_hits += ((turns - 1) * (self._hits.maxlen or 0) + behind) if turns else 0
 
 
-def _take_some(hits: deque[str], offset: int) -> tuple[int, list[str]]:
-    """Empty `hits`: how many there were, and every `STRIDE`-th from `offset` on."""
+def _take_out(hits: deque[str], stride: int, offset: int) -> tuple[int, list[str]]:
+    """Empty `hits`: how many there were, and every one in `stride` from `offset` on."""
     if _HAS_GIL:
-        some = map(list, starmap(islice, [(hits, offset, None, STRIDE)]))
+        some = map(list, starmap(islice, [(hits, offset, None, stride)]))
         with suppress(RuntimeError):  # a collection of garbage let other threads run
             # One instruction, in which nothing comes between looking and clearing.  Taking out one by one costs thrice.
             waiting, taken, _ = chain(starmap(hits.__len__, [()]), some, starmap(hits.clear, [()]))
             return waiting, taken  # type: ignore[return-value]
     waiting = len(hits)
-    return waiting, list(islice(starmap(hits.popleft, repeat((), waiting)), offset, None, STRIDE))
+    return waiting, list(islice(starmap(hits.popleft, repeat((), waiting)), offset, None, stride))
 
 
 # ----------------------------------------------------------------------------------------------------------- batches
@@ -337,7 +336,7 @@ def _batch(
     cache: str, at: float, hits: list[str], misses: list[_Miss], where: NDArray[np.int64], stride: int
 ) -> AccessBatch:
     rows: defaultdict[str, int] = defaultdict(count().__next__)  # numbers each new key, without a line of Python
-    row = np.fromiter(map(rows.__getitem__, hits), np.int64, len(hits))
+    row = _numbered(rows, hits)
     hit = np.ones(len(hits) + len(misses), np.bool_)
     if misses:
         hit[where] = False
@@ -350,6 +349,12 @@ def _batch(
         versions[n], recipes[n] = load.version, load.recipe
     batch = AccessBatch(cache, at, list(rows), row, hit, size_bytes, load_seconds, versions, recipes, stride)
     return batch if set(map(type, rows)) <= {str} else _with_text_keys(batch)
+
+
+def _numbered(rows: defaultdict[str, int], keys: list[str]) -> NDArray[np.int64]:
+    """The number of each of `keys`."""
+    numbers = itemgetter(*keys)(rows) if len(keys) > 1 else map(rows.__getitem__, keys)
+    return np.fromiter(numbers, np.int64, len(keys))
 
 
 def _with_text_keys(batch: AccessBatch) -> AccessBatch:
