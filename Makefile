@@ -53,7 +53,7 @@ faults: $(VENV)/.ready
 	@PREHEAT_FAULT_RUNS=1000 $(BIN)/python -m pytest tests/faults --quiet
 
 bench: $(VENV)/.ready
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@missed=0; for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || missed=1; done; exit $$missed
 
 clean:
 	@rm -rf $(VENV) .demo .coverage .coverage.* build dist src/*.egg-info
