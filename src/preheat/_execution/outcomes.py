@@ -33,6 +33,14 @@ class Outcomes(Sequence[ItemResult | None]):
         self._texts = [""]
         self._numbers = {"": 0}
 
+    @classmethod
+    def of(cls, status: NDArray[np.int8], size_bytes: NDArray[np.int64]) -> Outcomes:
+        """What a report says: (n,) indices into `ItemStatus` by definition order, and (n,) sizes."""
+        outcomes = cls(len(status))
+        outcomes._codes[:] = array("b", status.astype(np.int8).tobytes())
+        outcomes._sizes[:] = array("q", size_bytes.astype(np.int64).tobytes())
+        return outcomes
+
     @property
     def reasons(self) -> Reasons:
         """The reasons of those that have one."""
