@@ -12,9 +12,9 @@ PURE := src/preheat/_columns.py,src/preheat/_model.py,src/preheat/abc.py,src/pre
 src/preheat/_settings.py,src/preheat/_bad_lines.py,src/preheat/codecs.py,src/preheat/_history/*,\
 src/preheat/_analysis/*,src/preheat/_portable/*,src/preheat/_store/compact.py,src/preheat/_store/encoding.py,\
 src/preheat/_store/older.py,src/preheat/_snapshot/layout.py,src/preheat/_snapshot/merging.py,\
-src/preheat/_predict/*,src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/_execution.py,\
+src/preheat/_predict/*,src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/_execution/*,src/preheat/_guard/*,\
 src/preheat/_measure.py,src/preheat/_summary.py,src/preheat/_replay/*,src/preheat/_choose.py,\
-src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_steady.py,src/preheat/_past.py
+src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py
 
 .PHONY: help demo test lint faults bench clean
 
