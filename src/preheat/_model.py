@@ -594,12 +594,44 @@ class ItemStatus(StrEnum):
 
 
 class ItemResult(NamedTuple):
-    """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED."""
+    """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED.
+
+    `wait_seconds` is for how long its origin asked to be left alone; 0 if it is overloaded and did not say how long,
+    None if it is not known to be.
+    """
 
     status: ItemStatus
     size_bytes: int = 0
     seconds: float = 0.0
     reason: str = ""
+    wait_seconds: float | None = None
+
+
+class OriginRecord(NamedTuple):
+    """What a run asked of one origin, and how the origin bore it.
+
+    Attributes:
+        origin: Its name: that of its cache, unless several caches share it.
+        requests: Loads started, retries included.
+        failures: Those that failed.
+        retries: Loads of items that had failed before, in the same pass.
+        deferred: Items put off to the later pass, so often as they were.
+        refused: Those of them that were not let start, since the origin failed nearly always or asked for a rest.
+        opened: How often the breaker opened.
+        limited_seconds: Time in which a rate held loads up.
+        limit, highest_limit: Loads at a time that it was found to bear: in the end, and at the most.
+    """
+
+    origin: str
+    requests: int
+    failures: int
+    retries: int
+    deferred: int
+    refused: int
+    opened: int
+    limited_seconds: float
+    limit: float
+    highest_limit: float
 
 
 class CacheStatistics(NamedTuple):
