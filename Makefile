@@ -10,9 +10,9 @@ DEMO_ARGS := $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(QUERIES),--queries "$(Q
 
 PURE := src/preheat/_columns.py,src/preheat/_model.py,src/preheat/abc.py,src/preheat/errors.py,\
 src/preheat/_settings.py,src/preheat/_history.py,src/preheat/_predict/*,src/preheat/_plan/*,\
-src/preheat/_pressure.py,src/preheat/_execution.py,src/preheat/_measure.py,src/preheat/_summary.py,\
+src/preheat/_pressure.py,src/preheat/_execution/*,src/preheat/_guard/*,src/preheat/_measure.py,src/preheat/_summary.py,\
 src/preheat/_replay/*,src/preheat/_choose.py,\
-src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_steady.py,src/preheat/_past.py,\
+src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py,\
 src/preheat/_origin/*
 
 .PHONY: help demo test lint faults bench clean

@@ -127,12 +127,18 @@ class TextColumn(Sequence[str]):
     def __getitem__(self, row: slice) -> TextColumn: ...
     def __getitem__(self, row: int | slice) -> str | TextColumn:
         if isinstance(row, slice):
-            return self.take(np.arange(len(self))[row])
+            return self._part(*row.indices(len(self)))
         n = len(self)
         if not -n <= row < n:
             raise IndexError(f"row {row} of a column of {n}")
         row %= n
         return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
+
+    def _part(self, start: int, stop: int, step: int) -> TextColumn:
+        if step != 1 or stop <= start:
+            return self.take(np.arange(start, stop, step))
+        first, last = self.offsets[start], self.offsets[stop]
+        return TextColumn(self.blob[first:last], self.offsets[start : stop + 1] - first)
 
     def __iter__(self) -> Iterator[str]:
         data, ends = self.blob.tobytes(), self.offsets.tolist()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum, StrEnum
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -425,8 +426,8 @@ class CandidateTable(Sequence[WarmupItem]):
 
     def refs(self) -> Iterator[ItemRef]:
         """The identities of all items, in order."""
-        names = self.caches
-        return (ItemRef(names[c], key) for c, key in zip(self.cache.tolist(), self.keys, strict=True))
+        names = map(self.caches.__getitem__, self.cache.tolist())
+        return map(tuple.__new__, repeat(ItemRef), zip(names, self.keys, strict=True))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -437,7 +438,7 @@ class CandidateTable(Sequence[WarmupItem]):
     def __getitem__(self, row: slice) -> CandidateTable: ...
     def __getitem__(self, row: int | slice) -> WarmupItem | CandidateTable:
         if isinstance(row, slice):
-            return self.take(np.arange(len(self))[row])
+            return self._part(*row.indices(len(self)))
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of a table of {len(self)}")
         row %= len(self)
@@ -450,6 +451,35 @@ class CandidateTable(Sequence[WarmupItem]):
             dependencies=self.needs.get(row, ()),
             recipe=self.recipes[row],
             value_seconds=0.0 if self.value_seconds is None else float(self.value_seconds[row]),
+        )
+
+    def __iter__(self) -> Iterator[WarmupItem]:
+        numbers = (
+            column.tolist() for column in (self.priority, self.size_bytes, self.usage_frequency, self.warmup_cost)
+        )
+        needs: Iterable[tuple[ItemRef, ...]] = repeat(())
+        if self.needs:
+            needs = (self.needs.get(row, ()) for row in range(len(self)))
+        values = repeat(0.0) if self.value_seconds is None else self.value_seconds.tolist()
+        recipes = self.recipes if len(self.recipes.blob) else repeat("")
+        # not through their constructors, whose calls would take most of the time that a row takes
+        columns = zip(self.refs(), *numbers, needs, recipes, values, strict=False)
+        return map(tuple.__new__, repeat(WarmupItem), columns)
+
+    def _part(self, start: int, stop: int, step: int) -> CandidateTable:
+        if step != 1 or stop <= start:
+            return self.take(np.arange(start, stop, step))
+        part = slice(start, stop)
+        return CandidateTable(
+            caches=self.caches,
+            cache=self.cache[part],
+            keys=self.keys[part],
+            recipes=self.recipes[part],
+            needs={row - start: refs for row in range(start, stop) if (refs := self.needs.get(row))}
+            if self.needs
+            else {},
+            value_seconds=None if self.value_seconds is None else self.value_seconds[part],
+            **{name: getattr(self, name)[part] for name in _NUMERIC},
         )
 
     def __repr__(self) -> str:
@@ -671,7 +701,9 @@ class StrategySwitch(NamedTuple):
 class WarmupProgress(NamedTuple):
     """A run as it stands: `done` of `total` items have ended, `loaded_bytes` of `budget_bytes` are filled.
 
-    `strategy` is the one under which it goes on just now; `switches` tells how it came there.
+    `strategy` is the one under which it goes on just now; `switches` tells how it came there.  The rates are those
+    of the last seconds, 0 before anything has ended; `is_paused` while nothing starts, be it for want of memory or
+    because somebody wants it so.
     """
 
     phase: str
@@ -683,6 +715,9 @@ class WarmupProgress(NamedTuple):
     elapsed_seconds: float
     strategy: str = ""
     switches: tuple[StrategySwitch, ...] = ()
+    items_per_second: float = 0.0
+    bytes_per_second: float = 0.0
+    is_paused: bool = False
 
     @property
     def progress_percent(self) -> float:
@@ -691,8 +726,40 @@ class WarmupProgress(NamedTuple):
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Time left at the pace so far; None before the first item has ended."""
+        """Time left at the pace of the last seconds, or else the pace so far; None before an item has ended."""
+        if self.items_per_second > 0.0:
+            return (self.total - self.done) / self.items_per_second
         return self.elapsed_seconds * (self.total - self.done) / self.done if self.done else None
+
+
+class PhaseOutcome(NamedTuple):
+    """How a phase of a run ended.
+
+    Attributes:
+        phase: Its name.
+        counts: Its items by status, without those that no item has; empty where the phase had none.
+        stopped: Why the run was stopped before the phase had ended; None if it was not.
+    """
+
+    phase: str
+    counts: Mapping[ItemStatus, int]
+    stopped: str | None = None
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether every item of it is resident."""
+        return self.stopped is None and self.counts.keys() <= _RESIDENT
+
+    @property
+    def reason(self) -> str:
+        """Why not all of it is warm, in a few words; empty if it is."""
+        if self.is_warm:
+            return "" if self.counts else "the phase had no items"
+        missing = {
+            status: n for status, n in self.counts.items() if status not in {ItemStatus.LOADED, ItemStatus.RESIDENT}
+        }
+        counts = ", ".join(f"{n} {status}" for status, n in missing.items())
+        return ": ".join(filter(None, (f"the run was stopped ({self.stopped})" if self.stopped else "", counts)))
 
 
 class Uplift(NamedTuple):
@@ -851,4 +918,5 @@ class WarmupReport:
         return f"WarmupReport({self.plan.strategy}: {counts or 'nothing to do'}, stopped={self.stopped!r})"
 
 
+_RESIDENT = frozenset({ItemStatus.LOADED, ItemStatus.RESIDENT})
 STATUS_CODE: dict[ItemStatus, int] = {status: code for code, status in enumerate(ItemStatus)}

@@ -454,7 +454,7 @@ class CacheWarmupService:
     def _candidates(
         self, history: History, rates: NDArray[np.float64], horizon: Mapping[str, float], corrections: Corrections
     ) -> CandidateTable:
-        from preheat._attempt import kinds_of
+        from preheat._kinds import kinds_of
 
         if not self.settings.enabled:
             return CandidateTable.of(())

@@ -17,6 +17,7 @@ from preheat._execution import (
     Execution,
     Finish,
     Load,
+    Loaded,
     MemoryRead,
     RollBack,
     RolledBack,
@@ -181,6 +182,15 @@ class AnyRun(RuleBasedStateMachine):
             results.append(ItemResult(status, size if status is ItemStatus.LOADED else 0))
         self.tell(Ended(self.at, positions, results))
 
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def a_run_goes_smoothly(self, data: st.DataObject) -> None:
+        positions = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        sizes = [data.draw(st.one_of(st.just(max(1, self.sizes[item])), st.integers(1, 250))) for item in positions]
+        self.sizes_loaded |= dict(zip(positions, sizes, strict=True))
+        self.seen[self.caches[positions[0]]] += len(positions)
+        self.tell(Loaded(self.at, positions, sizes))
+
     @precondition(lambda self: self.undoing)
     @rule(data=st.data())
     def a_roll_back_is_done(self, data: st.DataObject) -> None:
@@ -244,8 +254,7 @@ class AnyRun(RuleBasedStateMachine):
 
     @invariant()
     def reserved_is_exactly_what_is_in_flight(self) -> None:
-        flying = [item for batch in self.flying for item in batch]
-        assert sum(self.run.guard.reserved_for(flying)) == self.run.guard.reserved_bytes
+        assert sum(map(self.run.guard.reserved_for, self.flying)) == self.run.guard.reserved_bytes
 
     @invariant()
     def loaded_and_reserved_fit_the_budget(self) -> None:

@@ -720,21 +720,6 @@ def test_a_cache_that_fails_to_tell_kinds_is_loaded_as_if_all_were_alike(kind, c
     assert caplog.text.count("could not be told apart") == 1
 
 
-def test_awaitables_of_a_batch_share_the_spare_memory():
-    def later(item: WarmupItem) -> Any:
-        async def made() -> ItemResult:
-            limits.append(load_limit_bytes() or 0)
-            return ItemResult(ItemStatus.LOADED, 2**20 if len(limits) <= 3 else 2**24)
-
-        return made()
-
-    limits: list[int] = []
-    perform(run_of(Plain(load=later), some(11), batch_size=8, concurrency_limit=1))
-    in_batch = limits[-8:]
-    assert in_batch == sorted(in_batch, reverse=True)
-    assert in_batch[0] - in_batch[7] > 7 * 14 * 2**20
-
-
 # --------------------------------------------------------------------------------------------------------- strategies
 
 FAST = 40.0  # seconds of the run's clock in a real one
