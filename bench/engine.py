@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from preheat._columns import TextColumn
+from preheat._memory import SystemMemory
 from preheat._model import (
     CacheStatistics,
     CandidateTable,
@@ -38,7 +39,6 @@ from preheat._model import (
 from preheat._plan import create_plan
 from preheat._plan.strategy import StrategyProfile
 from preheat._pressure import pressure_level
-from preheat._memory import SystemMemory
 from preheat._run import Run
 from preheat._watch import MemoryWatch
 

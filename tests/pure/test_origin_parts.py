@@ -114,7 +114,15 @@ def test_it_opens_when_nearly_all_of_the_newest_outcomes_are_failures():
 def test_it_stays_closed_at_an_error_rate_of_a_half():
     breaker, chance = Breaker(random.Random(1)), random.Random(2)
     tell(breaker, *(chance.random() < 0.5 for _ in range(10_000)))
-    assert breaker.opened <= 3
+    assert breaker.opened == 0
+
+
+def test_failures_that_took_long_open_it_sooner():
+    breaker = Breaker(random.Random(1))
+    for asked in range(1, 5):
+        breaker.started()
+        breaker.ended(30.0 * asked, has_failed=True, seconds=30.0)
+        assert breaker.is_open == (asked == 4)
 
 
 def test_it_closes_only_after_several_good_probes_in_a_row():

@@ -14,18 +14,22 @@ from __future__ import annotations
 import math
 import random
 
-WINDOW = 20
+WINDOW = 32
 """The newest outcomes that decide."""
 
-OPENS_AT = 18
-"""Failures among them that open it: at an error rate of one half, once in five thousand windows."""
+OPENS_AT = 30
+"""Failures among them that open it: at an error rate of one half, once in eight million windows."""
 
-STRICT_OPENS_AT = 5
+STRICT_OPENS_AT = 8
 """The same once it is strict: there is time, and only an origin that has healed is worth asking."""
 
 CLOSES_AFTER = 3
 STRICT_CLOSES_AFTER = 5
 """Probes in a row that have to go well."""
+
+HEAVY_SECONDS = 2.0
+HEAVIEST = 8
+"""A failure counts for one more with each HEAVY_SECONDS that it took: an origin that hangs is not asked thirty times."""
 
 COOL_DOWN_SECONDS = 1.0
 COOL_DOWN_CAP_SECONDS = 30.0
@@ -68,8 +72,11 @@ class Breaker:
         """A request has started."""
         self._is_probing = self.is_open
 
-    def ended(self, at: float, *, has_failed: bool | None) -> None:
-        """A request has ended; None if it asked the origin nothing.  One from before it opened says nothing new."""
+    def ended(self, at: float, *, has_failed: bool | None, seconds: float = 0.0) -> None:
+        """A request has ended after `seconds`; None if it asked the origin nothing.
+
+        One from before it opened says nothing new.
+        """
         was_probing, self._is_probing = self._is_probing, False
         if has_failed is None:
             return
@@ -77,7 +84,8 @@ class Breaker:
             if was_probing:
                 self._judge_probe(at, has_failed=has_failed)
             return
-        self._failures = (self._failures << 1 | has_failed) & _ALL
+        weight = min(1 + int(seconds / HEAVY_SECONDS), HEAVIEST) if has_failed else 1
+        self._failures = (self._failures << weight | ((1 << weight) - 1 if has_failed else 0)) & _ALL
         if has_failed and self._failures.bit_count() >= self._opens_at:
             self._open(at)
         elif not self._failures:

@@ -159,7 +159,7 @@ class Origin:
         self._under_way -= 1
         for result in begun or (_NOT_ASKED,):
             has_failed = None if result.status is _RESIDENT else result.status is _FAILED
-            self._breaker.ended(at, has_failed=has_failed)
+            self._breaker.ended(at, has_failed=has_failed, seconds=seconds / len(results))
             if has_failed:
                 self._note_failure(at, result)
             elif has_failed is False:
