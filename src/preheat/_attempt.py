@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from preheat._limit import limited_by
 from preheat._model import ItemResult, ItemStatus, WarmupItem
+from preheat._origin import read_refusal
 from preheat._plan.sizes import MOST_BYTES, is_size
 from preheat.abc import LoadsInBulk, WarmableCache
 from preheat.errors import ItemTooLarge
@@ -27,6 +28,9 @@ _ITEM_ERRORS = (Exception, asyncio.CancelledError)
 
 ITEMS_PER_LOOK = 16
 """Loads on the loop between two looks at how long they have been keeping it."""
+
+FAILURES_ENOUGH = 3
+"""A run of loads ends with so many failures: what is left of it is better begun when they have been judged."""
 
 TURN_SECONDS = 0.002
 """How long loads that never wait may keep the loop, all workers together."""
@@ -93,6 +97,7 @@ class Attempt:
         task: What loads on the loop, or settles there; None while a thread loads.
         ending: What waits for the thread that loads; None on the loop.
         taken: How many of the results count, once nobody waits for the others; None before that.
+        is_refused: The origin does not want any further load just now.
         is_late: The call of the loader that is being waited for has been cancelled for its length.
     """
 
@@ -112,6 +117,8 @@ class Attempt:
         self.task: asyncio.Task[Any] | None = None
         self.ending: asyncio.Future[None] | None = None
         self.taken: int | None = None
+        self.is_refused = False
+        self._failures = 0
         self.is_late = self._is_given_up = self._is_settling = False
         self._allowance = allowance
         self._accounted = self._used_bytes = 0
@@ -129,6 +136,12 @@ class Attempt:
         if self._allowance.spare_bytes is None or not isinstance(result, ItemResult) or not is_size(result.size_bytes):
             return 0
         return max(0, int(result.size_bytes) - self._allowance.reserved_bytes[n])
+
+    def fail(self, failure: ItemResult) -> None:
+        """Take one more failure; from now on nothing is begun if its origin asks for rest, or fails again and again."""
+        self.results.append(failure)
+        self._failures += failure.status is ItemStatus.FAILED
+        self.is_refused = failure.wait_seconds is not None or self._failures >= FAILURES_ENOUGH
 
     def begin_settling(self) -> None:
         """From now on results are awaited, one after another, in the task that runs."""
@@ -236,6 +249,8 @@ async def _load_batch_async(attempt: Attempt, batch: Sequence[WarmupItem]) -> No
         attempt.calling = 1
         if failed is LATE:
             attempt.results += [LATE] * len(batch)
+        elif failed.wait_seconds is not None:
+            attempt.fail(failed)  # the others have not been begun, as far as anybody can tell
         else:
             await _load_each_async(attempt, _after_a_failed_batch(attempt, batch))
 
@@ -244,12 +259,12 @@ async def _load_each_async(attempt: Attempt, items: Sequence[WarmupItem]) -> Non
     load: Any = attempt.cache.warmup_item
     results, brake = attempt.results, attempt.brake
     for item in items:
-        if brake.is_on:
+        if brake.is_on or attempt.is_refused:
             return
         try:
             results.append(await load(item))
         except _ITEM_ERRORS as error:
-            results.append(_failed(attempt, error))
+            attempt.fail(_failed(attempt, error))
 
 
 def load_here(attempt: Attempt, batch_size: int) -> None:
@@ -268,25 +283,29 @@ def _load_batch(attempt: Attempt, batch: Sequence[WarmupItem]) -> None:
         given = list(attempt.cache.warmup_items(batch))  # type: ignore[attr-defined]
         attempt.calling = 1
         attempt.results += _checked(given, batch)
-    except _ITEM_ERRORS:
+    except _ITEM_ERRORS as error:
         attempt.calling = 1
+        failed = _failure(error)
+        if failed.wait_seconds is not None:
+            attempt.fail(failed)
+            return
         _load_each(attempt, _after_a_failed_batch(attempt, batch))
 
 
 def _load_each(attempt: Attempt, items: Sequence[WarmupItem]) -> None:
     load, results, brake = attempt.cache.warmup_item, attempt.results, attempt.brake
     for item in items:
-        if brake.is_on or attempt.taken is not None:
+        if brake.is_on or attempt.taken is not None or attempt.is_refused:
             return
         try:
             results.append(load(item))
         except _ITEM_ERRORS as error:
-            results.append(_failure(error))
+            attempt.fail(_failure(error))
 
 
 def _parts(attempt: Attempt, items: int) -> Iterator[Sequence[WarmupItem]]:
     for start in range(0, len(attempt.items), items):
-        if attempt.brake.is_on or attempt.taken is not None:
+        if attempt.brake.is_on or attempt.taken is not None or attempt.is_refused:
             return
         yield attempt.items[start : start + items]
 
@@ -363,10 +382,16 @@ def _failed(attempt: Attempt, error: BaseException) -> ItemResult:
 def _failure(error: BaseException) -> ItemResult:
     if isinstance(error, ItemTooLarge | MemoryError):
         return ItemResult(ItemStatus.TOO_LARGE, reason=_printable(str(error) or type(error).__name__))
-    return ItemResult(ItemStatus.FAILED, reason=_printable(f"{type(error).__name__}: {error}"))
+    refusal = read_refusal(error, time.time())
+    wait_seconds = (refusal.wait_seconds or 0.0) if refusal.is_overloaded else None
+    return ItemResult(
+        ItemStatus.FAILED, reason=_printable(f"{type(error).__name__}: {error}"), wait_seconds=wait_seconds
+    )
 
 
-LATE = ItemResult(ItemStatus.FAILED, reason="its loader took longer than an item may (item_timeout_seconds)")
+LATE = ItemResult(
+    ItemStatus.FAILED, reason="its loader took longer than an item may (item_timeout_seconds)", wait_seconds=0.0
+)
 ABANDONED = ItemResult(ItemStatus.SKIPPED, reason="given up while it was being loaded: the run was stopped")
 
 

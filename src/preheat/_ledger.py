@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from preheat._history import HistoryBuilder
@@ -50,6 +51,7 @@ class Ledger:
         self._report: WarmupReport | None = None
         self._started_at = 0.0
         self._window: TrafficWindow | None = None
+        self._tell_misses: Callable[[str, int, float], None] | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -100,6 +102,10 @@ class Ledger:
         except StoreError as error:
             self._note(error)
             return []
+
+    def tell_misses_to(self, tell: Callable[[str, int, float], None] | None) -> None:
+        """From now on call `tell(cache, misses, seconds)` with the loads that traffic waited for; None ends that."""
+        self._tell_misses = tell
 
     def accesses(self) -> dict[str, int]:
         """By cache, how often it was asked for anything, as far as that has been folded; cheap, unlike a history."""
@@ -180,6 +186,10 @@ class Ledger:
             if self._window is not None:
                 self._window.observe(batch)
             self._dirty = True
+        if self._tell_misses is not None:
+            took = batch.load_seconds[batch.load_seconds >= 0]
+            if len(took):
+                self._tell_misses(batch.cache, len(took), float(took.sum()))
 
     def _flush_if_due(self) -> None:
         if self._clock() - self._saved_at >= self._flush_seconds:

@@ -703,7 +703,7 @@ class WarmupProgress(NamedTuple):
 
     `strategy` is the one under which it goes on just now; `switches` tells how it came there.  The rates are those
     of the last seconds, 0 before anything has ended; `is_paused` while nothing starts, be it for want of memory or
-    because somebody wants it so.
+    because somebody wants it so.  `origins` is what was asked of each origin so far.
     """
 
     phase: str
@@ -718,6 +718,7 @@ class WarmupProgress(NamedTuple):
     items_per_second: float = 0.0
     bytes_per_second: float = 0.0
     is_paused: bool = False
+    origins: tuple[OriginRecord, ...] = ()
 
     @property
     def progress_percent(self) -> float:
@@ -865,6 +866,7 @@ class WarmupReport:
         released_bytes: By how much the process shrank while they were undone; None if nothing was.
         events: What happened to memory in the run, oldest first; the oldest may have been dropped.
         switches: When and why it went on under another strategy, oldest first.
+        origins: What was asked of each origin, and how it bore that.
         uplift: What it won, over all caches; None until traffic has been seen.
         steady: When traffic was steady over all caches; None if that has not been seen.
         effects: What it did for each cache of the plan; empty until traffic has been seen.
@@ -886,6 +888,7 @@ class WarmupReport:
     released_bytes: int | None = None
     events: Sequence[MemoryEvent] = ()
     switches: tuple[StrategySwitch, ...] = ()
+    origins: tuple[OriginRecord, ...] = ()
     uplift: Uplift | None = None
     steady: TimeToSteady | None = None
     effects: tuple[CacheEffect, ...] = ()

@@ -67,6 +67,7 @@ from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInPro
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from preheat._execution import Gate
     from preheat._ledger import Ledger
     from preheat._predict.blend import Model
     from preheat._predict.forecast import Forecast
@@ -284,13 +285,16 @@ class CacheWarmupService:
             concurrency_limit=self.settings.concurrency_limit,
             batch_size=self.settings.batch_size,
             phase_delay_seconds=self.settings.phase_delay_ms / 1000,
+            gates=self._origins(plan.seed),
             on_progress=on_progress,
         )
         try:
             await asyncio.to_thread(self.ledger.begin_run, plan)
+            self.ledger.tell_misses_to(self._run.note_misses)
             report = await self._run.perform()
         finally:
             self._run = None
+            self.ledger.tell_misses_to(None)
             self._watch.forget_headroom()
         await asyncio.to_thread(self.ledger.end_run, report)
         return report
@@ -490,6 +494,18 @@ class CacheWarmupService:
             batch_size={n: self.settings.batch_size for n, c in self._caches.items() if isinstance(c, LoadsInBulk)},
         )
         return grant_budget(reading, profile, level, limit_bytes, in_flight_bytes)
+
+    def _origins(self, seed: int) -> Mapping[str, Gate]:
+        """By cache, what protects the origin it is loaded from, for one run."""
+        from preheat._origin import origins_of
+
+        return origins_of(
+            self._caches,
+            concurrency=self.settings.concurrency_limit,
+            loads_per_second=self.settings.rate_limits,
+            bytes_per_second={name: mb * MIB for name, mb in self.settings.bandwidth_limits_mb.items()},
+            seed=seed,
+        )
 
     def _estimate_size(self, item: WarmupItem) -> int:
         """What its cache takes `item` for; 0 if it can't tell."""

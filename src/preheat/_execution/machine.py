@@ -49,6 +49,7 @@ from preheat._model import (
     ItemResult,
     ItemStatus,
     MemoryPressureLevel,
+    OriginRecord,
     PressureResponse,
     StrategySwitch,
 )
@@ -225,6 +226,11 @@ class Execution:
             case Start():
                 self._begin(event.at)
         return [*undo, *self._advance(event.at)] if self._has_begun or self.stopped is not None else []
+
+    @property
+    def origins(self) -> tuple[OriginRecord, ...]:
+        """What was asked of each origin so far."""
+        return tuple(gate.record() for gate, _ in self._gates.all())
 
     # -------------------------------------------------------------------------------------------- events
 

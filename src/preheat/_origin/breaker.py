@@ -29,7 +29,7 @@ STRICT_CLOSES_AFTER = 5
 
 HEAVY_SECONDS = 2.0
 HEAVIEST = 8
-"""A failure counts for one more with each HEAVY_SECONDS that it took: an origin that hangs is not asked thirty times."""
+"""A failure counts for one more with each HEAVY_SECONDS that it took: what hangs is not to be asked thirty times."""
 
 COOL_DOWN_SECONDS = 1.0
 COOL_DOWN_CAP_SECONDS = 30.0
