@@ -204,7 +204,8 @@ class Paced:
         for _ in range(loads):
             under_way = 0
             while under_way < demand and limit.ready_at(self.at, under_way) <= self.at:
-                limit.started(self.at, under_way)
+                if under_way >= limit.slots:
+                    limit.started(self.at, under_way)
                 under_way += 1
             if not under_way:
                 self.at = limit.ready_at(self.at, 0)

@@ -33,6 +33,8 @@ HEAVIEST = 8
 
 COOL_DOWN_SECONDS = 1.0
 COOL_DOWN_CAP_SECONDS = 30.0
+STRICT_COOL_DOWN_CAP_SECONDS = 5.0
+"""The later pass has not much patience: an origin that gets well within it is to be found so."""
 
 _ALL = (1 << WINDOW) - 1
 
@@ -42,6 +44,12 @@ class Breaker:
 
     The one who asks keeps the rule that a probe starts only when nothing else is under way; so whatever ends after
     it is the probe.
+
+    Attributes:
+        is_open: Whether only probes may start.
+        is_calm: Whether it is closed and none of the newest outcomes is a failure: good ones then need not be told.
+        until: When the next probe may start.
+        opened: How often it has opened.
     """
 
     __slots__ = (
@@ -51,6 +59,7 @@ class Breaker:
         "_is_probing",
         "_is_strict",
         "_jitter",
+        "is_calm",
         "is_open",
         "opened",
         "until",
@@ -60,13 +69,9 @@ class Breaker:
         self._jitter = jitter
         self._failures = 0  # of the newest outcomes, one bit each, the newest the lowest
         self._is_strict = self._is_probing = self.is_open = False
+        self.is_calm = True
         self._cool_downs = self._good_probes = self.opened = 0
         self.until = -math.inf
-
-    @property
-    def is_calm(self) -> bool:
-        """Whether it is closed, and none of the newest outcomes is a failure."""
-        return not self.is_open and not self._failures
 
     def started(self) -> None:
         """A request has started."""
@@ -86,9 +91,10 @@ class Breaker:
             return
         weight = min(1 + int(seconds / HEAVY_SECONDS), HEAVIEST) if has_failed else 1
         self._failures = (self._failures << weight | ((1 << weight) - 1 if has_failed else 0)) & _ALL
+        self.is_calm = not self._failures
         if has_failed and self._failures.bit_count() >= self._opens_at:
             self._open(at)
-        elif not self._failures:
+        elif self.is_calm:
             self._cool_downs = 0
 
     def make_strict(self, at: float) -> None:
@@ -113,6 +119,8 @@ class Breaker:
     def _open(self, at: float) -> None:
         self.opened += not self.is_open
         self.is_open, self._good_probes = True, 0
-        cool_down = min(COOL_DOWN_CAP_SECONDS, COOL_DOWN_SECONDS * 2.0 ** min(self._cool_downs, 16))
+        self.is_calm = False
+        cap = STRICT_COOL_DOWN_CAP_SECONDS if self._is_strict else COOL_DOWN_CAP_SECONDS
+        cool_down = min(cap, COOL_DOWN_SECONDS * 2.0 ** min(self._cool_downs, 16))
         self._cool_downs += 1
         self.until = at + self._jitter.uniform(cool_down / 2, cool_down)

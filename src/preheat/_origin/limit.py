@@ -129,8 +129,8 @@ class DelayLimit:
         return max(at, self._extra_at)
 
     def started(self, at: float, under_way: int) -> None:
-        """One has started beside those `under_way`."""
-        if under_way >= self.slots and self.limit > self.slots:
+        """One has started beside those `under_way`, which fill the slots."""
+        if self.limit > self.slots:
             usual = self.own.seconds / self.own.count if self.own.count else self.own.alone_seconds
             self._extra_at = at + usual / (self.limit - self.slots)
 
@@ -156,6 +156,12 @@ class DelayLimit:
             return
         self._is_starting, self._resumes_at = False, None
         self._change(self.limit * SHRINK_FACTOR)
+        self._begin_round(at, under_way)
+
+    def restart(self, at: float, under_way: int) -> None:
+        """Begin at 1 again: the origin was out, and nobody knows what it bears now."""
+        self._is_starting, self._resumes_at = True, None
+        self._change(min(self.limit, 1.0))
         self._begin_round(at, under_way)
 
     def _judge_round(self, at: float) -> None:

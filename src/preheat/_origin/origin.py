@@ -101,13 +101,16 @@ class Origin:
 
         Asked only while it is open.  One by one while the origin is not quite well, or is to have a rest between.
         """
-        limit = self._limit
-        items = len(size_bytes) if self._breaker.is_calm and self._under_way < limit.slots else 1
+        items, under_way = len(size_bytes), self._under_way
+        if under_way >= self._limit.slots:
+            self._limit.started(at, under_way)
+            items = 1
+        if not self._breaker.is_calm:
+            self._breaker.started()
+            items = 1
         if self._loads is not None or self._bytes is not None:
             items = self._pay(at, size_bytes[:items])
-        self._breaker.started()
-        limit.started(at, self._under_way)
-        self._under_way += 1
+        self._under_way = under_way + 1
         self._requests += items
         return items
 
@@ -183,7 +186,9 @@ class Origin:
 
     def _note_health(self, at: float) -> None:
         if self._breaker.is_open:
-            self._out_since = min(self._out_since, at)
+            if self._out_since == _INFINITE:
+                self._out_since = at
+                self._limit.restart(at, self._under_way)
         elif at >= self._held_until:
             self._out_since = _INFINITE
         elif self._out_since == _INFINITE:
@@ -199,6 +204,7 @@ class Origin:
         if tries >= MAX_ATTEMPTS:
             return None
         is_early = self._is_later_pass or tries < FIRST_PASS_ATTEMPTS
+        is_early = is_early and self._held_until - at <= OUTAGE_SECONDS
         if is_early and not self._breaker.is_open and self._budget.spend(self._requests - self._retries):
             self._retries += 1
             return max(self._held_until, at + backoff_seconds(tries, self._jitter))
