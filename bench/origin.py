@@ -246,7 +246,7 @@ def play_overhead() -> None:
             begun = time.perf_counter()
             for _ in range(20_000):
                 if origin.opens_at(1.0) <= 1.0:
-                    origin.admit(1.0, sizes)
+                    origin.admit(1.0, sizes, items)
                 origin.loaded(1.0, 0.001, items)
             best = min(best, (time.perf_counter() - begun) / 20_000 * 1e6)
         if items == 1:

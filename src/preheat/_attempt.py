@@ -12,12 +12,14 @@ import logging
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from preheat._limit import limited_by
 from preheat._model import ItemResult, ItemStatus, WarmupItem
 from preheat._origin import read_refusal
 from preheat._plan.sizes import MOST_BYTES, is_size
+from preheat._turns import ITEMS_PER_LOOK, Turn
 from preheat.abc import LoadsInBulk, WarmableCache
 from preheat.errors import ItemTooLarge
 
@@ -26,14 +28,9 @@ logger = logging.getLogger("preheat")
 # A loader that awaited something which others cancelled raises CancelledError too; nobody cancelled the run by that.
 _ITEM_ERRORS = (Exception, asyncio.CancelledError)
 
-ITEMS_PER_LOOK = 16
-"""Loads on the loop between two looks at how long they have been keeping it."""
 
 FAILURES_ENOUGH = 3
 """A run of loads ends with so many failures: what is left of it is better begun when they have been judged."""
-
-TURN_SECONDS = 0.002
-"""How long loads that never wait may keep the loop, all workers together."""
 
 
 class Brake(Protocol):
@@ -62,35 +59,29 @@ class Allowance(NamedTuple):
         return (reserved_bytes + max(0, self.spare_bytes - used_bytes)) // items
 
 
-class Turns:
-    """Loads that never wait would keep the loop for a whole run; so their workers take turns with everybody else.
+class Way(NamedTuple):
+    """How the items of a cache are loaded: on the loop or in threads, in batches or one by one."""
 
-    One look at the clock for some loads, and a step back only when the turn is over, cost a tenth of stepping back
-    after as many loads each time.
-    """
+    is_on_loop: bool
+    is_in_bulk: bool
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock, self._until = clock, 0.0
-        self._is_over = False
 
-    async def look(self) -> None:
-        """Step back if this turn of the loop has been kept for too long."""
-        if self._clock() < self._until:
-            return
-        if not self._is_over:
-            self._is_over = True
-            asyncio.get_running_loop().call_soon(self._begin)
-        await asyncio.sleep(0)
-
-    def _begin(self) -> None:
-        self._until, self._is_over = self._clock() + TURN_SECONDS, False
+def way_of(cache: WarmableCache) -> Way:
+    """The way that `cache` offers: in batches if it has them of the same kind, coroutine functions or not."""
+    is_on_loop = inspect.iscoroutinefunction(cache.warmup_item)
+    is_in_bulk = isinstance(cache, LoadsInBulk) and inspect.iscoroutinefunction(cache.warmup_items) == is_on_loop
+    return Way(is_on_loop, is_in_bulk)
 
 
 class Attempt:
     """A run of loads in progress.
 
     Attributes:
+        way: How.
         positions, items: What is to be loaded.
+        turn: What it knows of the turns on the loop.
+        began_at: When it was begun.
+        grown: Tells by how much the process has grown, once it has ended; `grown_bytes` is what that said.
         results: What the cache gave so far, item by item; to be settled.
         settled: What was made of the results, where they are settled one by one.
         calling: How many items the loader has been called for last.
@@ -104,16 +95,21 @@ class Attempt:
     def __init__(
         self,
         cache: WarmableCache,
+        way: Way,
         positions: tuple[int, ...],
         items: Sequence[WarmupItem],
         allowance: Allowance,
         brake: Brake,
-        at: float = 0.0,
+        turn: Turn,
+        at: float,
     ) -> None:
-        self.cache, self.positions, self.items, self.brake = cache, positions, items, brake
+        self.cache, self.way, self.positions, self.items = cache, way, positions, items
+        self.brake, self.turn, self.began_at = brake, turn, at
         self.results: list[Any] = []
         self.settled: list[ItemResult] = []
         self.calling = 1
+        self.grown: Callable[[], int] = int
+        self.grown_bytes = 0
         self.task: asyncio.Task[Any] | None = None
         self.ending: asyncio.Future[None] | None = None
         self.taken: int | None = None
@@ -137,11 +133,15 @@ class Attempt:
             return 0
         return max(0, int(result.size_bytes) - self._allowance.reserved_bytes[n])
 
-    def fail(self, failure: ItemResult) -> None:
-        """Take one more failure; from now on nothing is begun if its origin asks for rest, or fails again and again."""
+    def fail(self, failure: ItemResult) -> bool:
+        """Take one more failure: whether nothing more is to be begun.
+
+        That is so where its origin asks for rest, or fails again and again.
+        """
         self.results.append(failure)
         self._failures += failure.status is ItemStatus.FAILED
         self.is_refused = failure.wait_seconds is not None or self._failures >= FAILURES_ENOUGH
+        return self.is_refused
 
     def begin_settling(self) -> None:
         """From now on results are awaited, one after another, in the task that runs."""
@@ -205,115 +205,123 @@ class Attempt:
             return []
         late = self.results[self.taken :]
         del self.results[self.taken :]
-        items = zip(self.items[self.taken :], late, strict=False)
-        return [item.ref.key for item, result in items if getattr(result, "status", None) is ItemStatus.LOADED]
-
-
-class Way(NamedTuple):
-    """How the items of a cache are loaded: on the loop or in threads, in batches or one by one."""
-
-    is_on_loop: bool
-    is_in_bulk: bool
-
-
-def way_of(cache: WarmableCache) -> Way:
-    """The way that `cache` offers: in batches if it has them of the same kind, coroutine functions or not."""
-    is_on_loop = inspect.iscoroutinefunction(cache.warmup_item)
-    is_in_bulk = isinstance(cache, LoadsInBulk) and inspect.iscoroutinefunction(cache.warmup_items) == is_on_loop
-    return Way(is_on_loop, is_in_bulk)
+        loaded = (n for n, result in enumerate(late, self.taken) if getattr(result, "status", 0) is ItemStatus.LOADED)
+        return [self.items[n].ref.key for n in loaded]
 
 
 # ------------------------------------------------------------------------------------------------------------ loading
 
 
-async def load_async(attempt: Attempt, batch_size: int, turns: Turns) -> None:
-    """Load on the loop, as far as the attempt may go on; in batches if they are of more than one item."""
+async def load_async(attempt: Attempt) -> None:
+    """Load item by item on the loop, as far as the attempt may go on."""
+    # all in one function: each time that a load waits, every coroutine around it is entered again
+    load: Any = attempt.cache.warmup_item
+    results, brake = attempt.results, attempt.brake
     attempt.task = asyncio.current_task()
     with limited_by(attempt.limit_bytes):
-        for part in _parts(attempt, batch_size if batch_size > 1 else ITEMS_PER_LOOK):
-            if batch_size > 1 and len(part) > 1:
-                await _load_batch_async(attempt, part)
-            else:
-                await _load_each_async(attempt, part)
-            await turns.look()
+        for part in _parts(attempt, ITEMS_PER_LOOK):
+            for item in part:
+                if brake.is_on:
+                    return
+                try:
+                    results.append(await load(item))
+                except _ITEM_ERRORS as error:
+                    if attempt.fail(_failed(attempt, error)):
+                        return
+            if attempt.turn.is_over():
+                await attempt.turn.next()
 
 
-async def _load_batch_async(attempt: Attempt, batch: Sequence[WarmupItem]) -> None:
+async def load_batches_async(attempt: Attempt, batch_size: int) -> None:
+    """Load batch by batch on the loop, as far as the attempt may go on."""
+    attempt.task = asyncio.current_task()
+    with limited_by(attempt.limit_bytes):
+        for batch in _parts(attempt, batch_size):
+            if len(batch) == 1 or not await _load_batch_async(attempt, batch):
+                await _load_each_async(attempt, batch)
+            if attempt.turn.is_over():
+                await attempt.turn.next()
+
+
+async def _load_batch_async(attempt: Attempt, batch: Sequence[WarmupItem]) -> bool:
+    """Whether `batch` could be loaded as one."""
     attempt.calling = len(batch)
     try:
-        given = list(await attempt.cache.warmup_items(batch))  # type: ignore[attr-defined]
-        attempt.calling = 1
-        attempt.results += _checked(given, batch)
+        attempt.results += _checked(list(await attempt.cache.warmup_items(batch)), batch)  # type: ignore[attr-defined]
     except _ITEM_ERRORS as error:
         failed = _failed(attempt, error)
+        if failed is not LATE:
+            return _take_failed_batch(attempt, failed)
+        attempt.results += [LATE] * len(batch)
+    finally:
         attempt.calling = 1
-        if failed is LATE:
-            attempt.results += [LATE] * len(batch)
-        elif failed.wait_seconds is not None:
-            attempt.fail(failed)  # the others have not been begun, as far as anybody can tell
-        else:
-            await _load_each_async(attempt, _after_a_failed_batch(attempt, batch))
+    return True
 
 
 async def _load_each_async(attempt: Attempt, items: Sequence[WarmupItem]) -> None:
     load: Any = attempt.cache.warmup_item
-    results, brake = attempt.results, attempt.brake
     for item in items:
-        if brake.is_on or attempt.is_refused:
+        if attempt.brake.is_on:
             return
         try:
-            results.append(await load(item))
+            attempt.results.append(await load(item))
         except _ITEM_ERRORS as error:
-            attempt.fail(_failed(attempt, error))
+            if attempt.fail(_failed(attempt, error)):
+                return
 
 
 def load_here(attempt: Attempt, batch_size: int) -> None:
-    """Load in this thread, as far as the attempt may go on; awaitables are left to be awaited."""
+    """Load in this thread, as far as the attempt may go on; awaitables are left to be awaited.
+
+    Batch by batch, or item by item where a batch is one.
+    """
     with limited_by(attempt.limit_bytes):
-        for part in _parts(attempt, batch_size if batch_size > 1 else len(attempt.items)):
-            if batch_size > 1 and len(part) > 1:
-                _load_batch(attempt, part)
-            else:
+        for part in _parts(attempt, batch_size if batch_size > 1 else ITEMS_PER_LOOK):
+            if batch_size == 1 or len(part) == 1 or not _load_batch(attempt, part):
                 _load_each(attempt, part)
 
 
-def _load_batch(attempt: Attempt, batch: Sequence[WarmupItem]) -> None:
+def _load_batch(attempt: Attempt, batch: Sequence[WarmupItem]) -> bool:
+    """Whether `batch` could be loaded as one."""
     attempt.calling = len(batch)
     try:
-        given = list(attempt.cache.warmup_items(batch))  # type: ignore[attr-defined]
-        attempt.calling = 1
-        attempt.results += _checked(given, batch)
+        attempt.results += _checked(list(attempt.cache.warmup_items(batch)), batch)  # type: ignore[attr-defined]
     except _ITEM_ERRORS as error:
+        return _take_failed_batch(attempt, _failure(error))
+    finally:
         attempt.calling = 1
-        failed = _failure(error)
-        if failed.wait_seconds is not None:
-            attempt.fail(failed)
-            return
-        _load_each(attempt, _after_a_failed_batch(attempt, batch))
+    return True
 
 
 def _load_each(attempt: Attempt, items: Sequence[WarmupItem]) -> None:
     load, results, brake = attempt.cache.warmup_item, attempt.results, attempt.brake
     for item in items:
-        if brake.is_on or attempt.taken is not None or attempt.is_refused:
+        if brake.is_on or attempt.taken is not None:
             return
         try:
             results.append(load(item))
         except _ITEM_ERRORS as error:
-            attempt.fail(_failure(error))
+            if attempt.fail(_failure(error)):
+                return
 
 
 def _parts(attempt: Attempt, items: int) -> Iterator[Sequence[WarmupItem]]:
-    for start in range(0, len(attempt.items), items):
+    rows = iter(attempt.items)
+    while part := list(islice(rows, items)):
         if attempt.brake.is_on or attempt.taken is not None or attempt.is_refused:
             return
-        yield attempt.items[start : start + items]
+        yield part
 
 
-def _after_a_failed_batch(attempt: Attempt, batch: Sequence[WarmupItem]) -> Sequence[WarmupItem]:
-    """All of `batch`: one bad item may have failed the others, and which one is to be found out."""
+def _take_failed_batch(attempt: Attempt, failed: ItemResult) -> bool:
+    """Whether that is the end of it: an origin that asks for rest is not asked for the items one by one.
+
+    Otherwise one bad item may have failed the others, and which one is to be found out.
+    """
+    if failed.wait_seconds is not None:
+        return attempt.fail(failed)  # the others count as not begun
     logger.debug("a batch of cache %r is loaded one by one", attempt.cache.name)
-    return batch
+    return False
 
 
 def _checked(given: list[Any], batch: Sequence[WarmupItem]) -> list[Any]:
@@ -326,9 +334,11 @@ def _checked(given: list[Any], batch: Sequence[WarmupItem]) -> list[Any]:
 # ----------------------------------------------------------------------------------------------------------- settling
 
 
-def smooth_sizes(results: Sequence[Any]) -> array[int] | None:
-    """The sizes of `results`, if each is that of a plain load of which there is nothing to say; otherwise None."""
-    if set(map(type, results)) != {ItemResult}:
+def smooth_sizes(attempt: Attempt) -> array[int] | None:
+    """The sizes of all items, if each was plainly loaded and there is nothing to say of any; otherwise None."""
+    results = attempt.results
+    is_whole = attempt.taken is None and len(results) == len(attempt.items)
+    if not is_whole or set(map(type, results)) != {ItemResult}:
         return None
     statuses, sizes, _, reasons, _ = zip(*results, strict=True)
     if set(map(id, statuses)) != {id(ItemStatus.LOADED)} or any(reasons):
@@ -342,6 +352,8 @@ def smooth_sizes(results: Sequence[Any]) -> array[int] | None:
 
 async def settle(attempt: Attempt) -> list[ItemResult | None]:
     """The results of all items: what can be awaited is, and anything but a usable result is a failure."""
+    if attempt.taken is not None:
+        return []
     attempt.begin_settling()
     with limited_by(attempt.limit_bytes):
         for result in list(attempt.results):

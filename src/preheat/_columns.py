@@ -141,7 +141,7 @@ class TextColumn(Sequence[str]):
         return TextColumn(self.blob[first:last], self.offsets[start : stop + 1] - first)
 
     def __iter__(self) -> Iterator[str]:
-        data, ends = self.blob.tobytes(), self.offsets.tolist()
+        data, ends = self.blob.tobytes(), np.ascontiguousarray(self.offsets).data
         return (data[a:b].decode() for a, b in pairwise(ends))
 
     def __eq__(self, other: object) -> bool:

@@ -21,16 +21,17 @@ from preheat._attempt import (
     Allowance,
     Attempt,
     Brake,
-    Turns,
     load_async,
+    load_batches_async,
     load_here,
     settle,
     smooth_sizes,
     way_of,
 )
 from preheat._execution import Ended, Load, Loaded
-from preheat._model import CandidateTable, ItemResult, WarmupItem
+from preheat._model import CandidateTable, ItemResult
 from preheat._threads import LoaderThreads
+from preheat._turns import Turn, Turns
 from preheat._undo import undo_of
 from preheat.abc import Clock, WarmableCache
 
@@ -98,12 +99,12 @@ class Loaders:
 
     def hand_out(self) -> None:
         """Wake or make a worker for each load that nobody has begun."""
-        for _ in range(len(self._loads)):
+        for _ in range(min(len(self._loads), len(self._idle) + self._most - len(self._workers))):
             if self._idle:
                 idle = self._idle.pop()
                 if not idle.done():
                     idle.set_result(None)
-            elif len(self._workers) < self._most:
+            else:
                 worker = asyncio.ensure_future(self._work())
                 self._workers.add(worker)
                 worker.add_done_callback(self._note_end)
@@ -148,92 +149,89 @@ class Loaders:
     # ------------------------------------------------------------------------------------------------- the workers
 
     async def _work(self) -> None:
+        # with the loads inside it, not in coroutines of their own: see `load_async`
         while not self._is_closed:
             while not self._loads:
                 idle = asyncio.get_running_loop().create_future()
                 self._idle.append(idle)
                 await idle
-            load = self._loads.popleft()
+            attempt = self._begin(self._loads.popleft())
             self.hand_out()
-            ended = await self._perform(load)
-            if ended is not None:
-                self._tell(ended)
+            try:
+                if attempt.way.is_in_bulk and attempt.way.is_on_loop:
+                    await load_batches_async(attempt, self._batch_size)
+                elif attempt.way.is_on_loop:
+                    await load_async(attempt)
+                else:
+                    await self._load_in_thread(attempt)
+                results = smooth_sizes(attempt) or await settle(attempt)
+            except asyncio.CancelledError:
+                if not attempt.was_given_up():
+                    raise
+                results = attempt.take(ABANDONED)
+            finally:
+                is_awaited = self._end(attempt)
+            if is_awaited:
+                self._tell(self._ended(attempt, results))
 
     def _note_end(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         if not worker.cancelled() and worker.exception() is not None:
             self.broken = worker.exception()
 
-    async def _perform(self, load: Load) -> Loaded | Ended | None:
-        """How `load` ended; None if that has been told already."""
-        attempt, grown = self._begin(load), self._measure(load)
-        results: array[int] | list[ItemResult | None]
-        try:
-            results = await self._results(attempt)
-        except asyncio.CancelledError:
-            if not attempt.was_given_up():
-                raise
-            results = attempt.take(ABANDONED)
-        finally:
-            grown_bytes = grown()
-            is_awaited = self._forget(attempt)
-        if not is_awaited:
-            self._drop_late(attempt)
-            return None
-        ended = Loaded if isinstance(results, array) else Ended
-        return ended(self._clock(), load.positions, results, grown_bytes)  # type: ignore[arg-type]
-
     def _begin(self, load: Load) -> Attempt:
         cache = self._caches[self._items.caches[self._items.cache[load.positions[0]]]]
-        allowance = Allowance(load.reserved_bytes, load.spare_bytes)
-        attempt = Attempt(cache, load.positions, self._rows(load.positions), allowance, self._brake, self._clock())
+        attempt = Attempt(
+            cache,
+            self._ways[cache.name],
+            load.positions,
+            self._rows(load.positions),
+            Allowance(load.reserved_bytes, load.spare_bytes),
+            self._brake,
+            Turn(self._turns),
+            self._clock(),
+        )
+        attempt.grown = self._measure(load)
         self._attempts[load.positions[0]] = attempt
         return attempt
 
-    def _forget(self, attempt: Attempt) -> bool:
+    def _end(self, attempt: Attempt) -> bool:
         """`attempt` is over: whether anybody was still waiting for it."""
+        attempt.grown_bytes = attempt.grown()
+        is_awaited = self._forget(attempt)
+        if not is_awaited:
+            self._drop_late(attempt)
+        return is_awaited
+
+    def _forget(self, attempt: Attempt) -> bool:
         first = attempt.positions[0]
         is_awaited = self._attempts.get(first) is attempt
         if is_awaited:
             del self._attempts[first]
         return is_awaited
 
-    async def _results(self, attempt: Attempt) -> array[int] | list[ItemResult | None]:
-        """The sizes of all items if they were plainly loaded, else the results of each."""
-        way = self._ways[attempt.cache.name]
-        batch_size = self._batch_size if way.is_in_bulk else 1
-        if way.is_on_loop:
-            await load_async(attempt, batch_size, self._turns)
-        else:
-            await self._load_in_thread(attempt, batch_size)
-        if attempt.taken is not None:
-            return []
-        sizes = smooth_sizes(attempt.results) if len(attempt.results) == len(attempt.items) else None
-        return sizes if sizes is not None else await settle(attempt)
+    def _ended(self, attempt: Attempt, results: array[int] | list[ItemResult | None]) -> Loaded | Ended:
+        now = self._clock()
+        seconds = now - attempt.began_at - attempt.turn.waited_seconds
+        ended = Loaded if isinstance(results, array) else Ended
+        return ended(now, attempt.positions, results, attempt.grown_bytes, seconds)  # type: ignore[arg-type]
 
-    def _rows(self, positions: Sequence[int]) -> list[WarmupItem]:
+    def _rows(self, positions: Sequence[int]) -> CandidateTable:
         first, stop = positions[0], positions[-1] + 1
-        is_gapless = stop - first == len(positions)
-        return list(self._items[first:stop] if is_gapless else self._items.take(np.array(positions)))
+        return self._items[first:stop] if stop - first == len(positions) else self._items.take(np.array(positions))
 
     # ------------------------------------------------------------------------------------------------ in threads
 
-    async def _load_in_thread(self, attempt: Attempt, batch_size: int) -> None:
+    async def _load_in_thread(self, attempt: Attempt) -> None:
         loop = asyncio.get_running_loop()
         attempt.ending = ending = loop.create_future()
-        self._threads.submit(partial(self._load_here, attempt, batch_size, loop, ending))
+        self._threads.submit(partial(self._load_here, attempt, loop, ending))
         await ending
 
-    def _load_here(
-        self,
-        attempt: Attempt,
-        batch_size: int,
-        loop: asyncio.AbstractEventLoop,
-        ending: asyncio.Future[None],
-    ) -> None:
+    def _load_here(self, attempt: Attempt, loop: asyncio.AbstractEventLoop, ending: asyncio.Future[None]) -> None:
         failure: BaseException | None = None
         try:
-            load_here(attempt, batch_size)
+            load_here(attempt, self._batch_size if attempt.way.is_in_bulk else 1)
         except BaseException as error:  # no failure of an item, but of the run
             failure = error
         try:

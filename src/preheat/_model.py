@@ -426,7 +426,7 @@ class CandidateTable(Sequence[WarmupItem]):
 
     def refs(self) -> Iterator[ItemRef]:
         """The identities of all items, in order."""
-        names = map(self.caches.__getitem__, self.cache.tolist())
+        names = map(self.caches.__getitem__, _numbers(self.cache))
         return map(tuple.__new__, repeat(ItemRef), zip(names, self.keys, strict=True))
 
     def __len__(self) -> int:
@@ -454,13 +454,11 @@ class CandidateTable(Sequence[WarmupItem]):
         )
 
     def __iter__(self) -> Iterator[WarmupItem]:
-        numbers = (
-            column.tolist() for column in (self.priority, self.size_bytes, self.usage_frequency, self.warmup_cost)
-        )
+        numbers = [_numbers(getattr(self, name)) for name in _NUMERIC]
         needs: Iterable[tuple[ItemRef, ...]] = repeat(())
         if self.needs:
             needs = (self.needs.get(row, ()) for row in range(len(self)))
-        values = repeat(0.0) if self.value_seconds is None else self.value_seconds.tolist()
+        values = repeat(0.0) if self.value_seconds is None else _numbers(self.value_seconds)
         recipes = self.recipes if len(self.recipes.blob) else repeat("")
         # not through their constructors, whose calls would take most of the time that a row takes
         columns = zip(self.refs(), *numbers, needs, recipes, values, strict=False)
@@ -492,6 +490,11 @@ _NUMERIC: dict[str, type] = {
     "usage_frequency": np.float64,
     "warmup_cost": np.float64,
 }
+
+
+def _numbers(column: NDArray[Any]) -> Iterator[Any]:
+    """The numbers of `column` as Python's, each made when it is asked for."""
+    return iter(np.ascontiguousarray(column).data)
 
 
 def _concatenate_values(tables: Sequence[CandidateTable]) -> NDArray[np.float64] | None:

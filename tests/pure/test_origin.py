@@ -27,15 +27,31 @@ def load(origin, *results, at=0.0, seconds=0.1):
 def test_a_new_origin_takes_one_run_at_a_time():
     origin = Origin("o")
     assert origin.opens_at(0.0) == 0.0
-    assert origin.admit(0.0, [1] * 10) == 10
+    assert origin.admit(0.0, [1]) == 1
     assert origin.opens_at(0.0) == math.inf
-    origin.loaded(1.0, 1.0, 10)
+    origin.loaded(1.0, 1.0, 1)
     assert origin.opens_at(1.0) == 1.0
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.001, 50), (0.02, 2), (1.0, 1)])
+def test_a_run_is_as_long_as_can_be_judged_soon_enough(seconds, expected):
+    origin = Origin("o")
+    load(origin, *[LOADED] * 40, seconds=seconds)
+    assert origin.admit(99.0, [1] * 100) == pytest.approx(expected, abs=1)
+
+
+def test_what_one_call_loads_is_not_torn_apart_but_for_a_probe():
+    origin = Origin("o")
+    assert origin.admit(0.0, [1] * 100, at_once=32) == 32
+    origin.ended(1.0, 1.0, [LOADED] * 31 + [FAILED])
+    assert origin.admit(1.0, [1] * 100, at_once=32) == 32
+    origin.ended(2.0, 1.0, [FAILED] * 32)
+    assert origin.admit(origin.opens_at(2.0), [1] * 100, at_once=32) == 1
 
 
 def test_loads_that_were_not_begun_are_no_requests():
     origin = Origin("o")
-    origin.admit(0.0, [1, 1, 1])
+    origin.admit(0.0, [1, 1, 1], at_once=3)
     origin.ended(1.0, 1.0, [LOADED, None, None])
     assert origin.record().requests == 1
 
@@ -54,7 +70,7 @@ def test_nothing_starts_before_the_instant_that_the_origin_named_and_some_time_a
 
 def test_several_that_name_an_instant_are_all_obeyed():
     origin = Origin("o")
-    origin.admit(0.0, [1, 1])
+    origin.admit(0.0, [1, 1], at_once=2)
     origin.ended(1.0, 1.0, [FAILED._replace(wait_seconds=100.0), FAILED._replace(wait_seconds=1.0)])
     assert origin.opens_at(1.0) >= 101.0
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from builders import item
-from preheat._attempt import ABANDONED, Allowance, Attempt, Turns, load_async, load_here, settle, smooth_sizes, way_of
+from preheat._attempt import (
+    ABANDONED,
+    Allowance,
+    Attempt,
+    load_async,
+    load_batches_async,
+    load_here,
+    settle,
+    smooth_sizes,
+    way_of,
+)
 from preheat._kinds import MOST_KINDS, kinds_of
 from preheat._limit import limited_by, load_limit_bytes
 from preheat._model import ItemResult, ItemStatus, WarmupItem
+from preheat._turns import Turn, Turns
 from preheat._undo import undo_batch, undo_of
 from preheat.errors import ItemTooLarge
 
@@ -74,6 +85,11 @@ class Until:
         return self._holds()
 
 
+def attempt_at(cache: Any, items: Sequence[WarmupItem], allowance: Any = Allowance(), brake: Any = None) -> Attempt:  # noqa: B008
+    places = tuple(range(len(items)))
+    return Attempt(cache, way_of(cache), places, items, allowance, brake or Until(), Turn(Turns()), 0.0)
+
+
 def load(
     cache: Any,
     *items: WarmupItem,
@@ -82,12 +98,13 @@ def load(
     batch_size: int = 100,
 ) -> list[Any]:
     async def scene() -> list[Any]:
-        way = way_of(cache)
-        attempt = Attempt(cache, tuple(range(len(items))), items, allowance, Until(lambda: not may_begin()))
-        if way.is_on_loop:
-            await load_async(attempt, batch_size if way.is_in_bulk else 1, Turns())
+        attempt = attempt_at(cache, items, allowance, Until(lambda: not may_begin()))
+        if attempt.way.is_on_loop and attempt.way.is_in_bulk:
+            await load_batches_async(attempt, batch_size)
+        elif attempt.way.is_on_loop:
+            await load_async(attempt)
         else:
-            load_here(attempt, batch_size if way.is_in_bulk else 1)
+            load_here(attempt, batch_size if attempt.way.is_in_bulk else 1)
         return await settle(attempt)
 
     return asyncio.run(scene())
@@ -157,7 +174,7 @@ def test_an_awaitable_from_a_plain_function_is_told_its_limit_too():
         return ItemResult(ItemStatus.LOADED, load_limit_bytes() or 0)
 
     async def scene() -> ItemResult:
-        attempt = Attempt(Asked(), (0,), ITEMS[:1], Allowance((7,), 70), Until())
+        attempt = attempt_at(Asked(), ITEMS[:1], Allowance((7,), 70))
         attempt.results.append(later())
         (result,) = await settle(attempt)
         return result
@@ -252,8 +269,15 @@ def test_the_rest_of_a_batch_is_not_begun_once_it_may_not(kind):
 LOADED = ItemResult(ItemStatus.LOADED, 10)
 
 
+def sizes_of(*results: Any) -> Any:
+    attempt = attempt_at(Asked(), ITEMS)
+    attempt.results += results
+    return smooth_sizes(attempt)
+
+
 def test_plain_loads_are_taken_for_their_sizes_alone():
-    assert list(smooth_sizes([LOADED, LOADED._replace(size_bytes=3)]) or []) == [10, 3]
+    assert list(sizes_of(LOADED, LOADED._replace(size_bytes=3), LOADED)) == [10, 3, 10]
+    assert sizes_of(LOADED, LOADED) is None, "one is missing"
 
 
 @pytest.mark.parametrize(
@@ -268,11 +292,11 @@ def test_plain_loads_are_taken_for_their_sizes_alone():
     ],
 )
 def test_results_of_which_there_is_something_to_say_are_looked_at_one_by_one(other):
-    assert smooth_sizes([LOADED, other]) is None
+    assert sizes_of(LOADED, other, LOADED) is None
 
 
 def test_what_is_taken_of_an_attempt_is_what_has_ended_and_what_comes_later_is_named_as_late():
-    attempt = Attempt(Asked(), (0, 1, 2), ITEMS, Allowance(), Until())
+    attempt = attempt_at(Asked(), ITEMS)
     attempt.results.append(LOADED)
     assert attempt.take(ABANDONED) == [LOADED, ABANDONED, None]
     assert attempt.late_loads() == []

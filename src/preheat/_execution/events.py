@@ -17,25 +17,28 @@ class Start(NamedTuple):
 class Loaded(NamedTuple):
     """A run of loads went smoothly: all of `positions` were loaded, and nothing is to be said of any.
 
-    `sizes` is what the cache accounts for each, in bytes; `peak_bytes` is as in `Ended`.
+    `sizes` is what the cache accounts for each, in bytes; the rest is as in `Ended`.
     """
 
     at: float
     positions: Sequence[int]
     sizes: Sequence[int]
     peak_bytes: int = 0
+    seconds: float | None = None
 
 
 class Ended(NamedTuple):
     """A run of loads has been tried: the results of `positions`, in their order; None where a load was not begun.
 
     `peak_bytes` is what the process grew by at the most while nothing else was loaded; 0 if that is not known.
+    `seconds` is how long it took, apart from what it waited for others; None if that is the time since it began.
     """
 
     at: float
     positions: Sequence[int]
     results: Sequence[ItemResult | None]
     peak_bytes: int = 0
+    seconds: float | None = None
 
 
 class RolledBack(NamedTuple):

@@ -23,10 +23,11 @@ class Gate(Protocol):
         """
         ...
 
-    def admit(self, at: float, size_bytes: Sequence[int]) -> int:
+    def admit(self, at: float, size_bytes: Sequence[int], at_once: int = 1) -> int:
         """How many of these loads, one at least, may start as one run, one after another; they start now.
 
-        Asked only while the gate is open; `size_bytes` is what is expected of each.
+        Asked only while the gate is open; `size_bytes` is what is expected of each, and `at_once` of them are one
+        call of their loader.
         """
         ...
 

@@ -267,9 +267,10 @@ class Execution:
             results = [ItemResult(_LOADED, each) for each in event.sizes]
             return self._end_run(Ended(event.at, positions, results, event.peak_bytes))
         self._land(event)
-        self._lengths.learn(flight.cache, len(positions), event.at - flight.at)
+        seconds = _seconds(flight, event)
+        self._lengths.learn(flight.cache, len(positions), seconds)
         if (gate := self._gates[flight.cache]) is not None:
-            gate.loaded(event.at, event.at - flight.at, len(positions))
+            gate.loaded(event.at, seconds, len(positions))
         self.guard.learn(positions, event.sizes, event.peak_bytes)
         self.guard.keep(size_bytes)
         self._loaded_order.extend(positions)
@@ -302,7 +303,7 @@ class Execution:
     def _learn(self, flight: _Flight, event: Ended) -> None:
         tried = [(item, result) for item, result in zip(event.positions, event.results, strict=True) if result]
         loaded = [(item, result.size_bytes) for item, result in tried if result.status is _LOADED]
-        seconds = event.at - flight.at
+        seconds = _seconds(flight, event)
         if tried:
             self._lengths.learn(flight.cache, len(tried), seconds)
         if loaded:
@@ -576,8 +577,8 @@ class Execution:
         """The next items of `cache`; none if the first must wait for room or was rejected."""
         queue = self._queues[cache]
         first = queue.first
-        fair = -(-len(self._queues) // limit)
-        most = min(self._lengths.most(cache), fair) if self.guard.is_known(first) else 1
+        share = -(-len(self._queues) // limit)
+        most = self._lengths.most(cache, share) if self.guard.is_known(first) else 1
         run = queue.peek(most)
         fitting = self.guard.admits(run)
         if not fitting:
@@ -585,7 +586,8 @@ class Execution:
                 return ()
             fitting = 1
         if (gate := self._gates[cache]) is not None:
-            fitting = gate.admit(at, [self._sizes[item] for item in run[:fitting]])
+            sizes = [self._sizes[item] for item in run[:fitting]]
+            fitting = gate.admit(at, sizes, self._lengths.at_once(cache))
         run = run[:fitting]
         queue.drop(run)
         return run
@@ -656,6 +658,10 @@ _NOT_STARTED = "not started: the run was stopped ({})"
 _NOT_TAKEN = "not started: the run went on as {} ({}), which does not take it"
 _NO_ROOM = ItemResult(ItemStatus.REJECTED, reason="larger than what is left of the budget")
 _NO_MEMORY = ItemResult(ItemStatus.REJECTED, reason="larger than the memory that was left for it")
+
+
+def _seconds(flight: _Flight, event: Loaded | Ended) -> float:
+    return event.at - flight.at if event.seconds is None else event.seconds
 
 
 def _group(caches: Sequence[str], kinds: Sequence[str]) -> tuple[array[int], list[Group]]:

@@ -115,6 +115,7 @@ class Guard:
         self._of_cache = {each.cache: Experience() for each in groups}
         self._is_only_kind = [sum(other.cache == each.cache for other in groups) == 1 for each in groups]
         self._claims: dict[int, _Claim] = {}  # what is in flight, by its first item
+        self._asked: tuple[Sequence[int], _Claim] | None = None  # what was admitted last, and not yet reserved
         self._peak_bytes = 0
         self._room_bytes: int | None = None
         self._seen = Headroom()
@@ -155,6 +156,7 @@ class Guard:
 
     def _admits(self, items: Sequence[int]) -> bool:
         claim = self._claim(items)
+        self._asked = items, claim
         if self.loaded_bytes + self.reserved_bytes + claim.reserved_bytes > self._budget_bytes:
             return False
         return self._room_bytes is None or self._peak_bytes + claim.peak_bytes <= self._room_bytes
@@ -182,7 +184,8 @@ class Guard:
 
     def reserve(self, items: Sequence[int]) -> Sequence[int]:
         """Set aside what `items` may take, and no more than the budget has left; the bytes of each."""
-        claim = self._claim(items)
+        asked, self._asked = self._asked, None
+        claim = asked[1] if asked is not None and asked[0] is items else self._claim(items)
         left_bytes = max(0, self._budget_bytes - self.loaded_bytes - self.reserved_bytes)
         claims = self._claims_of(items)
         if claim.reserved_bytes > left_bytes:  # it starts alone

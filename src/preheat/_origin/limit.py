@@ -139,6 +139,11 @@ class DelayLimit:
         self._live.count += count
         self._live.seconds += seconds
 
+    def loads_in(self, seconds: float) -> int:
+        """How many loads, one after another, take so long as a rule: one at least, and no more than one at first."""
+        usual = self.own.alone_seconds
+        return max(1, int(seconds / usual)) if usual else 1
+
     def judge(self, at: float, under_way: int) -> None:
         """Loads have ended, `judge_at` since the round began; `under_way` still are."""
         if self._is_settling:

@@ -27,6 +27,9 @@ from preheat._origin.retry import FIRST_PASS_ATTEMPTS, MAX_ATTEMPTS, RetryBudget
 BURST_SECONDS = 0.1
 """What a rate lets pass at once after a rest is what it gives in this time, and one request at least."""
 
+RUN_SECONDS = 0.05
+"""What lasts longer is loaded one by one: only what has ended tells whether the origin bears it."""
+
 OUTAGE_SECONDS = 5.0
 """An origin that has let nothing start for so long does not hold up what others could load."""
 
@@ -96,18 +99,21 @@ class Origin:
         opens_at = at if self._under_way < self._limit.slots else self._limit.ready_at(at, self._under_way)
         return opens_at if opens_at > at or self._loads is self._bytes is None else self._paid_at(at)
 
-    def admit(self, at: float, size_bytes: Sequence[int]) -> int:
+    def admit(self, at: float, size_bytes: Sequence[int], at_once: int = 1) -> int:
         """How many loads, one at least, may start as one run of those expected to weigh `size_bytes`; they start now.
 
-        Asked only while it is open.  One by one while the origin is not quite well, or is to have a rest between.
+        Asked only while it is open.  `at_once` of them are one call of a loader: no more than that start while the
+        origin is not quite well or is to have a rest between, and a single one as a probe.
         """
-        items, under_way = len(size_bytes), self._under_way
+        items, under_way, breaker = len(size_bytes), self._under_way, self._breaker
         if under_way >= self._limit.slots:
             self._limit.started(at, under_way)
-            items = 1
-        if not self._breaker.is_calm:
-            self._breaker.started()
-            items = 1
+            items = min(items, at_once)
+        elif items > at_once:
+            items = min(items, max(at_once, self._limit.loads_in(RUN_SECONDS)))
+        if not breaker.is_calm:
+            breaker.started()
+            items = 1 if breaker.is_open else min(items, at_once)
         if self._loads is not None or self._bytes is not None:
             items = self._pay(at, size_bytes[:items])
         self._under_way = under_way + 1
