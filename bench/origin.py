@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from origins import FAILED, LOADED, SimulatedOrigin, Traffic, VirtualRun, execution_of
 from preheat._execution import machine
 from preheat._model import ItemResult, ItemStatus
-from preheat._origin import Limits, Origin
+from preheat._origin import Limits, Origin, breaker, limit
 
 CELLS = [(servers, mean) for mean in (0.005, 0.02, 0.05, 0.1) for servers in (4, 8, 16, 32, 64)]
 SOME_CELLS = [(4, 0.05), (16, 0.05), (64, 0.05)]
@@ -154,6 +154,10 @@ def play_live(seeds: int, cells: list[tuple[int, float]], tells_live: float) -> 
         show_cell(servers, mean, found[-1], "preheat")
     for name, make in (("fixed 32", lambda: FixedGate(32)), ("AIMD", AdditiveGate)):
         show_cell(16, 0.05, live_cell(16, 0.05, make, 2, 0.0), name)
+    least, limit.LEAST = limit.LEAST, 1.0
+    for mean in (0.05, 0.1):
+        show_cell(4, mean, live_cell(4, mean, lambda: Origin("shop", Limits(64)), seeds, tells_live), "least 1")
+    limit.LEAST = least
     steady, brownout = max(cell["steady"] for cell in found), max(cell["brownout"] for cell in found)
     target(f"live p99, steady: worst capacity x{steady:.2f}", "<= 1.25", steady <= 1.25)
     target(f"live p99, brownout: worst capacity x{brownout:.2f}", "<= 1.25", brownout <= 1.25)
@@ -233,6 +237,11 @@ def play_outages(seeds: int) -> None:
         target(f"{name}: {worst} requests in ten minutes, {least:.1%} loaded in the end", "<= 700", worst <= 700)
     _, origin, _ = warm(lambda s: Stubborn("shop", seed=s), OUTAGES["refuses"][0], seed=0)
     print(f"   control, no breaker: {sum(at < 600.0 for at in origin.requests)} requests")
+    breaker.CLOSES_AFTER = breaker.STRICT_CLOSES_AFTER = 1
+    run, origin, _ = warm(lambda s: Origin("shop", seed=s), OUTAGES["fails nine times in ten"][0], seed=0)
+    early = sum(at < 600.0 for at in origin.requests)
+    print(f"   control, closes after one good probe: nine in ten fail, {early} requests", end="")
+    print(f", opened {run.execution.origins[0].opened} times")
 
 
 # ---------------------------------------------------------------------------------------------------------- overhead
