@@ -216,7 +216,7 @@ class Paced:
             limit.own.count += 1
             limit.own.seconds += took
             if live_seconds is not None:
-                limit.note_live(live_seconds(under_way))
+                limit.note_live(self.at, live_seconds(under_way), 1, under_way - 1)
             if limit.own.count >= limit.judge_at:
                 limit.judge(self.at, under_way - 1)
         return limit.limit

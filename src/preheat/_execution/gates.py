@@ -39,7 +39,7 @@ class Gate(Protocol):
         """A run that was admitted has ended after `seconds`; None stands for a load that was not begun."""
         ...
 
-    def note_live(self, seconds: float, misses: int = 1) -> None:
+    def note_live(self, at: float, seconds: float, misses: int) -> None:
         """So many misses of the application took `seconds` altogether."""
         ...
 

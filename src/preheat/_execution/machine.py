@@ -368,7 +368,7 @@ class Execution:
     def _note_missed(self, event: Missed) -> None:
         gate = self._gates[event.cache]
         if gate is not None:
-            gate.note_live(event.seconds, event.misses)
+            gate.note_live(event.at, event.seconds, event.misses)
 
     def _go_on_as(self, switch: StrategySwitch) -> None:
         self.switches = (*self.switches, switch)

@@ -35,6 +35,9 @@ SHRINKS_ABOVE = 1.2
 SURE = 1.5
 """A round is cut short once it is too slow by so many standard errors, taken as 1/sqrt(n)."""
 
+QUITE_SURE = 2.5
+"""At a limit of 1 or less, where it is not the warm-up that makes it slow, so many make room at once."""
+
 LEAST = 0.125
 START_FACTOR = 2.0
 GROWTH_FACTOR = 1.25
@@ -95,6 +98,7 @@ class DelayLimit:
         "_is_settling",
         "_is_starting",
         "_live",
+        "_look_at",
         "_most",
         "_resumes_at",
         "_rounds",
@@ -134,10 +138,16 @@ class DelayLimit:
             usual = self.own.seconds / self.own.count if self.own.count else self.own.alone_seconds
             self._extra_at = at + usual / (self.limit - self.slots)
 
-    def note_live(self, seconds: float, count: int = 1) -> None:
+    def note_live(self, at: float, seconds: float, count: int, under_way: int) -> None:
         """`count` live misses took `seconds` altogether."""
-        self._live.count += count
-        self._live.seconds += seconds
+        live = self._live
+        live.count += count
+        live.seconds += seconds
+        if live.count >= self._look_at and not self._is_settling:
+            self._look_at = live.count + ROUND_LEAST
+            if self._is_clearly_slow(SURE):
+                self._judge_round(at)
+                self._begin_round(at, under_way)
 
     def loads_in(self, seconds: float) -> int:
         """How many loads, one after another, take so long as a rule: one at least, and no more than one at first."""
@@ -148,7 +158,7 @@ class DelayLimit:
         """Loads have ended, `judge_at` since the round began; `under_way` still are."""
         if self._is_settling:
             self._is_settling = False
-        elif self.own.count >= self._target or self._is_clearly_slow():
+        elif self.own.count >= self._target or self._is_clearly_slow(SURE):
             self._judge_round(at)
         else:
             self.judge_at += self._step
@@ -195,8 +205,10 @@ class DelayLimit:
         """Shrink towards 1, and to less only where that is certain: at 1 it is measured what a load takes alone."""
         self._is_starting = self.limit <= 1.0
         limit = self.limit * max(SHRINK_FACTOR, 1.0 / ratio)
-        if limit < NEAR_ONE and (self.limit > 1.0 or not self._is_clearly_slow()):
+        if limit < NEAR_ONE and (self.limit > 1.0 or not self._is_clearly_slow(SURE)):
             limit = min(self.limit, 1.0)
+        elif limit < 1.0 and self._is_clearly_slow(QUITE_SURE):
+            limit = LEAST
         self._change(limit)
 
     def _measure(self, round_seconds: float) -> None:
@@ -207,9 +219,10 @@ class DelayLimit:
         """What requests took, as a multiple of what they take alone."""
         return (self.own.excess() + self._live.excess()) / (self.own.count + self._live.count)
 
-    def _is_clearly_slow(self) -> bool:
+    def _is_clearly_slow(self, errors: float) -> bool:
+        """Whether this round is too slow by so many standard errors."""
         error = 1.0 / math.sqrt(self.own.count + self._live.count)
-        return self._ratio() > SHRINKS_ABOVE * (1.0 + SURE * error)
+        return self._ratio() > SHRINKS_ABOVE * (1.0 + errors * error)
 
     def _change(self, limit: float) -> None:
         limit = min(max(limit, LEAST), self._most)
@@ -221,7 +234,7 @@ class DelayLimit:
         """Begin a round; after a change of the limit what is under way is of the old one, and is not judged."""
         self.own.forget_round()
         self._live.forget_round()
-        self._begun, self._was_reached = at, False
+        self._begun, self._was_reached, self._look_at = at, False, ROUND_LEAST
         scale = math.sqrt(self.limit) if self.limit > 1.0 else self.limit
         self._target = max(ROUND_LEAST, int(ROUND_LOADS * scale))
         self._step = max(ROUND_LEAST, self._target // 4)

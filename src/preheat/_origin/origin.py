@@ -176,9 +176,9 @@ class Origin:
                 self._limit.own.seconds += seconds / len(begun)
         self._note_health(at)
 
-    def note_live(self, seconds: float, misses: int = 1) -> None:
+    def note_live(self, at: float, seconds: float, misses: int) -> None:
         """`misses` of the application's own requests took `seconds` altogether."""
-        self._limit.note_live(seconds, misses)
+        self._limit.note_live(at, seconds, misses, self._under_way)
 
     def _note_failure(self, at: float, result: ItemResult) -> None:
         self._failures += 1
