@@ -25,7 +25,7 @@ from preheat._model import ItemResult, ItemStatus
 from preheat._origin import Limits, Origin, breaker, limit
 
 CELLS = [(servers, mean) for mean in (0.005, 0.02, 0.05, 0.1) for servers in (4, 8, 16, 32, 64)]
-SOME_CELLS = [(4, 0.05), (16, 0.05), (64, 0.05)]
+SOME_CELLS = [(4, 0.05), (4, 0.1), (16, 0.05), (64, 0.05)]
 MOST_PER_SECOND = 4000.0
 """Capacities above are left out: a minute of them is a minute here too."""
 
