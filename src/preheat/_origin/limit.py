@@ -145,7 +145,7 @@ class DelayLimit:
         live.seconds += seconds
         if live.count >= self._look_at and not self._is_settling:
             self._look_at = live.count + ROUND_LEAST
-            if self._is_clearly_slow(SURE):
+            if self._is_clearly_slow(QUITE_SURE):
                 self._judge_round(at)
                 self._begin_round(at, under_way)
 
@@ -220,8 +220,11 @@ class DelayLimit:
         return (self.own.excess() + self._live.excess()) / (self.own.count + self._live.count)
 
     def _is_clearly_slow(self, errors: float) -> bool:
-        """Whether this round is too slow by so many standard errors."""
-        error = 1.0 / math.sqrt(self.own.count + self._live.count)
+        """Whether this round is too slow by so many standard errors.
+
+        Beyond a round's number more requests say little more: those that met in one queue all say the same.
+        """
+        error = 1.0 / math.sqrt(min(self.own.count + self._live.count, ROUND_LOADS))
         return self._ratio() > SHRINKS_ABOVE * (1.0 + errors * error)
 
     def _change(self, limit: float) -> None:
