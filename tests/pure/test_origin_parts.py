@@ -271,7 +271,7 @@ def test_live_requests_that_take_longer_shrink_it_though_loads_do_not():
     paced = Paced()
     paced.work(1_000, lambda n: 0.1, live_seconds=lambda n: 0.01)
     high = paced.limit.limit
-    paced.work(300, lambda n: 0.1, live_seconds=lambda n: 0.02)
+    paced.work(1_000, lambda n: 0.1, live_seconds=lambda n: 0.02)
     assert paced.limit.limit < high / 3
 
 

@@ -119,7 +119,7 @@ class DelayLimit:
         self.own, self._live = Witness(), Witness()
         self._is_starting, self._is_settling = True, False
         self._resumes_at: float | None = None
-        self._rounds = 0
+        self._rounds = self._look_at = 0
         self._extra_at = -math.inf
         self._begin_round(-math.inf, under_way=0)
 
