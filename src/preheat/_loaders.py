@@ -77,8 +77,8 @@ class Loaders:
         self._items, self._caches = items, caches
         self._ways = {name: way_of(cache) for name, cache in caches.items()}
         self._tell, self._measure, self._brake = tell, measure, brake
-        self._most, self._most_with_lost = most, 2 * most
-        self._batch_size, self._timeout, self._clock = batch_size, item_timeout_seconds, clock
+        self._most, self._batch_size = most, batch_size
+        self._timeout, self._clock = item_timeout_seconds, clock
         self._turns, self._threads = Turns(), LoaderThreads(most, "preheat-load")
         self._loads: deque[Load] = deque()
         self._idle: list[asyncio.Future[None]] = []
@@ -259,7 +259,7 @@ class Loaders:
             if not attempt.ending.done():
                 attempt.ending.set_result(None)
         else:
-            self._most = min(self._most + 1, self._most_with_lost)
+            self._most += 1  # its worker may never come back
         self._tell(Ended(self._clock(), attempt.positions, results))
 
     def _drop_late(self, attempt: Attempt) -> None:

@@ -47,6 +47,7 @@ from preheat._execution import (
     WakeAt,
 )
 from preheat._footing import Footing
+from preheat._journal import note_end, note_phase, note_start, note_stop
 from preheat._kinds import kinds_of
 from preheat._loaders import Loaders
 from preheat._model import (
@@ -208,6 +209,7 @@ class Run:
         self._is_telling = False
         self._end: Finish | None = None
         self._phases_told = 0
+        self._told_stop = False
         self._loads_begun = self._loads_ended = 0
         self._rolled_back_bytes = 0
         self._before_undoing: MemoryReading | None = None
@@ -263,6 +265,7 @@ class Run:
         self._unix_offset = time.time() - self._begun
         self._before = self._read()[1]  # its pressure counts when the loop reads again, at once
         first_event = self._memory_log.mark()
+        note_start(self.plan, self._execution.done)
         stop_watching = self._watch.subscribe(self._wake_up, interval_seconds=READING_SECONDS)
         try:
             with calm_collector():
@@ -273,7 +276,9 @@ class Run:
             await self._undoing.run(stop_watching)  # it waits for a thread, which the loop should not
             await self._close()
         self._show(self._clock(), force=True)
-        return self._report(stopped, first_event)
+        report = self._report(stopped, first_event)
+        note_end(report)
+        return report
 
     async def _go_on_to_the_end(self, awake: asyncio.Event) -> str | None:
         self._tell(Cancel(self._clock()) if self._is_cancelled else Start(self._clock()))
@@ -327,7 +332,7 @@ class Run:
                 self._note_loads(happened)
         self._set_brake()
         self._note_hold()
-        self._note_phases()
+        self._note_progress(now)
         self._show(now)
 
     def _obey(self, instruction: Instruction) -> None:
@@ -486,13 +491,21 @@ class Run:
 
     # ------------------------------------------------------------------------------------------ outcome
 
-    def _note_phases(self) -> None:
-        """Tell each phase of which nothing is left."""
+    def _note_progress(self, now: float) -> None:
+        """Tell that it stops, and each phase of which nothing is left."""
         state = self._execution
-        for phase in list(state.phase_ended)[self._phases_told :]:
+        if state.stopped is not None and not self._told_stop:
+            self._told_stop = True
+            note_stop(state.stopped, state.done, len(state.results))
+        if len(state.phase_ended) == self._phases_told:
+            return
+        for phase in [phase for phase in state.phase_ended if phase >= 0][self._phases_told :]:
             self._phases_told += 1
-            if self._on_phase is not None and 0 <= phase < len(PHASES):
-                self._on_phase(PhaseOutcome(PHASES[phase], state.results.by_status(state.phases.members[phase])))
+            counts = state.results.by_status(state.phases.members[phase])
+            outcome = PhaseOutcome(PHASES[phase], counts, state.stopped)
+            note_phase(outcome, now - self._begun)
+            if self._on_phase is not None:
+                self._on_phase(outcome)
 
     def _show(self, now: float, *, force: bool = False) -> None:
         if now - self._shown < PROGRESS_SECONDS and not force:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -28,6 +28,7 @@ from preheat._model import (
     MemoryEvent,
     MemoryEventKind,
     MemoryPressureLevel,
+    PhaseOutcome,
     WarmupItem,
     WarmupPlan,
     WarmupProgress,
@@ -50,6 +51,7 @@ from preheat._plan.strategy import (
 from preheat._predict.horizon import refill_seconds
 from preheat._pressure import pressure_level
 from preheat._record import log_failure
+from preheat._runs import Runs
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
 from preheat.abc import (
@@ -62,7 +64,7 @@ from preheat.abc import (
     ReportsMemory,
     WarmableCache,
 )
-from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
+from preheat.errors import InvalidSetting, UnknownCache, UsageError, nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,7 +120,7 @@ class CacheWarmupService:
         self._trained: BackgroundTraining | None = None
         self._sees_headroom = False
         self._opening = threading.Lock()
-        self._run: Run | None = None
+        self._runs = Runs()
 
     # -------------------------------------------------------------------------------------- registration
 
@@ -256,27 +258,102 @@ class CacheWarmupService:
         return await asyncio.to_thread(self._fit, plan, profile, limit)
 
     async def execute_warmup_plan(
-        self, plan: WarmupPlan, on_progress: Callable[[WarmupProgress], None] | None = None
+        self, plan: WarmupPlan, on_progress: Callable[[WarmupProgress], None] | None = None, *, join: bool = False
     ) -> WarmupReport:
         """Load what `plan` says, inside its budget, and report.  Failed items are rows of the report.
 
-        `on_progress` is called at most ten times a second, and once at the end.
+        `on_progress` is called at most ten times a second, and once at the end.  While another run is active in this
+        process, `join` waits for that one and returns its report.
 
         Raises:
-            WarmupInProgress: A run is active in this service.
+            WarmupInProgress: A run is active in this process, and `join` is false.
+            WarmupBrokenOff: The run that was joined ended without a report.
             UnknownCache: The plan names a cache that is not registered.
         """
-        import asyncio
+        return await self._execute(plan, None, on_progress, join=join)
 
-        from preheat._memory import release_free_memory
-        from preheat._run import Run, report_without_running
+    async def resume_warmup(
+        self, on_progress: Callable[[WarmupProgress], None] | None = None, *, join: bool = False
+    ) -> WarmupReport:
+        """Go on with the last run of this service: with all items of its plan that are not resident.
 
+        What it loaded is not loaded again, and counts against the budget.  The report is that of the whole plan;
+        its attempts and seconds are those of this run.
+
+        Raises:
+            UsageError: No run has ended.
+            WarmupInProgress, WarmupBrokenOff, UnknownCache: As for `execute_warmup_plan`.
+        """
+        before = self._runs.unfinished()
+        return await self._execute(before.plan, before, on_progress, join=join)
+
+    async def cancel_warmup(self, *, abandon: bool = False) -> bool:
+        """Ask the active run to end.  False if there is none.
+
+        What is in flight is awaited.  With `abandon` it is given up: loads on the loop are cancelled and have a
+        second to clear up, those in threads are left to end, and undone if they loaded anything.
+        """
+        return self._runs.cancel(abandon=abandon)
+
+    async def pause_warmup(self) -> bool:
+        """Have the active run start nothing until `continue_warmup`; its deadline goes on.  False if there is none."""
+        run = self._runs.active
+        if run is not None:
+            run.pause()
+        return run is not None
+
+    async def continue_warmup(self) -> bool:
+        """Let the active run go on after `pause_warmup`.  False if there is none."""
+        run = self._runs.active
+        if run is not None:
+            run.resume()
+        return run is not None
+
+    async def wait_for_phase(self, phase: str = "critical") -> PhaseOutcome:
+        """How `phase` of the newest run ended, as soon as it has: what a readiness check waits for.
+
+        The rest of the run goes on behind it.  Returns at once where it has ended already, and waits for a run where
+        there was none.  A phase that failed or was empty, and one that a stop left unfinished, is an answer too; see
+        `PhaseOutcome.reason`.
+
+        Raises:
+            InvalidSetting: There is no such phase.
+        """
+        return await self._runs.wait_for_phase(phase)
+
+    def watch_warmup(self) -> AsyncIterator[WarmupProgress]:
+        """The progress of the active run, or of the next one, until it has ended: at most ten times a second."""
+        return self._runs.watch()
+
+    async def _execute(
+        self,
+        plan: WarmupPlan,
+        before: WarmupReport | None,
+        on_progress: Callable[[WarmupProgress], None] | None,
+        *,
+        join: bool,
+    ) -> WarmupReport:
         self._demand_known(plan.candidates.caches)
         if not self.settings.enabled:
+            from preheat._run import report_without_running
+
+            self._runs.open_all("disabled")
             return report_without_running(plan, "disabled")
-        if self._run is not None:
-            raise WarmupInProgress("a warm-up is running; wait for it, or end it with cancel_warmup()")
-        self._run = Run(
+        return await self._runs.execute(
+            plan, self._make_run, self._perform, before=before, on_progress=on_progress, join=join
+        )
+
+    def _make_run(
+        self,
+        plan: WarmupPlan,
+        before: WarmupReport | None,
+        on_progress: Callable[[WarmupProgress], None],
+        on_phase: Callable[[PhaseOutcome], None],
+    ) -> Run:
+        from preheat._memory import release_free_memory
+        from preheat._run import Run
+
+        return Run(
             plan,
             self.caches,
             watch=self._watch,
@@ -285,26 +362,26 @@ class CacheWarmupService:
             concurrency_limit=self.settings.concurrency_limit,
             batch_size=self.settings.batch_size,
             phase_delay_seconds=self.settings.phase_delay_ms / 1000,
+            deadline_seconds=self.settings.deadline_seconds,
+            item_timeout_seconds=self.settings.item_timeout_seconds,
+            before=before,
             gates=self._origins(plan.seed),
             on_progress=on_progress,
+            on_phase=on_phase,
         )
+
+    async def _perform(self, run: Run) -> WarmupReport:
+        import asyncio
+
         try:
-            await asyncio.to_thread(self.ledger.begin_run, plan)
-            self.ledger.tell_misses_to(self._run.note_misses)
-            report = await self._run.perform()
+            await asyncio.to_thread(self.ledger.begin_run, run.plan)
+            self.ledger.tell_misses_to(run.note_misses)
+            report = await run.perform()
         finally:
-            self._run = None
             self.ledger.tell_misses_to(None)
             self._watch.forget_headroom()
         await asyncio.to_thread(self.ledger.end_run, report)
         return report
-
-    async def cancel_warmup(self) -> bool:
-        """Ask the active run to end; what is in flight is awaited.  False if there is none."""
-        run = self._run
-        if run is not None:
-            run.cancel()
-        return run is not None
 
     async def get_warmup_status(self) -> dict[str, Any]:
         """Whether a run is active, its progress, and the last run with what it won: plain data.
@@ -314,7 +391,7 @@ class CacheWarmupService:
         """
         import asyncio
 
-        run = self._run
+        run = self._runs.active
         return {
             "active": run is not None,
             "progress": progress_summary(run.progress()) if run is not None else None,
@@ -355,7 +432,7 @@ class CacheWarmupService:
                 self._trained = BackgroundTraining(
                     Learner(train_cache, encode_model, decode_model),  # type: ignore[arg-type]
                     ledger,
-                    lambda: {} if self._run is not None else _capacities(self._statistics()),
+                    lambda: {} if self._runs.is_active else _capacities(self._statistics()),
                     seed=self.settings.seed or 0,
                 )
             return self._trained
@@ -580,6 +657,8 @@ async def execute_memory_aware_warmup(
     strategy: WarmupStrategy | str | None = None,
     memory_budget_mb: float | None = None,
     on_progress: Callable[[WarmupProgress], None] | None = None,
+    *,
+    join: bool = False,
 ) -> WarmupReport:
     """Plan and run a warm-up of the caches registered with the service of this process.
 
@@ -587,11 +666,13 @@ async def execute_memory_aware_warmup(
         strategy: By default the configured one.
         memory_budget_mb: MiB; only ever lowers the budget that the free memory gives.
         on_progress: Called at most ten times a second, and once at the end.
+        join: Whether to wait for a run that is active in this process, and return its report.
 
     Raises:
         UsageError: An argument or setting can't be used.
-        WarmupInProgress: A run is active.
+        WarmupInProgress: A run is active, and is not to be joined.
+        WarmupBrokenOff: The run that was joined ended without a report.
     """
     service = await get_cache_warmup_service()
     plan = await service.create_warmup_plan(strategy, memory_budget_mb)
-    return await service.execute_warmup_plan(plan, on_progress)
+    return await service.execute_warmup_plan(plan, on_progress, join=join)

@@ -29,6 +29,8 @@ class Settings:
         batch_size: Items handed to a cache's loader at once.
         concurrency_limit: Batches loading at the same time.
         phase_delay_ms: Pause between two phases, in milliseconds.
+        deadline_seconds: Time after which a run stops, giving up what is in flight.
+        item_timeout_seconds: What one call of a loader may take, for an item or for a batch.
         state_dir: Folder of the history and the reports.
         holdout_ratio: Share of the deserving items kept back at random, to measure the gain against.
         max_history_items: Items remembered; beyond it the least valuable are forgotten.
@@ -46,6 +48,8 @@ class Settings:
     batch_size: int = 32
     concurrency_limit: int = 4
     phase_delay_ms: int = 0
+    deadline_seconds: float = 3600.0
+    item_timeout_seconds: float = 30.0
     state_dir: str = ".preheat"
     holdout_ratio: float = 0.05
     max_history_items: int = 1_000_000
@@ -170,6 +174,8 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "batch_size": ("a whole number from 1 to 100000", _whole(1, 100_000)),
     "concurrency_limit": ("a whole number from 1 to 1024", _whole(1, 1024)),
     "phase_delay_ms": ("a whole number of milliseconds from 0 to 3600000", _whole(0, 3_600_000)),
+    "deadline_seconds": ("a number of seconds from 0.1 to 604800", _number(0.1, 604_800)),
+    "item_timeout_seconds": ("a number of seconds from 0.01 to 86400", _number(0.01, 86_400)),
     "state_dir": ("the path of a folder", _text),
     "holdout_ratio": ("a ratio from 0 to 0.5", _number(0, 0.5)),
     "max_history_items": ("a whole number from 1 to 100000000", _whole(1, 100_000_000)),

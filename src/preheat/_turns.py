@@ -39,6 +39,7 @@ class Turns:
         """Step back until it is this worker's turn again."""
         next_turn = asyncio.get_running_loop().create_future()
         self._waiting.append(next_turn)
+        self.count_on()
         await next_turn
 
     def _begin(self) -> None:

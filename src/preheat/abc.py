@@ -22,6 +22,7 @@ from preheat._model import (
     MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
+    PhaseOutcome,
     WarmupItem,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "MemoryMonitor",
     "MemoryReading",
     "MemoryTracker",
+    "PhaseOutcome",
     "Predictor",
     "PressureCallback",
     "RecordsAccesses",
@@ -88,6 +90,10 @@ class WarmableCache(Protocol):
         Quiet: neither this call nor the reads inside it count as traffic.  A second call is RESIDENT.  May be
         a coroutine function.  What it raises is retried and then reported as FAILED; an attribute `retry_after`
         of it, in seconds, or the header of that name of its `response`, says when at the earliest.
+
+        A coroutine that takes longer than an item may, or that nobody waits for any more, is cancelled.  Whatever it
+        was reading from then holds half an answer: it has to close that connection, and not to give it back to a
+        pool, whose next user would take the other half for its own.
         """
         ...
 
@@ -113,8 +119,11 @@ class RecordsAccesses(Protocol):
 class LoadsInBulk(Protocol):
     """A cache whose loader is cheaper for many items at once."""
 
-    def warmup_items(self, items: Sequence[WarmupItem]) -> Sequence[ItemResult]:
-        """As `warmup_item` for each of `items`, results in their order; a failed one is a FAILED result."""
+    def warmup_items(self, items: Sequence[WarmupItem]) -> Sequence[ItemResult] | Awaitable[Sequence[ItemResult]]:
+        """As `warmup_item` for each of `items`, results in their order; a failed one is a FAILED result.
+
+        A coroutine function if `warmup_item` is one; otherwise items are loaded one by one.
+        """
         ...
 
 

@@ -178,7 +178,8 @@ class WarmableCacheContract:
         cache = self.make_cache()
         if isinstance(cache, LoadsInBulk):
             self._warm(cache, self.make_item(0))
-            results = cache.warmup_items([self.make_item(n) for n in range(self.ITEMS)])
+            given = cache.warmup_items([self.make_item(n) for n in range(self.ITEMS)])
+            results = asyncio.run(_await(given)) if inspect.isawaitable(given) else given
             expected = [ItemStatus.RESIDENT] + [ItemStatus.LOADED] * (self.ITEMS - 1)
             assert [result.status for result in results] == expected
 
