@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from preheat._limit import limited_by
 from preheat._model import ItemResult, ItemStatus, WarmupItem
+from preheat._origin import read_refusal
 from preheat._plan.sizes import MOST_BYTES, is_size
 from preheat._turns import ITEMS_PER_LOOK, Turn
 from preheat.abc import LoadsInBulk, WarmableCache
@@ -25,6 +27,10 @@ logger = logging.getLogger("preheat")
 
 # A loader that awaited something which others cancelled raises CancelledError too; nobody cancelled the run by that.
 _ITEM_ERRORS = (Exception, asyncio.CancelledError)
+
+
+FAILURES_ENOUGH = 3
+"""A run of loads ends with so many failures: what is left of it is better begun when they have been judged."""
 
 
 class Brake(Protocol):
@@ -82,6 +88,7 @@ class Attempt:
         task: What loads on the loop, or settles there; None while a thread loads.
         ending: What waits for the thread that loads; None on the loop.
         taken: How many of the results count, once nobody waits for the others; None before that.
+        is_refused: The origin does not want any further load just now.
         is_late: The call of the loader that is being waited for has been cancelled for its length.
     """
 
@@ -106,6 +113,8 @@ class Attempt:
         self.task: asyncio.Task[Any] | None = None
         self.ending: asyncio.Future[None] | None = None
         self.taken: int | None = None
+        self.is_refused = False
+        self._failures = 0
         self.is_late = self._is_given_up = self._is_settling = False
         self._allowance = allowance
         self._accounted = self._used_bytes = 0
@@ -123,6 +132,16 @@ class Attempt:
         if self._allowance.spare_bytes is None or not isinstance(result, ItemResult) or not is_size(result.size_bytes):
             return 0
         return max(0, int(result.size_bytes) - self._allowance.reserved_bytes[n])
+
+    def fail(self, failure: ItemResult) -> bool:
+        """Take one more failure: whether nothing more is to be begun.
+
+        That is so where its origin asks for rest, or fails again and again.
+        """
+        self.results.append(failure)
+        self._failures += failure.status is ItemStatus.FAILED
+        self.is_refused = failure.wait_seconds is not None or self._failures >= FAILURES_ENOUGH
+        return self.is_refused
 
     def begin_settling(self) -> None:
         """From now on results are awaited, one after another, in the task that runs."""
@@ -207,7 +226,8 @@ async def load_async(attempt: Attempt) -> None:
                 try:
                     results.append(await load(item))
                 except _ITEM_ERRORS as error:
-                    results.append(_failed(attempt, error))
+                    if attempt.fail(_failed(attempt, error)):
+                        return
             if attempt.turn.is_over():
                 await attempt.turn.next()
 
@@ -229,8 +249,9 @@ async def _load_batch_async(attempt: Attempt, batch: Sequence[WarmupItem]) -> bo
     try:
         attempt.results += _checked(list(await attempt.cache.warmup_items(batch)), batch)  # type: ignore[attr-defined]
     except _ITEM_ERRORS as error:
-        if _failed(attempt, error) is not LATE:
-            return _note_failed_batch(attempt)
+        failed = _failed(attempt, error)
+        if failed is not LATE:
+            return _take_failed_batch(attempt, failed)
         attempt.results += [LATE] * len(batch)
     finally:
         attempt.calling = 1
@@ -245,7 +266,8 @@ async def _load_each_async(attempt: Attempt, items: Sequence[WarmupItem]) -> Non
         try:
             attempt.results.append(await load(item))
         except _ITEM_ERRORS as error:
-            attempt.results.append(_failed(attempt, error))
+            if attempt.fail(_failed(attempt, error)):
+                return
 
 
 def load_here(attempt: Attempt, batch_size: int) -> None:
@@ -264,8 +286,8 @@ def _load_batch(attempt: Attempt, batch: Sequence[WarmupItem]) -> bool:
     attempt.calling = len(batch)
     try:
         attempt.results += _checked(list(attempt.cache.warmup_items(batch)), batch)  # type: ignore[attr-defined]
-    except _ITEM_ERRORS:
-        return _note_failed_batch(attempt)
+    except _ITEM_ERRORS as error:
+        return _take_failed_batch(attempt, _failure(error))
     finally:
         attempt.calling = 1
     return True
@@ -279,19 +301,25 @@ def _load_each(attempt: Attempt, items: Sequence[WarmupItem]) -> None:
         try:
             results.append(load(item))
         except _ITEM_ERRORS as error:
-            results.append(_failure(error))
+            if attempt.fail(_failure(error)):
+                return
 
 
 def _parts(attempt: Attempt, items: int) -> Iterator[Sequence[WarmupItem]]:
     rows = iter(attempt.items)
     while part := list(islice(rows, items)):
-        if attempt.brake.is_on or attempt.taken is not None:
+        if attempt.brake.is_on or attempt.taken is not None or attempt.is_refused:
             return
         yield part
 
 
-def _note_failed_batch(attempt: Attempt) -> bool:
-    """One bad item may have failed the others, and which one is to be found out."""
+def _take_failed_batch(attempt: Attempt, failed: ItemResult) -> bool:
+    """Whether that is the end of it: an origin that asks for rest is not asked for the items one by one.
+
+    Otherwise one bad item may have failed the others, and which one is to be found out.
+    """
+    if failed.wait_seconds is not None:
+        return attempt.fail(failed)  # the others count as not begun
     logger.debug("a batch of cache %r is loaded one by one", attempt.cache.name)
     return False
 
@@ -312,7 +340,7 @@ def smooth_sizes(attempt: Attempt) -> array[int] | None:
     is_whole = attempt.taken is None and len(results) == len(attempt.items)
     if not is_whole or set(map(type, results)) != {ItemResult}:
         return None
-    statuses, sizes, _, reasons = zip(*results, strict=True)
+    statuses, sizes, _, reasons, _ = zip(*results, strict=True)
     if set(map(id, statuses)) != {id(ItemStatus.LOADED)} or any(reasons):
         return None
     try:
@@ -366,10 +394,16 @@ def _failed(attempt: Attempt, error: BaseException) -> ItemResult:
 def _failure(error: BaseException) -> ItemResult:
     if isinstance(error, ItemTooLarge | MemoryError):
         return ItemResult(ItemStatus.TOO_LARGE, reason=_printable(str(error) or type(error).__name__))
-    return ItemResult(ItemStatus.FAILED, reason=_printable(f"{type(error).__name__}: {error}"))
+    refusal = read_refusal(error, time.time())
+    wait_seconds = (refusal.wait_seconds or 0.0) if refusal.is_overloaded else None
+    return ItemResult(
+        ItemStatus.FAILED, reason=_printable(f"{type(error).__name__}: {error}"), wait_seconds=wait_seconds
+    )
 
 
-LATE = ItemResult(ItemStatus.FAILED, reason="its loader took longer than an item may (item_timeout_seconds)")
+LATE = ItemResult(
+    ItemStatus.FAILED, reason="its loader took longer than an item may (item_timeout_seconds)", wait_seconds=0.0
+)
 ABANDONED = ItemResult(ItemStatus.SKIPPED, reason="given up while it was being loaded: the run was stopped")
 
 

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from preheat._history.forgetting import Forgotten, without_failures
@@ -50,6 +51,7 @@ class Ledger:
         self._counted_start: float | None = None
         self._window: TrafficWindow | None = None
         self._unnamed: set[str] = set()  # items forgotten since, whose failures are not told any more
+        self._tell_misses: Callable[[str, int, float], None] | None = None
         _ledgers.add(self)
 
     def _start_locks(self) -> None:
@@ -139,6 +141,10 @@ class Ledger:
         """Runs kept, newest first."""
         return self._kept.ask(lambda store: store.reports(newest), [])
 
+    def tell_misses_to(self, tell: Callable[[str, int, float], None] | None) -> None:
+        """From now on call `tell(cache, misses, seconds)` with the loads that traffic waited for; None ends that."""
+        self._tell_misses = tell
+
     def accesses(self) -> dict[str, int]:
         """By cache, how often it was asked for anything, as far as that has been folded; cheap, unlike a history."""
         return self._kept.accesses()
@@ -200,6 +206,10 @@ class Ledger:
             if self._window is not None:
                 self._window.observe(batch)
                 self._report_due = self._report is not None
+        if self._tell_misses is not None:
+            took = batch.load_seconds[batch.load_seconds >= 0]
+            if len(took):
+                self._tell_misses(batch.cache, len(took), float(took.sum()))
 
     def _flush_if_due(self) -> None:
         is_due = self._clock() - self._saved_at >= self._flush_seconds

@@ -629,12 +629,44 @@ class ItemStatus(StrEnum):
 
 
 class ItemResult(NamedTuple):
-    """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED."""
+    """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED.
+
+    `wait_seconds` is for how long its origin asked to be left alone; 0 if it is overloaded and did not say how long,
+    None if it is not known to be.
+    """
 
     status: ItemStatus
     size_bytes: int = 0
     seconds: float = 0.0
     reason: str = ""
+    wait_seconds: float | None = None
+
+
+class OriginRecord(NamedTuple):
+    """What a run asked of one origin, and how the origin bore it.
+
+    Attributes:
+        origin: Its name: that of its cache, unless several caches share it.
+        requests: Loads started, retries included.
+        failures: Those that failed.
+        retries: Loads of items that had failed before, in the same pass.
+        deferred: Items put off to the later pass, so often as they were.
+        refused: Those of them that were not let start, since the origin failed nearly always or asked for a rest.
+        opened: How often the breaker opened.
+        limited_seconds: Time in which a rate held loads up.
+        limit, highest_limit: Loads at a time that it was found to bear: in the end, and at the most.
+    """
+
+    origin: str
+    requests: int
+    failures: int
+    retries: int
+    deferred: int
+    refused: int
+    opened: int
+    limited_seconds: float
+    limit: float
+    highest_limit: float
 
 
 class HeldValue(NamedTuple):
@@ -691,7 +723,7 @@ class WarmupProgress(NamedTuple):
 
     `strategy` is the one under which it goes on just now; `switches` tells how it came there.  The rates are those
     of the last seconds, 0 before anything has ended; `is_paused` while nothing starts, be it for want of memory or
-    because somebody wants it so.
+    because somebody wants it so.  `origins` is what was asked of each origin so far.
     """
 
     phase: str
@@ -706,6 +738,7 @@ class WarmupProgress(NamedTuple):
     items_per_second: float = 0.0
     bytes_per_second: float = 0.0
     is_paused: bool = False
+    origins: tuple[OriginRecord, ...] = ()
 
     @property
     def progress_percent(self) -> float:
@@ -853,6 +886,7 @@ class WarmupReport:
         released_bytes: By how much the process shrank while they were undone; None if nothing was.
         events: What happened to memory in the run, oldest first; the oldest may have been dropped.
         switches: When and why it went on under another strategy, oldest first.
+        origins: What was asked of each origin, and how it bore that.
         uplift: What it won, over all caches; None until traffic has been seen.
         steady: When traffic was steady over all caches; None if that has not been seen.
         effects: What it did for each cache of the plan; empty until traffic has been seen.
@@ -874,6 +908,7 @@ class WarmupReport:
     released_bytes: int | None = None
     events: Sequence[MemoryEvent] = ()
     switches: tuple[StrategySwitch, ...] = ()
+    origins: tuple[OriginRecord, ...] = ()
     uplift: Uplift | None = None
     steady: TimeToSteady | None = None
     effects: tuple[CacheEffect, ...] = ()

@@ -36,6 +36,7 @@ from preheat._execution import (
     Load,
     Loaded,
     MemoryRead,
+    Missed,
     Outcomes,
     Pause,
     Resume,
@@ -231,6 +232,7 @@ class Run:
             items_per_second=self._pace.items_per_second,
             bytes_per_second=self._pace.bytes_per_second,
             is_paused=state.is_held or state.is_paused,
+            origins=state.origins,
         )
 
     def cancel(self, *, abandon: bool = False) -> None:
@@ -249,6 +251,10 @@ class Run:
     def resume(self) -> None:
         """Go on after `pause`."""
         self._post(Resume(self._clock()))
+
+    def note_misses(self, cache: str, misses: int, seconds: float) -> None:
+        """Traffic had to load so many items of `cache`, which took `seconds` altogether.  From any thread."""
+        self._post(Missed(self._clock(), cache, misses, seconds))
 
     # --------------------------------------------------------------------------------------------- the loop
 
@@ -537,6 +543,7 @@ class Run:
             released_bytes=_shrunk(self._before_undoing, after),
             events=self._memory_log.events_after(first_event),
             switches=self._switches(),
+            origins=state.origins,
         )
 
     def _switches(self) -> tuple[StrategySwitch, ...]:

@@ -72,6 +72,7 @@ from preheat.errors import InvalidSetting, UnknownCache, UsageError, nearest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from preheat._execution import Gate
     from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
     from preheat._predict.blend import Model
@@ -374,6 +375,7 @@ class CacheWarmupService:
             deadline_seconds=self.settings.deadline_seconds,
             item_timeout_seconds=self.settings.item_timeout_seconds,
             before=before,
+            gates=self._origins(plan.seed),
             on_progress=on_progress,
             on_phase=on_phase,
         )
@@ -383,8 +385,10 @@ class CacheWarmupService:
 
         try:
             await asyncio.to_thread(self.ledger.begin_run, run.plan)
+            self.ledger.tell_misses_to(run.note_misses)
             report = await run.perform()
         finally:
+            self.ledger.tell_misses_to(None)
             self._watch.forget_headroom()
         await asyncio.to_thread(self.ledger.end_run, report)
         return report
@@ -630,6 +634,18 @@ class CacheWarmupService:
             batch_size={n: self.settings.batch_size for n, c in self._caches.items() if isinstance(c, LoadsInBulk)},
         )
         return grant_budget(reading, profile, level, limit_bytes, in_flight_bytes)
+
+    def _origins(self, seed: int) -> Mapping[str, Gate]:
+        """By cache, what protects the origin it is loaded from, for one run."""
+        from preheat._origin import origins_of
+
+        return origins_of(
+            self._caches,
+            concurrency=self.settings.concurrency_limit,
+            loads_per_second=self.settings.rate_limits,
+            bytes_per_second={name: mb * MIB for name, mb in self.settings.bandwidth_limits_mb.items()},
+            seed=seed,
+        )
 
     def _estimate_size(self, item: WarmupItem) -> int:
         """What its cache takes `item` for; 0 if it can't tell."""

@@ -42,6 +42,8 @@ class Settings:
         snapshot_limit_mb: MiB that the snapshot of each cache may take on disk; the hottest values stay.
         application_version: Version of the application; snapshots of another one are dropped.
         quotas_mb: By cache, the MiB that plans may fill of it at most; in the environment as JSON.
+        rate_limits: By cache or origin, the loads that may start per second; in the environment as JSON.
+        bandwidth_limits_mb: By cache or origin, the MiB that may be asked for per second; in the environment as JSON.
         strategies: Tables of rules by strategy name, which change strategies or add some; in the environment as JSON.
     """
 
@@ -63,6 +65,8 @@ class Settings:
     snapshot_limit_mb: float = 1024.0
     application_version: str = ""
     quotas_mb: Mapping[str, float] = field(default_factory=dict)
+    rate_limits: Mapping[str, float] = field(default_factory=dict)
+    bandwidth_limits_mb: Mapping[str, float] = field(default_factory=dict)
     strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -153,12 +157,18 @@ def _mapping(raw: Any) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
-def _quotas(raw: Any) -> dict[str, float] | None:
-    found = _mapping(raw)
-    if found is None:
-        return None
-    quotas = {str(name): _number(0, 2**40)(quota) for name, quota in found.items()}
-    return {name: quota for name, quota in quotas.items() if quota is not None} if None not in quotas.values() else None
+def _numbers(low: float, high: float) -> Callable[[Any], dict[str, float] | None]:
+    number = _number(low, high)
+
+    def parse(raw: Any) -> dict[str, float] | None:
+        found = _mapping(raw)
+        if found is None:
+            return None
+        numbers = {str(name): number(value) for name, value in found.items()}
+        known = {name: value for name, value in numbers.items() if value is not None}
+        return known if len(known) == len(numbers) else None
+
+    return parse
 
 
 def _tables(raw: Any) -> dict[str, dict[str, Any]] | None:
@@ -189,7 +199,9 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "snapshot_max_age_seconds": ("a number of seconds from 1 to 31536000", _number(1, 31_536_000)),
     "snapshot_limit_mb": ("a number of MiB from 1 to 1048576", _number(1, 2**20)),
     "application_version": ("text of 1 to 256 characters", _short_text),
-    "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _quotas),
+    "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _numbers(0, 2**40)),
+    "rate_limits": ("a table of loads per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
+    "bandwidth_limits_mb": ("a table of MiB per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
     "strategies": ("at most 100 tables of rules, each under the name of its strategy", _tables),
 }
 _NAMES = tuple(each.name for each in fields(Settings))

@@ -92,6 +92,7 @@ def progress_summary(progress: WarmupProgress) -> dict[str, Any]:
         "remaining_seconds": progress.remaining_seconds,
         "strategy": str(progress.strategy),
         "switches": [switch._asdict() for switch in progress.switches],
+        "origins": [origin._asdict() for origin in progress.origins],
     }
 
 
@@ -116,6 +117,7 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
         "memory": {name: _reading(getattr(report, name)) for name in ("before", "peak", "after")},
         "memory_events": pressure_events(report.events),
         "switches": [switch._asdict() for switch in report.switches],
+        "origins": [origin._asdict() for origin in report.origins],
         "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
         "uplift": _fields(report.uplift),
         "steady": _fields(report.steady),

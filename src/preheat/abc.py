@@ -1,8 +1,8 @@
 """The seams: what an application may implement, each with a contract suite in `preheat.testing`.
 
 A cache that has the five members of `WarmableCache` can be warmed.  The others are optional abilities that the
-service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`, `SnapshotsValues`)
-or parts that can be swapped.
+service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`, `SharesOrigin`,
+`SnapshotsValues`) or parts that can be swapped.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ __all__ = [
     "PressureCallback",
     "RecordsAccesses",
     "ReportsMemory",
+    "SharesOrigin",
     "Snapshot",
     "SnapshotCodec",
     "SnapshotsValues",
@@ -91,7 +92,8 @@ class WarmableCache(Protocol):
         """Load `item` if it is absent and fits without evicting anything.
 
         Quiet: neither this call nor the reads inside it count as traffic.  A second call is RESIDENT.  May be
-        a coroutine function.  What it raises is retried and then reported as FAILED.
+        a coroutine function.  What it raises is retried and then reported as FAILED; an attribute `retry_after`
+        of it, in seconds, or the header of that name of its `response`, says when at the earliest.
 
         A coroutine that takes longer than an item may, or that nobody waits for any more, is cancelled.  Whatever it
         was reading from then holds half an answer: it has to close that connection, and not to give it back to a
@@ -165,6 +167,17 @@ class TellsKinds(Protocol):
         estimated, corrects the estimates of the others.
         """
         ...
+
+
+@runtime_checkable
+class SharesOrigin(Protocol):
+    """A cache that names the origin it is loaded from.
+
+    Caches that name the same one share its limits, its breaker and what is learned of it.  By default each cache has
+    an origin of its own, which has the name of the cache.
+    """
+
+    origin: str
 
 
 @runtime_checkable

@@ -412,10 +412,20 @@ def test_a_bulk_loader_sees_the_configured_batch_size(monkeypatch, size):
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_loaders_see_the_configured_concurrency_limit(monkeypatch, limit):
-    cache = Watched(load=lambda item: time.sleep(0.003))
-    executed_with(monkeypatch, {"CONCURRENCY_LIMIT": str(limit), "BATCH_SIZE": "1"}, cache, rows(30))
-    assert limit == cache.most_at_once
+def test_loaders_never_see_more_than_the_configured_concurrency_limit(monkeypatch, limit):
+    cache = Watched(load=lambda item: time.sleep(0.001))
+    report = executed_with(monkeypatch, {"CONCURRENCY_LIMIT": str(limit), "BATCH_SIZE": "1"}, cache, rows(300))
+    assert 1 <= cache.most_at_once <= limit
+    assert report.origins[0].highest_limit <= limit
+
+
+def test_a_configured_rate_is_kept_and_reported(monkeypatch):
+    limits = {"RATE_LIMITS": '{"watched": 100}', "BATCH_SIZE": "1"}
+    report = executed_with(monkeypatch, limits, Watched(), rows(60))
+    (origin,) = report.origins
+    assert (origin.origin, origin.requests) == ("watched", 60)
+    assert report.seconds >= 0.45
+    assert origin.limited_seconds > 0.2
 
 
 def test_the_configured_delay_lies_between_phases(monkeypatch):

@@ -925,14 +925,20 @@ class Tide:
     def opens_at(self, at: float) -> float:
         return next((opens for opens in self.opens if opens >= at), float("inf")) if at not in self.opens else at
 
-    def admit(self, at: float, size_bytes: Sequence[int]) -> int:
+    def gives_up_at(self, at: float) -> float:
+        return float("inf")
+
+    def admit(self, at: float, size_bytes: Sequence[int], at_once: int = 1) -> int:
         self.admitted.append((at, list(size_bytes)))
         return min(self.most, len(size_bytes))
+
+    def loaded(self, at: float, seconds: float, items: int) -> None:
+        self.ends.append((at, seconds, items))
 
     def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None]) -> None:
         self.ends.append((at, seconds, len(results)))
 
-    def retry_at(self, at: float, item: int, result: ItemResult) -> float | None:
+    def retry_at(self, at: float, tries: int) -> float | None:
         return at + 100.0 if self.retries else None
 
 

@@ -36,6 +36,8 @@ GOOD = {
     "SNAPSHOT_LIMIT_MB": [("1", 1.0), ("64.5", 64.5)],
     "APPLICATION_VERSION": [(" 2026.11 ", "2026.11"), ("x" * 256, "x" * 256)],
     "QUOTAS_MB": [("{}", {}), ('{"files": 64, "x": 0.5}', {"files": 64.0, "x": 0.5})],
+    "RATE_LIMITS": [("{}", {}), ('{"shop": 20, "x": 0.001}', {"shop": 20.0, "x": 0.001})],
+    "BANDWIDTH_LIMITS_MB": [("{}", {}), ('{"shop": 8}', {"shop": 8.0})],
     "STRATEGIES": [("{}", {}), ('{"night": {"share": 0.9}}', {"night": {"share": 0.9}})],
 }
 BAD = {
@@ -57,6 +59,8 @@ BAD = {
     "SNAPSHOT_LIMIT_MB": ["0", "inf", "1048577", ""],
     "APPLICATION_VERSION": ["", "  ", "x" * 257],
     "QUOTAS_MB": ["", "64", "[]", '{"files": -1}', '{"files": NaN}', '{"files": "x"}', "{"],
+    "RATE_LIMITS": ["", "20", "[]", '{"shop": 0}', '{"shop": -1}', '{"shop": NaN}', '{"shop": 1e7}', '{"shop": true}'],
+    "BANDWIDTH_LIMITS_MB": ["", "8", "[]", '{"shop": 0}', '{"shop": "x"}', "{"],
     "STRATEGIES": ["", "night", "[]", '{"night": 0.9}', '{" ": {}}', str({"x": 1}), '{"a": {}}' + " " * 10**5],
 }
 

@@ -275,6 +275,49 @@ def sizes_of(*results: Any) -> Any:
     return smooth_sizes(attempt)
 
 
+class Told(Exception):
+    """As an origin that says when to come back."""
+
+    retry_after = 7
+
+
+ONE_BY_ONE = [Asked, AskedOnTheLoop]
+
+
+def statuses_of(results: Sequence[ItemResult | None]) -> list[ItemStatus | None]:
+    return [result.status if result is not None else None for result in results]
+
+
+@pytest.mark.parametrize("kind", ONE_BY_ONE)
+def test_a_run_ends_where_its_origin_asks_for_rest_and_the_failure_tells_for_how_long(kind):
+    results = load(kind(raising(Told())), *ITEMS, allowance=Allowance())
+    assert statuses_of(results) == [ItemStatus.FAILED, None, None]
+    assert results[0] is not None
+    assert results[0].wait_seconds == 7.0
+
+
+@pytest.mark.parametrize("kind", ONE_BY_ONE)
+def test_a_run_ends_with_its_third_failure(kind):
+    results = load(kind(raising(OSError("down"))), *ITEMS, *ITEMS, allowance=Allowance())
+    assert statuses_of(results) == [ItemStatus.FAILED] * 3 + [None] * 3
+    assert {result.wait_seconds for result in results if result is not None} == {None}
+
+
+@pytest.mark.parametrize("kind", [AskedInBulk, AskedInBulkOnTheLoop])
+def test_a_batch_that_was_refused_is_not_tried_one_by_one(kind):
+    class Refused(kind):
+        def warmup_items(self, items: list[WarmupItem]) -> Any:
+            raise Told()
+
+    class RefusedOnTheLoop(kind):
+        async def warmup_items(self, items: list[WarmupItem]) -> Any:
+            raise Told()
+
+    cache = RefusedOnTheLoop() if kind is AskedInBulkOnTheLoop else Refused()
+    assert statuses_of(load(cache, *ITEMS, allowance=Allowance())) == [ItemStatus.FAILED, None, None]
+    assert cache.limits == []
+
+
 def test_plain_loads_are_taken_for_their_sizes_alone():
     assert list(sizes_of(LOADED, LOADED._replace(size_bytes=3), LOADED)) == [10, 3, 10]
     assert sizes_of(LOADED, LOADED) is None, "one is missing"

@@ -149,6 +149,24 @@ def test_accesses_are_told_by_cache(open_ledger):
     assert ledger.accesses() == {"c": 3, "d": 1}
 
 
+def test_loads_that_traffic_waited_for_are_told_until_nobody_wants_to_know(open_ledger):
+    ledger, told = open_ledger(), []
+    log = ledger.log("c")
+    ledger.tell_misses_to(lambda *miss: told.append(miss))
+    log.hit("x")
+    log.miss("y", 10, 0.5, "", "")
+    log.miss("z", 10, 0.25, "", "")
+    log.miss("broken", -1, -1.0, "", "")
+    ledger.history()
+    assert sum(misses for _, misses, _ in told) == 2
+    assert sum(seconds for _, _, seconds in told) == 0.75
+    told.clear()
+    ledger.tell_misses_to(None)
+    log.miss("w", 10, 0.5, "", "")
+    ledger.history()
+    assert told == []
+
+
 def test_accesses_that_were_dropped_are_told(open_ledger):
     ledger = open_ledger()
     assert ledger.dropped == 0

@@ -11,6 +11,7 @@ do (`preheat._run`).  One file per subject:
     lengths     how many of them make a run of loads that is handed out in one piece
     gates       when the origin behind a cache lets loads start; the seam that origin protection is put into
     retries     which failed items are tried again, and when
+    later       which items are put off until after everything else
     outcomes    how each item ended
 """
 
@@ -24,6 +25,7 @@ from preheat._execution.events import (
     Load,
     Loaded,
     MemoryRead,
+    Missed,
     Pause,
     Resume,
     RollBack,
@@ -37,10 +39,11 @@ from preheat._execution.machine import (
     BLOCKED_READING_SECONDS,
     MAX_BLOCKED_SECONDS,
     MAX_PAUSE_SECONDS,
+    PATIENCE_SECONDS,
     Execution,
 )
 from preheat._execution.outcomes import Outcomes, Reasons
-from preheat._execution.retries import BACKOFF_BASE_SECONDS, BACKOFF_CAP_SECONDS, MAX_ATTEMPTS
+from preheat._origin.retry import BACKOFF_BASE_SECONDS, BACKOFF_CAP_SECONDS, MAX_ATTEMPTS
 
 __all__ = [
     "BACKOFF_BASE_SECONDS",
@@ -49,6 +52,7 @@ __all__ = [
     "MAX_ATTEMPTS",
     "MAX_BLOCKED_SECONDS",
     "MAX_PAUSE_SECONDS",
+    "PATIENCE_SECONDS",
     "Abandon",
     "Cancel",
     "Ended",
@@ -60,6 +64,7 @@ __all__ = [
     "Load",
     "Loaded",
     "MemoryRead",
+    "Missed",
     "Outcomes",
     "Pause",
     "Reasons",

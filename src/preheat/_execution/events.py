@@ -61,6 +61,15 @@ class MemoryRead(NamedTuple):
     outlook: MemoryPressureLevel = MemoryPressureLevel.LOW
 
 
+class Missed(NamedTuple):
+    """The application itself had to load `misses` items of a cache, which took `seconds` altogether."""
+
+    at: float
+    cache: str
+    misses: int
+    seconds: float
+
+
 class Pause(NamedTuple):
     """Somebody wants nothing to start until `Resume`."""
 
@@ -122,5 +131,5 @@ class Finish(NamedTuple):
     stopped: str | None
 
 
-Event = Start | Loaded | Ended | RolledBack | MemoryRead | Pause | Resume | Cancel | Tick
+Event = Start | Loaded | Ended | RolledBack | MemoryRead | Missed | Pause | Resume | Cancel | Tick
 Instruction = Load | Abandon | RollBack | WakeAt | Finish

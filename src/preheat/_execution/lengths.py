@@ -37,6 +37,10 @@ class RunLengths:
         loads = self._loads.get(cache, 1)
         return min(max(share, loads // SHORTEST_SHARE), loads * self._unit(cache))
 
+    def at_once(self, cache: str) -> int:
+        """Items of one call of the loader of `cache`, at most."""
+        return self._batch_size if cache in self._in_bulk else 1
+
     def learn(self, cache: str, items: int, seconds: float) -> None:
         """A run of `items` took `seconds`."""
         if not self._seconds:

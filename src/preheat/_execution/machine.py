@@ -5,7 +5,7 @@ resident; never more runs of loads in flight than the limit; nothing starts that
 loaded and reserved never exceed the budget; each item ends in exactly one status.  What pressure does is the
 strategy's word, by default: half as many loads at a time at MODERATE, none from HIGH on, and at CRITICAL what was
 loaded is undone, newest first.  While memory is short a run may go on under a milder strategy; what that would not
-take waits.
+take waits.  What an origin does not bear is put off until after everything else.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from preheat._execution.events import (
     Load,
     Loaded,
     MemoryRead,
+    Missed,
     Pause,
     Resume,
     RollBack,
@@ -34,7 +35,8 @@ from preheat._execution.events import (
     Start,
     WakeAt,
 )
-from preheat._execution.gates import Gate
+from preheat._execution.gates import Gate, Gates
+from preheat._execution.later import NOT_LET_START, Later
 from preheat._execution.lengths import RunLengths
 from preheat._execution.needs import Needs
 from preheat._execution.outcomes import Outcomes
@@ -47,6 +49,7 @@ from preheat._model import (
     ItemResult,
     ItemStatus,
     MemoryPressureLevel,
+    OriginRecord,
     PressureResponse,
     StrategySwitch,
 )
@@ -61,6 +64,12 @@ MAX_BLOCKED_SECONDS = 5.0
 """How long the next item waits for memory that it needs before it is rejected."""
 
 BLOCKED_READING_SECONDS = 0.05
+
+PATIENCE_SECONDS = 30.0
+"""How long the later pass waits for an origin that is not well."""
+
+LEAST_PATIENCE_SECONDS = 2.0
+"""A run does not wait much longer than it has taken so far; but so long."""
 
 # as names of the module: found in their class, they would take a tenth of the time that a run spends here on an item
 _LOADED, _FAILED, _TOO_LARGE = ItemStatus.LOADED, ItemStatus.FAILED, ItemStatus.TOO_LARGE
@@ -145,7 +154,8 @@ class Execution:
         self._limit = concurrency_limit
         self._lengths = RunLengths(batch_size, run_seconds, in_bulk)
         self._needs, self._queues, self._retries = Needs(needs), Queues(), Retries(len(caches), seed)
-        self._gates = gates or {}
+        self._gates, self._later = Gates(gates or {}), Later()
+        self._begun_at = 0.0
         self._describe = describe
         self._takes, self._parked = takes, array("q")
         self._parked_since: float | None = None
@@ -206,6 +216,8 @@ class Execution:
                 self._note_memory(event)
             case RolledBack():
                 self._end_rollback(event)
+            case Missed():
+                self._note_missed(event)
             case Pause() | Resume():
                 self._is_held = isinstance(event, Pause)
             case Cancel():
@@ -215,10 +227,15 @@ class Execution:
                 self._begin(event.at)
         return [*undo, *self._advance(event.at)] if self._has_begun or self.stopped is not None else []
 
+    @property
+    def origins(self) -> tuple[OriginRecord, ...]:
+        """What was asked of each origin so far."""
+        return tuple(gate.record() for gate, _ in self._gates.all())
+
     # -------------------------------------------------------------------------------------------- events
 
     def _begin(self, at: float) -> None:
-        self._has_begun = True
+        self._has_begun, self._begun_at = True, at
         if self._deadline_seconds is not None:
             self._deadline_at = at + self._deadline_seconds
 
@@ -246,15 +263,14 @@ class Execution:
         positions, size_bytes = event.positions, sum(event.sizes)
         flight = self._flights[positions[0]]
         left_bytes = self.guard.reserved_for(flight.positions)
-        if (
-            self._needs.concern(positions)
-            or flight.cache in self._gates
-            or not self.guard.fits(size_bytes - left_bytes)
-        ):
+        if self._needs.concern(positions) or not self.guard.fits(size_bytes - left_bytes):
             results = [ItemResult(_LOADED, each) for each in event.sizes]
             return self._end_run(Ended(event.at, positions, results, event.peak_bytes))
         self._land(event)
-        self._lengths.learn(flight.cache, len(positions), _seconds(flight, event))
+        seconds = _seconds(flight, event)
+        self._lengths.learn(flight.cache, len(positions), seconds)
+        if (gate := self._gates[flight.cache]) is not None:
+            gate.loaded(event.at, seconds, len(positions))
         self.guard.learn(positions, event.sizes, event.peak_bytes)
         self.guard.keep(size_bytes)
         self._loaded_order.extend(positions)
@@ -292,8 +308,8 @@ class Execution:
             self._lengths.learn(flight.cache, len(tried), seconds)
         if loaded:
             self.guard.learn([item for item, _ in loaded], [size for _, size in loaded], event.peak_bytes)
-        if flight.cache in self._gates:
-            self._gates[flight.cache].ended(event.at, seconds, event.results)
+        if (gate := self._gates[flight.cache]) is not None:
+            gate.ended(event.at, seconds, event.results)
 
     def _put_back(self, item: int) -> None:
         self.attempts -= 1
@@ -349,6 +365,11 @@ class Execution:
             self._must_undo = self._must_undo or response == PressureResponse.ROLL_BACK
             self._stop("pressure")
 
+    def _note_missed(self, event: Missed) -> None:
+        gate = self._gates[event.cache]
+        if gate is not None:
+            gate.note_live(event.at, event.seconds, event.misses)
+
     def _go_on_as(self, switch: StrategySwitch) -> None:
         self.switches = (*self.switches, switch)
         self._parks = self.footing.has_fallen_back
@@ -361,7 +382,11 @@ class Execution:
         if self.stopped is not None:
             return
         self.stopped = why
-        in_flight = [item for flight in self._flights.values() for item in flight.positions]
+        in_flight = {item for flight in self._flights.values() for item in flight.positions}
+        for item, failure in self._later.failures().items():
+            if self.results.is_open(item) and item not in in_flight:
+                self.results[item] = failure
+                self.done += 1
         not_started = np.setdiff1d(self.results.open_items(), [*in_flight, *self._oversized], assume_unique=True)
         self.results.end(not_started, ItemResult(ItemStatus.SKIPPED, reason=_NOT_STARTED.format(why)))
         self.done += len(not_started)
@@ -379,11 +404,24 @@ class Execution:
     # --------------------------------------------------------------------------------------------- items
 
     def _try_again(self, item: int, result: ItemResult, at: float) -> bool:
+        """Whether `item`, which failed, is tried again, be it in the later pass."""
         if self.stopped is not None:
             return False
-        gate = self._gates.get(self._cache(item))
-        earliest = at if gate is None else gate.retry_at(at, item, result)
-        return earliest is not None and self._retries.add(item, max(at, earliest))
+        tries, gate = self._retries.count_failure(item), self._gates[self._cache(item)]
+        again_at = self._retries.retry_at(at, tries) if gate is None else gate.retry_at(at, tries)
+        if again_at is None:
+            return False
+        if again_at < math.inf:
+            self._retries.add(item, again_at)
+        elif gate is not None:
+            self._later.note_failure(item, result)
+            self._put_off(np.array([item]), gate)
+        return True
+
+    def _put_off(self, items: NDArray[np.int64], gate: Gate, *, were_refused: bool = False) -> None:
+        gate.put_off(len(items), were_refused=were_refused)
+        self.phases.put_off(self._needs.with_dependants(items))
+        self._later.add(items)
 
     def _end(self, item: int, result: ItemResult) -> None:
         ending = [(item, result)]
@@ -445,10 +483,16 @@ class Execution:
             self._make_ready(item)
         loads: list[Instruction] = []
         entered = None
-        while entered != (self.phases.now, self.done):  # an item rejected at its start can be the last of its phase
-            entered = (self.phases.now, self.done)
+        while entered != (
+            self.phases.now,
+            self.done,
+            self._later.puts,
+        ):  # an item rejected at its start can be the last of its phase
+            entered = (self.phases.now, self.done, self._later.puts)
             for members in self.phases.enter(at):
                 self._enter(members)
+            self._give_up_on_origins(at)
+            self._go_on_with_later(at)
             loads += self._start_runs(at)
             if self._parked:
                 self._give_up_parked(at)
@@ -483,6 +527,30 @@ class Execution:
         unmet = self._needs.unmet()
         self._line_up(np.setdiff1d(items, unmet, assume_unique=True) if unmet else items)
 
+    def _give_up_on_origins(self, at: float) -> None:
+        """What an origin has not let start for too long holds nothing up any longer."""
+        for gate, caches in self._gates.all():
+            if not any(map(self._queues.waiting, caches)) or gate.gives_up_at(at) > at:
+                continue
+            refused = sorted(item for cache in caches for item in self._queues.take(cache))
+            if self.phases.is_later_pass:
+                for item in refused:
+                    self._end(item, self._later.failures().get(item, NOT_LET_START))
+            else:
+                self._put_off(np.array(refused, np.int64), gate, were_refused=True)
+
+    def _go_on_with_later(self, at: float) -> None:
+        """When nothing else is left, line up what was put off."""
+        is_busy = self._flights or self._undoing or self._retries or self._queues
+        if not self._later or is_busy or not self.phases.are_over:
+            return
+        if not self.phases.is_later_pass:
+            self.phases.begin_later_pass()
+            patience_seconds = min(max(at - self._begun_at, LEAST_PATIENCE_SECONDS), PATIENCE_SECONDS)
+            for gate, _ in self._gates.all():
+                gate.begin_later_pass(at, patience_seconds)
+        self._line_up(self._later.take())
+
     def _start_runs(self, at: float) -> list[Instruction]:
         limit = max(1, self._limit // 2) if self._is_slow else self._limit
         loads: list[Instruction] = []
@@ -501,8 +569,7 @@ class Execution:
         """The cache whose turn it is; one of which too little is known waits for what it has in flight."""
         return self._queues.next_cache(
             lambda cache, first: (
-                (not self._in_flight[cache] or self.guard.is_known(first))
-                and (cache not in self._gates or self._gates[cache].opens_at(at) <= at)
+                (not self._in_flight[cache] or self.guard.is_known(first)) and self._gates.is_open(cache, at)
             )
         )
 
@@ -518,8 +585,9 @@ class Execution:
             if self._flights or not self._admits_alone(cache, first, at):
                 return ()
             fitting = 1
-        if cache in self._gates:
-            fitting = self._gates[cache].admit(at, [self._sizes[item] for item in run[:fitting]])
+        if (gate := self._gates[cache]) is not None:
+            sizes = [self._sizes[item] for item in run[:fitting]]
+            fitting = gate.admit(at, sizes, self._lengths.at_once(cache))
         run = run[:fitting]
         queue.drop(run)
         return run
@@ -558,7 +626,10 @@ class Execution:
             return self._wake_at(min(self._parked_since + MAX_PAUSE_SECONDS, self._deadline_at))
         if self._blocked_since is not None:
             return self._wake_at(min(at + BLOCKED_READING_SECONDS, self._deadline_at))
-        waits = [self._deadline_at, *(gate.opens_at(at) for gate in self._gates.values() if self._queues)]
+        waits = [self._deadline_at]
+        for gate, caches in self._gates.all():
+            if any(map(self._queues.waiting, caches)):
+                waits += [gate.opens_at(at), gate.gives_up_at(at)]
         if self._retries:
             waits.append(self._retries.next_at)
         if not self._flights and at < self.phases.next_at:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Needs:
@@ -30,6 +36,19 @@ class Needs:
     def dependants(self, item: int) -> Sequence[int]:
         """Those that need `item`."""
         return self._dependants.get(item, ())
+
+    def with_dependants(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`items`, and all that needs any of them, directly or not; ascending."""
+        if not self._dependants:
+            return items
+        found = set(items.tolist())
+        looking = [item for item in found if item in self._dependants]
+        while looking:
+            for dependant in self._dependants.get(looking.pop(), ()):
+                if dependant not in found:
+                    found.add(dependant)
+                    looking.append(dependant)
+        return np.array(sorted(found), np.int64)
 
     def concern(self, items: Iterable[int]) -> bool:
         """Whether anything needs any of `items`."""

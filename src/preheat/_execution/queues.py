@@ -83,6 +83,15 @@ class Queues:
         """`item` of `cache` may start too."""
         self._by_cache.setdefault(cache, Queue()).add(item)
 
+    def waiting(self, cache: str) -> int:
+        """How many items of `cache` may start."""
+        queue = self._by_cache.get(cache)
+        return len(queue) if queue is not None else 0
+
+    def take(self, cache: str) -> list[int]:
+        """Take out everything of `cache`."""
+        return list(self._by_cache.pop(cache, ()))
+
     def next_cache(self, may_start: Callable[[str, int], bool]) -> str | None:
         """The cache with the lowest position, among those of which that `may_start`."""
         ready = (

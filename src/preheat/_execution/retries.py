@@ -1,8 +1,6 @@
 """Which failed items are tried again, and when.
 
-A failed item is tried again after a random wait that is capped and doubles with each attempt [1].
-
-[1] Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "full jitter".
+The gate of their origin says so; without one they are tried again after a random wait that doubles with each try.
 """
 
 from __future__ import annotations
@@ -10,9 +8,7 @@ from __future__ import annotations
 import heapq
 import random
 
-MAX_ATTEMPTS = 3
-BACKOFF_BASE_SECONDS = 0.1
-BACKOFF_CAP_SECONDS = 5.0
+from preheat._origin.retry import MAX_ATTEMPTS, backoff_seconds
 
 
 class Retries:
@@ -36,14 +32,18 @@ class Retries:
         """When the first of them is due; there has to be one."""
         return self._waiting[0][0]
 
-    def add(self, item: int, at: float) -> bool:
-        """`item` failed at `at`: whether it is tried again, which it then waits for."""
-        self._failures[item] = failures = self._failures[item] + 1
-        if failures >= MAX_ATTEMPTS:
-            return False
-        wait = self._jitter.uniform(0.0, min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0**failures))
-        heapq.heappush(self._waiting, (at + wait, item))
-        return True
+    def count_failure(self, item: int) -> int:
+        """`item` has failed: how often by now."""
+        self._failures[item] += 1
+        return self._failures[item]
+
+    def retry_at(self, at: float, tries: int) -> float | None:
+        """When an item without a gate is tried again after so many tries; None if never."""
+        return at + backoff_seconds(tries, self._jitter) if tries < MAX_ATTEMPTS else None
+
+    def add(self, item: int, due_at: float) -> None:
+        """`item` is tried again when it is due."""
+        heapq.heappush(self._waiting, (due_at, item))
 
     def take_due(self, at: float) -> list[int]:
         """Those whose time has come; they wait no longer."""

@@ -40,6 +40,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         )
     _print_events(summary.get("memory_events", []))
     _print_switches(summary)
+    _print_origins(summary.get("origins", []))
     for failure in summary["failures"]:
         click.echo(f"failed: {printable(failure['item'])}: {printable(failure['reason'], 120)}")
     uplift = summary["uplift"]
@@ -109,6 +110,23 @@ def _print_gains(gains: list[dict[str, Any]]) -> None:
         table.add_row(*names, str(gain["runs"]), str(gain["accesses"]), _with_bounds(gain, "points", "low", "high"))
     if gains:
         print_table(table)
+
+
+def _print_origins(origins: list[dict[str, Any]]) -> None:
+    """What was asked of those origins of which there is something to say."""
+    for origin in origins:
+        told = {
+            "retries": origin["retries"],
+            "failures": origin["failures"],
+            "put off": origin["deferred"],
+            "refused": origin["refused"],
+            "times left alone": origin["opened"],
+        }
+        parts = [f"{n} {what}" for what, n in told.items() if n]
+        if origin["limited_seconds"] >= 0.1:
+            parts.append(f"held up {origin['limited_seconds']:.1f} s by its rate")
+        if parts:
+            click.echo(f"origin {printable(origin['origin'])}: {origin['requests']} requests, {', '.join(parts)}")
 
 
 def _print_switches(summary: dict[str, Any]) -> None:
