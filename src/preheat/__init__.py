@@ -16,7 +16,8 @@ from preheat._model import (
 from preheat._plan.budget import calculate_memory_budget
 from preheat._plan.explanation import explain_item
 from preheat._plan.items import create_warmup_item, group_items_by_dependencies, prioritize_warmup_items
-from preheat._service import CacheWarmupService, execute_memory_aware_warmup, get_cache_warmup_service
+from preheat._process import execute_memory_aware_warmup, get_cache_warmup_service
+from preheat._service import CacheWarmupService
 from preheat._size import estimate_item_memory_usage
 
 if TYPE_CHECKING:

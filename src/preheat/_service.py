@@ -7,42 +7,28 @@ What is imported inside functions is needed only once a run starts; `import preh
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from preheat._events import MemoryLog
 from preheat._model import (
     MIB,
     CacheMemory,
-    CacheStatistics,
-    CandidateTable,
-    History,
-    MemoryBudget,
     MemoryEvent,
     MemoryEventKind,
-    MemoryPressureLevel,
     PhaseOutcome,
-    WarmupItem,
     WarmupPlan,
     WarmupProgress,
     WarmupReport,
     WarmupStrategy,
 )
-from preheat._plan import create_plan
-from preheat._plan.adaptive import Conditions, adapt_strategy, recommend_strategy
-from preheat._plan.budget import grant_budget, limit_from_mb
-from preheat._plan.caution import caution_after, cut_plan
-from preheat._plan.fallback import with_fallback
-from preheat._plan.fitting import fit_plan
-from preheat._plan.sizes import Corrections, correct_sizes, in_flight_peak_bytes, size_factors
+from preheat._plan.adaptive import recommend_strategy
+from preheat._plan.budget import limit_from_mb
+from preheat._plan.caution import caution_after
 from preheat._plan.strategy import (
     StrategyProfile,
     configure_strategies,
@@ -50,15 +36,13 @@ from preheat._plan.strategy import (
     find_strategy,
     strategy_row,
 )
-from preheat._predict.horizon import refill_seconds
+from preheat._planning import Planning, demand_known
 from preheat._pressure import pressure_level
-from preheat._record import log_failure
 from preheat._runs import Runs
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
 from preheat.abc import (
     CandidateSource,
-    LoadsInBulk,
     MemoryMonitor,
     Predictor,
     PressureCallback,
@@ -67,16 +51,12 @@ from preheat.abc import (
     SnapshotsValues,
     WarmableCache,
 )
-from preheat.errors import InvalidSetting, UnknownCache, UsageError, nearest
+from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from preheat._execution import Gate
     from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
-    from preheat._predict.blend import Model
-    from preheat._predict.forecast import Forecast
     from preheat._run import Run
     from preheat._snapshot import SnapshotKeeper
     from preheat._training import BackgroundTraining
@@ -125,8 +105,19 @@ class CacheWarmupService:
         self._trained: BackgroundTraining | None = None
         self._keeper: SnapshotKeeper | None = None
         self._sees_headroom = False
+        self.is_closed = False
         self._opening = threading.Lock()
         self._runs = Runs()
+        self._planning = Planning(
+            self.settings,
+            self._caches,
+            sources=self._sources,
+            strategies=self._strategies,
+            predictor=predictor,
+            ledger=lambda: self.ledger,
+            training=lambda: self._training,
+            watch=lambda: self._watch,
+        )
 
     # -------------------------------------------------------------------------------------- registration
 
@@ -139,7 +130,7 @@ class CacheWarmupService:
         if not isinstance(cache, WarmableCache):
             raise InvalidSetting(f"{cache!r} can't be warmed; it has to have the members of preheat.abc.WarmableCache")
         if self._caches.setdefault(cache.name, cache) is not cache:
-            raise _name_taken(cache.name)
+            raise name_taken(cache.name)
         if isinstance(cache, RecordsAccesses):
             cache.record_to(self.ledger.log(cache.name))
             if self._predictor is None and self.settings.enabled and not self.ledger.is_closed:
@@ -156,7 +147,7 @@ class CacheWarmupService:
         Raises:
             UnknownCache: No cache is registered under `name`.
         """
-        self._demand_known([name])
+        demand_known([name], self._caches)
         del self._caches[name]
         if self._keeper is not None:
             self._keeper.detach(name)
@@ -210,7 +201,7 @@ class CacheWarmupService:
             UnknownCache: No cache is registered under that name.
             InvalidSetting: The kind or the size can't be.
         """
-        self._demand_known([cache])
+        demand_known([cache], self._caches)
         self._memory_log.track(cache, kind, size_bytes, cause, items)
 
     def get_memory_events(self, newest: int | None = None) -> Sequence[MemoryEvent]:
@@ -220,6 +211,12 @@ class CacheWarmupService:
     def get_memory_statistics(self) -> dict[str, CacheMemory]:
         """By cache, the sums of everything that was ever logged of it."""
         return self._memory_log.statistics()
+
+    def _watch_headroom(self, profile: StrategyProfile) -> None:
+        """If `profile` adapts: see memory every second from now on, so that the trend of the headroom is known."""
+        if profile.adapts and not self._sees_headroom:
+            self._sees_headroom = True
+            self.add_memory_pressure_callback(lambda level, reading: None)
 
     @property
     def _watch(self) -> MemoryWatch:
@@ -249,7 +246,8 @@ class CacheWarmupService:
 
         profile = find_strategy(strategy or self.settings.strategy, self._strategies)
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
-        return await asyncio.to_thread(self._plan, profile, limit)
+        self._watch_headroom(profile)
+        return await asyncio.to_thread(self._planning.plan, profile, limit)
 
     async def fit_warmup_plan(self, plan: WarmupPlan, memory_budget_mb: float | None = None) -> WarmupPlan:
         """`plan`, made earlier, as far as memory and caches allow it now; see `plan_from_json`.
@@ -262,10 +260,10 @@ class CacheWarmupService:
         """
         import asyncio
 
-        self._demand_known(plan.candidates.caches)
+        demand_known(plan.candidates.caches, self._caches)
         profile = find_strategy(plan.strategy, self._strategies)
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
-        return await asyncio.to_thread(self._fit, plan, profile, limit)
+        return await asyncio.to_thread(self._planning.fit, plan, profile, limit)
 
     async def execute_warmup_plan(
         self, plan: WarmupPlan, on_progress: Callable[[WarmupProgress], None] | None = None, *, join: bool = False
@@ -343,7 +341,7 @@ class CacheWarmupService:
         *,
         join: bool,
     ) -> WarmupReport:
-        self._demand_known(plan.candidates.caches)
+        demand_known(plan.candidates.caches, self._caches)
         if not self.settings.enabled:
             from preheat._run import report_without_running
 
@@ -378,6 +376,18 @@ class CacheWarmupService:
             gates=self._origins(plan.seed),
             on_progress=on_progress,
             on_phase=on_phase,
+        )
+
+    def _origins(self, seed: int) -> Mapping[str, Gate]:
+        """By cache, what protects the origin it is loaded from, for one run."""
+        from preheat._origin import origins_of
+
+        return origins_of(
+            self._caches,
+            concurrency=self.settings.concurrency_limit,
+            loads_per_second=self.settings.rate_limits,
+            bytes_per_second={name: mb * MIB for name, mb in self.settings.bandwidth_limits_mb.items()},
+            seed=seed,
         )
 
     async def _perform(self, run: Run) -> WarmupReport:
@@ -443,7 +453,7 @@ class CacheWarmupService:
 
     def get_recommended_strategy(self) -> WarmupStrategy:
         """The strategy that suits memory as it is and as it goes, and what past runs won."""
-        return recommend_strategy(self._conditions())
+        return recommend_strategy(self._planning.conditions())
 
     # --------------------------------------------------------------------------------------- life time
 
@@ -486,7 +496,7 @@ class CacheWarmupService:
                 self._trained = BackgroundTraining(
                     Learner(train_cache, encode_model, decode_model),  # type: ignore[arg-type]
                     ledger,
-                    lambda: {} if self._runs.is_active else _capacities(self._statistics()),
+                    lambda: {} if self._runs.is_active else self._planning.capacities(),
                     seed=self.settings.seed or 0,
                 )
             return self._trained
@@ -505,9 +515,7 @@ class CacheWarmupService:
         """
         import asyncio
 
-        global _shared
-        if _shared is self:
-            _shared = None
+        self.is_closed = True
         for end in list(self._subscriptions):
             end()
         if self._trained is not None:
@@ -517,6 +525,11 @@ class CacheWarmupService:
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.close)
 
+    def save_at_exit(self) -> None:
+        """Save what was recorded, if anything was, where the process ends and nobody has called `close`."""
+        if self._ledger is not None and not self.is_closed:
+            self._ledger.close()
+
     async def __aenter__(self) -> CacheWarmupService:
         return self
 
@@ -525,276 +538,7 @@ class CacheWarmupService:
     ) -> None:
         await self.close()
 
-    # --------------------------------------------------------------------------------------- the stages
 
-    def _watch_headroom(self, profile: StrategyProfile) -> None:
-        """If `profile` adapts: see memory every second from now on, so that the trend of the headroom is known."""
-        if profile.adapts and not self._sees_headroom:
-            self._sees_headroom = True
-            self.add_memory_pressure_callback(lambda level, reading: None)
-
-    def _conditions(self) -> Conditions:
-        level, reading = self._watch.read()
-        return Conditions(level, reading, self._watch.headroom, self.ledger.past_runs())
-
-    def _plan(self, named: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
-        self._watch_headroom(named)
-        profile, adapted = adapt_strategy(named, self._conditions()) if named.adapts else (named, ())
-        return self._with_responses(replace(self._plan_as(profile, limit_bytes), adapted=adapted), named, profile)
-
-    def _plan_as(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
-        history = self.ledger.history()
-        statistics = self._statistics()
-        horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
-        corrections = self.ledger.corrections
-        rates, predictors = self._forecast(history, horizon, statistics)
-        candidates = self._candidates(history, rates, horizon, corrections)
-        plan = create_plan(
-            candidates,
-            self._budget(profile, limit_bytes, candidates, corrections),
-            profile,
-            horizon_seconds=horizon,
-            free_bytes=_free_bytes(statistics, self.settings.quotas_mb),
-            holdout_ratio=self.settings.holdout_ratio,
-            seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
-        )
-        names = {name: predictors[name] for name in candidates.caches}
-        return replace(plan, size_factors=size_factors(corrections), predictors=names)
-
-    def _fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
-        budget = self._budget(profile, limit_bytes, plan.candidates, self.ledger.corrections)
-        fitted = fit_plan(plan, budget, _free_bytes(self._statistics(), self.settings.quotas_mb))
-        return self._with_responses(fitted, profile, profile)
-
-    def _with_responses(self, plan: WarmupPlan, named: StrategyProfile, profile: StrategyProfile) -> WarmupPlan:
-        """`plan`, made by `profile` for the strategy `named`, with what its run does when memory gets short."""
-        plan = cut_plan(replace(plan, pressure_response=profile.pressure_response), self.ledger.interrupted_runs())
-        fallback = find_fallback(named, self._strategies)
-        return plan if fallback is None else with_fallback(plan, profile, fallback)
-
-    def _forecast(
-        self, history: History, horizon: Mapping[str, float], statistics: Mapping[str, CacheStatistics]
-    ) -> Forecast:
-        """What the application's own predictor expects, or else the model of each cache."""
-        from preheat._predict.forecast import Forecast, forecast
-
-        if self._predictor is None:
-            return forecast(history, horizon, self._models(history, statistics))
-        by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
-        name = str(getattr(self._predictor, "__name__", type(self._predictor).__name__))
-        return Forecast(
-            self._predictor(history, by_cache[history.cache]), dict.fromkeys((*history.caches, *horizon), name)
-        )
-
-    def _models(self, history: History, statistics: Mapping[str, CacheStatistics]) -> dict[str, Model]:
-        """A model for each cache that is bounded: the one that was learned in the background, or one learned now."""
-        from preheat._predict.forecast import current_models
-
-        kept = cast("Mapping[str, Model]", self._training.models())
-        outdone = self.ledger.outdone_predictors()
-        seed = self.settings.seed or 0
-        return current_models(history, _capacities(statistics), kept, outdone=outdone, seed=seed)
-
-    def _candidates(
-        self, history: History, rates: NDArray[np.float64], horizon: Mapping[str, float], corrections: Corrections
-    ) -> CandidateTable:
-        from preheat._kinds import kinds_of
-
-        if not self.settings.enabled:
-            return CandidateTable.of(())
-        tables = [_ask(repr(source), partial(source, history)) for source in self._sources]
-        for name in horizon:
-            tables.append(_ask(f"cache {name!r}", partial(self._caches[name].get_warmup_candidates, history, rates)))
-        table = CandidateTable.concatenate(tables)
-        self._demand_known(table.caches)
-        return correct_sizes(
-            table,
-            corrections,
-            kind_of=kinds_of(self._caches),
-            estimate=self._estimate_size,
-        )
-
-    def _budget(
-        self,
-        profile: StrategyProfile,
-        limit_bytes: int | None,
-        candidates: CandidateTable,
-        corrections: Corrections,
-    ) -> MemoryBudget:
-        if not self.settings.enabled:
-            reason = "warm-up is switched off by CACHE_WARMUP_ENABLED"
-            return MemoryBudget(0, 0, 0, MemoryPressureLevel.LOW, None, reason)
-        level, reading = self._watch.read()
-        if reading is None:
-            return MemoryBudget(0, 0, 0, MemoryPressureLevel.CRITICAL, None, "memory can't be read, so none is free")
-        in_flight_bytes = in_flight_peak_bytes(
-            candidates,
-            corrections,
-            loaders=self.settings.concurrency_limit,
-            batch_size={n: self.settings.batch_size for n, c in self._caches.items() if isinstance(c, LoadsInBulk)},
-        )
-        return grant_budget(reading, profile, level, limit_bytes, in_flight_bytes)
-
-    def _origins(self, seed: int) -> Mapping[str, Gate]:
-        """By cache, what protects the origin it is loaded from, for one run."""
-        from preheat._origin import origins_of
-
-        return origins_of(
-            self._caches,
-            concurrency=self.settings.concurrency_limit,
-            loads_per_second=self.settings.rate_limits,
-            bytes_per_second={name: mb * MIB for name, mb in self.settings.bandwidth_limits_mb.items()},
-            seed=seed,
-        )
-
-    def _estimate_size(self, item: WarmupItem) -> int:
-        """What its cache takes `item` for; 0 if it can't tell."""
-        try:
-            return max(0, int(self._caches[item.ref.cache].estimate_item_size(item)))
-        except Exception:
-            log_failure("cache %r could not estimate an item", item.ref.cache)
-            return 0
-
-    def _statistics(self) -> dict[str, CacheStatistics]:
-        """What each cache says of itself; one that fails is left out of the plan."""
-        found: dict[str, CacheStatistics] = {}
-        for name, cache in self._caches.items():
-            try:
-                found[name] = cache.get_warmup_statistics()
-            except Exception:
-                log_failure("the statistics of cache %r could not be had, so it is not warmed", name)
-        return found
-
-    def _demand_known(self, names: Any) -> None:
-        for name in names:
-            if name not in self._caches:
-                known = ", ".join(self._caches) or "none yet; call register(cache) first"
-                raise UnknownCache(
-                    f"no cache is registered as {name!r}; {nearest(name, self._caches)}there are: {known}"
-                )
-
-
-def _capacities(statistics: Mapping[str, CacheStatistics]) -> dict[str, int]:
-    """By cache that is bounded, what it holds."""
-    return {name: s.capacity_bytes for name, s in statistics.items() if s.capacity_bytes}
-
-
-def _free_bytes(statistics: Mapping[str, CacheStatistics], quotas_mb: Mapping[str, float]) -> dict[str, int | None]:
-    """By cache, the room that a plan has in it: what is free, and no more than its quota; None without a limit."""
-    quotas = {name: int(quota * MIB) for name, quota in quotas_mb.items()}
-    free: dict[str, int | None] = {}
-    for name, s in statistics.items():
-        room = quotas.get(name) if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
-        free[name] = room if room is None else min(room, quotas.get(name, room))
-    return free
-
-
-def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable:
-    """What `source` names; nothing if it fails, so that one cache's fault costs that cache's warm-up alone."""
-    try:
-        rows = source()
-        return rows if isinstance(rows, CandidateTable) else CandidateTable.of(rows)
-    except UsageError:
-        raise
-    except Exception:
-        log_failure("the candidates of %s could not be had and are left out", who)
-        return CandidateTable.of(())
-
-
-_shared: CacheWarmupService | None = None
-_making = threading.RLock()
-_of_process: dict[str, RecordsAccesses] = {}
-
-
-def service_of_process() -> CacheWarmupService:
-    """The service of this process, made at the first call, with everything that belongs to the process.
-
-    Raises:
-        InvalidSetting, UnknownStrategy: The environment can't be used.
-    """
-    global _shared
-    with _making:
-        if _shared is None:
-            service = CacheWarmupService()
-            for name, recorded in _of_process.items():
-                take_on(service, name, recorded)
-            _shared = service
-            atexit.register(_close_at_exit, service, os.getpid())
-        return _shared
-
-
-def _close_at_exit(service: CacheWarmupService, process: int) -> None:
-    """Save what was recorded where nobody has closed the service; not in a child, whose folder it is not."""
-    if service is _shared and process == os.getpid() and service._ledger is not None:
-        service._ledger.close()
-
-
-def belong_to_process(name: str, recorded: RecordsAccesses) -> None:
-    """Have the service of this process take on `recorded`: now, if there is one, and whenever one is made.
-
-    Raises:
-        InvalidSetting: Something else has that name.
-    """
-    with _making:
-        if name in _of_process:
-            raise _name_taken(name)
-        if _shared is not None:
-            take_on(_shared, name, recorded)
-        _of_process[name] = recorded
-
-
-def take_on(service: CacheWarmupService, name: str, recorded: RecordsAccesses) -> None:
-    """Have `service` record `recorded`, and warm it if it can be warmed.
-
-    Raises:
-        InvalidSetting: Something else has that name.
-    """
-    if isinstance(recorded, WarmableCache):
-        service.register(recorded)
-    elif name in service.caches:
-        raise _name_taken(name)
-    else:
-        recorded.record_to(service.ledger.log(name))
-
-
-def is_taken(name: str) -> bool:
-    """Whether something that belongs to this process, or is registered with its service, has that name."""
-    return name in _of_process or (_shared is not None and name in _shared.caches)
-
-
-def _name_taken(name: str) -> InvalidSetting:
+def name_taken(name: str) -> InvalidSetting:
+    """What is wrong with a second cache of that name."""
     return InvalidSetting(f"another cache is registered as {name!r}; give this one a name of its own")
-
-
-async def get_cache_warmup_service() -> CacheWarmupService:
-    """The service of this process, made at the first call and configured by the environment.
-
-    Raises:
-        InvalidSetting, UnknownStrategy: The environment can't be used.
-    """
-    return service_of_process()
-
-
-async def execute_memory_aware_warmup(
-    strategy: WarmupStrategy | str | None = None,
-    memory_budget_mb: float | None = None,
-    on_progress: Callable[[WarmupProgress], None] | None = None,
-    *,
-    join: bool = False,
-) -> WarmupReport:
-    """Plan and run a warm-up of the caches registered with the service of this process.
-
-    Args:
-        strategy: By default the configured one.
-        memory_budget_mb: MiB; only ever lowers the budget that the free memory gives.
-        on_progress: Called at most ten times a second, and once at the end.
-        join: Whether to wait for a run that is active in this process, and return its report.
-
-    Raises:
-        UsageError: An argument or setting can't be used.
-        WarmupInProgress: A run is active, and is not to be joined.
-        WarmupBrokenOff: The run that was joined ended without a report.
-    """
-    service = await get_cache_warmup_service()
-    plan = await service.create_warmup_plan(strategy, memory_budget_mb)
-    return await service.execute_warmup_plan(plan, on_progress, join=join)

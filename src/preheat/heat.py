@@ -18,7 +18,8 @@ from weakref import WeakKeyDictionary
 
 from preheat._log import CacheLog
 from preheat._model import DEFAULT_PRIORITY
-from preheat._service import CacheWarmupService, belong_to_process, is_taken, service_of_process, take_on
+from preheat._process import belong_to_process, is_taken, service_of_process, take_on
+from preheat._service import CacheWarmupService
 from preheat.adapters.function import CachedFunction, CachedResults, CacheInfo
 from preheat.adapters.watched import watch_mapping
 from preheat.errors import InvalidSetting, UsageError

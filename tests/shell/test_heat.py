@@ -16,7 +16,7 @@ import cachetools
 import pytest
 
 import preheat
-from preheat import CacheWarmupService, _service, create_warmup_item, heat
+from preheat import CacheWarmupService, create_warmup_item, heat
 from preheat._log import CacheLog, quietly
 from preheat._model import ItemStatus
 from preheat.adapters.ear import MOST_PENDING
@@ -35,11 +35,11 @@ def service(tmp_path):
 def process(tmp_path, monkeypatch):
     """A process without a service, whose service keeps its state in a folder of the test."""
     monkeypatch.setenv("CACHE_WARMUP_STATE_DIR", str(tmp_path))
-    monkeypatch.setattr(_service, "_shared", None)
-    monkeypatch.setattr(_service, "_of_process", {})
+    monkeypatch.setattr(_process, "_shared", None)
+    monkeypatch.setattr(_process, "_of_process", {})
     yield
-    if _service._shared is not None:
-        asyncio.run(_service._shared.close())
+    if _process._shared is not None:
+        asyncio.run(_process._shared.close())
 
 
 def recorded(service, cache):
@@ -909,11 +909,11 @@ def test_nothing_is_opened_before_the_first_access_and_that_is_recorded(process,
     def same(word):
         return word
 
-    assert (_service._shared, threading.active_count(), list(tmp_path.iterdir())) == (None, before, [])
+    assert (_process._shared, threading.active_count(), list(tmp_path.iterdir())) == (None, before, [])
     assert cache["a"] == 1
     same("x")
-    assert recorded(_service._shared, "c") == (1, 0, ["a"])
-    assert recorded(_service._shared, "f") == (0, 1, ["x"])
+    assert recorded(_process._shared, "c") == (1, 0, ["a"])
+    assert recorded(_process._shared, "f") == (0, 1, ["x"])
 
 
 def test_what_belongs_to_the_process_is_known_to_its_service_and_to_the_next_one(process):
