@@ -16,7 +16,7 @@ import cachetools
 import pytest
 
 import preheat
-from preheat import CacheWarmupService, create_warmup_item, heat
+from preheat import CacheWarmupService, _process, create_warmup_item, heat
 from preheat._log import CacheLog, quietly
 from preheat._model import ItemStatus
 from preheat.adapters.ear import MOST_PENDING
