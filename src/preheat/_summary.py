@@ -90,6 +90,9 @@ def progress_summary(progress: WarmupProgress) -> dict[str, Any]:
         "pressure": progress.pressure.name,
         "elapsed_seconds": progress.elapsed_seconds,
         "remaining_seconds": progress.remaining_seconds,
+        "items_per_second": progress.items_per_second,
+        "bytes_per_second": progress.bytes_per_second,
+        "paused": progress.is_paused,
         "strategy": str(progress.strategy),
         "switches": [switch._asdict() for switch in progress.switches],
     }
