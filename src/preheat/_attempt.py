@@ -78,7 +78,8 @@ class Attempt:
 
     Attributes:
         way: How.
-        positions, items: What is to be loaded.
+        positions: What is to be loaded, in the plan's order.
+        rows: The same; each item is made when it is its turn: one that lay about would leave the processor's cache.
         turn: What it knows of the turns on the loop.
         began_at: When it was begun.
         grown: Tells by how much the process has grown, once it has ended; `grown_bytes` is what that said.
@@ -97,13 +98,13 @@ class Attempt:
         cache: WarmableCache,
         way: Way,
         positions: tuple[int, ...],
-        items: Sequence[WarmupItem],
+        rows: Iterator[WarmupItem],
         allowance: Allowance,
         brake: Brake,
         turn: Turn,
         at: float,
     ) -> None:
-        self.cache, self.way, self.positions, self.items = cache, way, positions, items
+        self.cache, self.way, self.positions, self.rows = cache, way, positions, rows
         self.brake, self.turn, self.began_at = brake, turn, at
         self.results: list[Any] = []
         self.settled: list[ItemResult] = []
@@ -195,18 +196,18 @@ class Attempt:
         known: list[ItemResult | None] = [*self.settled]
         for result in self.results[len(known) : self.taken]:
             known.append(why if inspect.isawaitable(result) else usable(result))
-        begun = min(len(known) + self.calling, len(self.items))
+        begun = min(len(known) + self.calling, len(self.positions))
         known += [why] * (begun - len(known))
-        return known + [None] * (len(self.items) - len(known))
+        return known + [None] * (len(self.positions) - len(known))
 
-    def late_loads(self) -> list[str]:
-        """The keys of what was loaded although it did not count any more; each is named once."""
+    def late_loads(self) -> list[int]:
+        """The positions of what was loaded although it did not count any more; each is named once."""
         if self.taken is None:
             return []
         late = self.results[self.taken :]
         del self.results[self.taken :]
         loaded = (n for n, result in enumerate(late, self.taken) if getattr(result, "status", 0) is ItemStatus.LOADED)
-        return [self.items[n].ref.key for n in loaded]
+        return [self.positions[n] for n in loaded]
 
 
 # ------------------------------------------------------------------------------------------------------------ loading
@@ -219,8 +220,8 @@ async def load_async(attempt: Attempt) -> None:
     results, brake = attempt.results, attempt.brake
     attempt.task = asyncio.current_task()
     with limited_by(attempt.limit_bytes):
-        for part in _parts(attempt, ITEMS_PER_LOOK):
-            for item in part:
+        for _ in range(0, len(attempt.positions), ITEMS_PER_LOOK):
+            for item in islice(attempt.rows, ITEMS_PER_LOOK):
                 if brake.is_on:
                     return
                 try:
@@ -306,8 +307,7 @@ def _load_each(attempt: Attempt, items: Sequence[WarmupItem]) -> None:
 
 
 def _parts(attempt: Attempt, items: int) -> Iterator[Sequence[WarmupItem]]:
-    rows = iter(attempt.items)
-    while part := list(islice(rows, items)):
+    while part := list(islice(attempt.rows, items)):
         if attempt.brake.is_on or attempt.taken is not None or attempt.is_refused:
             return
         yield part
@@ -337,7 +337,7 @@ def _checked(given: list[Any], batch: Sequence[WarmupItem]) -> list[Any]:
 def smooth_sizes(attempt: Attempt) -> array[int] | None:
     """The sizes of all items, if each was plainly loaded and there is nothing to say of any; otherwise None."""
     results = attempt.results
-    is_whole = attempt.taken is None and len(results) == len(attempt.items)
+    is_whole = attempt.taken is None and len(results) == len(attempt.positions)
     if not is_whole or set(map(type, results)) != {ItemResult}:
         return None
     statuses, sizes, _, reasons, _ = zip(*results, strict=True)
@@ -358,7 +358,7 @@ async def settle(attempt: Attempt) -> list[ItemResult | None]:
     with limited_by(attempt.limit_bytes):
         for result in list(attempt.results):
             attempt.settled.append(await _settle(attempt, result))
-    return [*attempt.settled, *[None] * (len(attempt.items) - len(attempt.settled))]
+    return [*attempt.settled, *[None] * (len(attempt.positions) - len(attempt.settled))]
 
 
 async def _settle(attempt: Attempt, result: Any) -> ItemResult:

@@ -180,22 +180,21 @@ class TextColumn(Sequence[str]):
     def __getitem__(self, row: slice) -> TextColumn: ...
     def __getitem__(self, row: int | slice) -> str | TextColumn:
         if isinstance(row, slice):
-            return self._part(*row.indices(len(self)))
+            return self.take(np.arange(len(self))[row])
         n = len(self)
         if not -n <= row < n:
             raise IndexError(f"row {row} of a column of {n}")
         row %= n
         return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
 
-    def _part(self, start: int, stop: int, step: int) -> TextColumn:
-        if step != 1 or stop <= start:
-            return self.take(np.arange(start, stop, step))
-        first, last = self.offsets[start], self.offsets[stop]
-        return TextColumn(self.blob[first:last], self.offsets[start : stop + 1] - first)
-
     def __iter__(self) -> Iterator[str]:
-        data, ends = self.blob.tobytes(), np.ascontiguousarray(self.offsets).data
-        return (data[a:b].decode() for a, b in pairwise(ends))
+        return self.strings(0, len(self))
+
+    def strings(self, start: int, stop: int) -> Iterator[str]:
+        """Those from `start` to `stop`, each made when it is asked for."""
+        data = np.ascontiguousarray(self.blob).data
+        ends = np.ascontiguousarray(self.offsets).data[start : stop + 1]
+        return (str(data[a:b], "utf-8") for a, b in pairwise(ends))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TextColumn):

@@ -51,7 +51,8 @@ def note_phase(outcome: PhaseOutcome, seconds: float) -> None:
 
 def note_stop(why: str, done: int, items: int) -> None:
     """A run is being stopped, when `done` of its items had ended or were not to be begun any more."""
-    logger.warning(
+    logger.log(
+        logging.INFO if why == "cancelled" else logging.WARNING,  # somebody wanted it
         "the warm-up stops: %s", why,
         extra={"event": "warmup_stopped", "stopped": why, "done": done, "items": items},
     )  # fmt: skip

@@ -10,7 +10,7 @@ import asyncio
 import math
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -29,7 +29,7 @@ from preheat._attempt import (
     way_of,
 )
 from preheat._execution import Ended, Load, Loaded
-from preheat._model import CandidateTable, ItemResult
+from preheat._model import CandidateTable, ItemResult, WarmupItem
 from preheat._threads import LoaderThreads
 from preheat._turns import Turn, Turns
 from preheat._undo import undo_of
@@ -216,9 +216,10 @@ class Loaders:
         ended = Loaded if isinstance(results, array) else Ended
         return ended(now, attempt.positions, results, attempt.grown_bytes, seconds)  # type: ignore[arg-type]
 
-    def _rows(self, positions: Sequence[int]) -> CandidateTable:
+    def _rows(self, positions: Sequence[int]) -> Iterator[WarmupItem]:
         first, stop = positions[0], positions[-1] + 1
-        return self._items[first:stop] if stop - first == len(positions) else self._items.take(np.array(positions))
+        is_gapless = stop - first == len(positions)
+        return self._items.rows(first, stop) if is_gapless else iter(self._items.take(np.array(positions)))
 
     # ------------------------------------------------------------------------------------------------ in threads
 
@@ -265,5 +266,5 @@ class Loaders:
     def _drop_late(self, attempt: Attempt) -> None:
         """Undo what was loaded when it did not count any more."""
         undo = undo_of(attempt.cache)
-        for key in attempt.late_loads():
-            undo(key)
+        for position in attempt.late_loads():
+            undo(self._items.keys[position])

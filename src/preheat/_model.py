@@ -427,8 +427,8 @@ class CandidateTable(Sequence[WarmupItem]):
 
     def refs(self) -> Iterator[ItemRef]:
         """The identities of all items, in order."""
-        names = map(self.caches.__getitem__, _numbers(self.cache))
-        return map(tuple.__new__, repeat(ItemRef), zip(names, self.keys, strict=True))
+        names = self.caches
+        return (ItemRef(names[c], key) for c, key in zip(self.cache.tolist(), self.keys, strict=True))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -439,7 +439,7 @@ class CandidateTable(Sequence[WarmupItem]):
     def __getitem__(self, row: slice) -> CandidateTable: ...
     def __getitem__(self, row: int | slice) -> WarmupItem | CandidateTable:
         if isinstance(row, slice):
-            return self._part(*row.indices(len(self)))
+            return self.take(np.arange(len(self))[row])
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of a table of {len(self)}")
         row %= len(self)
@@ -455,31 +455,21 @@ class CandidateTable(Sequence[WarmupItem]):
         )
 
     def __iter__(self) -> Iterator[WarmupItem]:
-        numbers = [_numbers(getattr(self, name)) for name in _NUMERIC]
+        return self.rows(0, len(self))
+
+    def rows(self, start: int, stop: int) -> Iterator[WarmupItem]:
+        """The rows from `start` to `stop`, each made when it is asked for."""
+        numbers = [_numbers(getattr(self, name), start, stop) for name in _NUMERIC]
         needs: Iterable[tuple[ItemRef, ...]] = repeat(())
         if self.needs:
-            needs = (self.needs.get(row, ()) for row in range(len(self)))
-        values = repeat(0.0) if self.value_seconds is None else _numbers(self.value_seconds)
-        recipes = self.recipes if len(self.recipes.blob) else repeat("")
+            needs = (self.needs.get(row, ()) for row in range(start, stop))
+        values = repeat(0.0) if self.value_seconds is None else _numbers(self.value_seconds, start, stop)
+        recipes = self.recipes.strings(start, stop) if len(self.recipes.blob) else repeat("")
         # not through their constructors, whose calls would take most of the time that a row takes
-        columns = zip(self.refs(), *numbers, needs, recipes, values, strict=False)
+        names = map(self.caches.__getitem__, _numbers(self.cache, start, stop))
+        refs = map(tuple.__new__, repeat(ItemRef), zip(names, self.keys.strings(start, stop), strict=True))
+        columns = zip(refs, *numbers, needs, recipes, values, strict=False)
         return map(tuple.__new__, repeat(WarmupItem), columns)
-
-    def _part(self, start: int, stop: int, step: int) -> CandidateTable:
-        if step != 1 or stop <= start:
-            return self.take(np.arange(start, stop, step))
-        part = slice(start, stop)
-        return CandidateTable(
-            caches=self.caches,
-            cache=self.cache[part],
-            keys=self.keys[part],
-            recipes=self.recipes[part],
-            needs={row - start: refs for row in range(start, stop) if (refs := self.needs.get(row))}
-            if self.needs
-            else {},
-            value_seconds=None if self.value_seconds is None else self.value_seconds[part],
-            **{name: getattr(self, name)[part] for name in _NUMERIC},
-        )
 
     def __repr__(self) -> str:
         return f"CandidateTable({len(self)} items of {', '.join(self.caches) or 'no cache'})"
@@ -493,9 +483,9 @@ _NUMERIC: dict[str, type] = {
 }
 
 
-def _numbers(column: NDArray[Any]) -> Iterator[Any]:
-    """The numbers of `column` as Python's, each made when it is asked for."""
-    return iter(np.ascontiguousarray(column).data)
+def _numbers(column: NDArray[Any], start: int, stop: int) -> Iterator[Any]:
+    """The numbers of `column` from `start` to `stop` as Python's, each made when it is asked for."""
+    return iter(np.ascontiguousarray(column).data[start:stop])
 
 
 def _concatenate_values(tables: Sequence[CandidateTable]) -> NDArray[np.float64] | None:

@@ -805,7 +805,7 @@ def test_the_runs_of_a_cache_that_loads_in_bulk_are_whole_batches():
 def test_what_is_left_is_shared_out_but_not_in_crumbs():
     lengths = RunLengths(8, 1.0)
     lengths.learn("c", 1, 0.01)
-    assert [lengths.most("c", share) for share in (100, 20, 3)] == [32, 20, 8]
+    assert [lengths.most("c", share) for share in (100, 20, 3)] == [32, 20, 4]
     assert RunLengths(8).most("c", 3) == 3
 
 

@@ -87,7 +87,7 @@ class Until:
 
 def attempt_at(cache: Any, items: Sequence[WarmupItem], allowance: Any = Allowance(), brake: Any = None) -> Attempt:  # noqa: B008
     places = tuple(range(len(items)))
-    return Attempt(cache, way_of(cache), places, items, allowance, brake or Until(), Turn(Turns()), 0.0)
+    return Attempt(cache, way_of(cache), places, iter(items), allowance, brake or Until(), Turn(Turns()), 0.0)
 
 
 def load(
@@ -344,7 +344,7 @@ def test_what_is_taken_of_an_attempt_is_what_has_ended_and_what_comes_later_is_n
     assert attempt.take(ABANDONED) == [LOADED, ABANDONED, None]
     assert attempt.late_loads() == []
     attempt.results.append(LOADED)
-    assert (attempt.late_loads(), attempt.late_loads()) == (["y"], [])
+    assert (attempt.late_loads(), attempt.late_loads()) == ([1], [])
 
 
 # ---------------------------------------------------------------------------------------------------------------- undo

@@ -361,7 +361,8 @@ def test_the_log_has_a_line_for_each_step_with_fields_and_never_a_key(caplog):
 def test_a_run_that_is_stopped_says_so_in_the_log(caplog):
     run = run_of(Plain(), some(3))
     run.cancel()
-    perform(run)
+    with caplog.at_level(logging.INFO, "preheat"):
+        perform(run)
     (stopped,) = (record for record in caplog.records if getattr(record, "event", "") == "warmup_stopped")
     assert (stopped.stopped, stopped.items) == ("cancelled", 3)
 

@@ -12,7 +12,7 @@ from collections.abc import Container
 GROWTH = 32
 """How many times as long as one that was seen a run may be."""
 
-SHORTEST_SHARE = 4
+SHORTEST_SHARE = 8
 """When little is left and is shared out, no run becomes shorter than this part of what it should be."""
 
 MOST_ITEMS = 1024

@@ -77,7 +77,7 @@ def exit_code(report: WarmupReport) -> int:
 
     if report.stopped == "pressure":
         return PRESSURE
-    return PARTIAL if report.count(ItemStatus.FAILED) or report.stopped == "cancelled" else 0
+    return PARTIAL if report.count(ItemStatus.FAILED) or report.stopped in {"cancelled", "deadline"} else 0
 
 
 class _progress_bar:  # noqa: N801 - used as a function
@@ -97,11 +97,13 @@ class _progress_bar:  # noqa: N801 - used as a function
             TextColumn("{task.fields[phase]:10}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[memory]} MiB  {task.fields[pressure]}  {task.fields[strategy]}"),
+            TextColumn(
+                "{task.fields[memory]} MiB  {task.fields[rate]}/s  {task.fields[pressure]}  {task.fields[strategy]}"
+            ),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("", total=None, phase="", memory="", pressure="", strategy="")
+        self._task = self._bar.add_task("", total=None, phase="", memory="", rate="", pressure="", strategy="")
         self._bar.start()
         return self._show
 
@@ -112,6 +114,7 @@ class _progress_bar:  # noqa: N801 - used as a function
             total=progress.total,
             phase=progress.phase,
             memory=f"{mib(progress.loaded_bytes)}/{mib(progress.budget_bytes)}",
+            rate=f"{progress.items_per_second:.0f}",
             pressure=progress.pressure.name,
             strategy=progress.strategy,
         )
