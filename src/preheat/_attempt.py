@@ -313,7 +313,7 @@ def smooth_sizes(attempt: Attempt) -> array[int] | None:
     if not is_whole or set(map(type, results)) != {ItemResult}:
         return None
     statuses, sizes, _, reasons = zip(*results, strict=True)
-    if set(map(id, statuses)) != {id(ItemStatus.LOADED)} or any(reasons):
+    if statuses.count(ItemStatus.LOADED) != len(statuses) or any(reasons):
         return None
     try:
         column = array("q", sizes)
@@ -344,11 +344,12 @@ async def _settle(attempt: Attempt, result: Any) -> ItemResult:
 
 def usable(result: Any) -> ItemResult:
     """`result`, which `warmup_item` gave, or else the failure to give one."""
-    if not isinstance(result, ItemResult) or not isinstance(result.status, ItemStatus):
+    if not isinstance(result, ItemResult) or result.status not in _STATUSES:
         return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave a {type(result).__name__}, not an ItemResult")
     if not is_size(result.size_bytes):
         return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave {result.size_bytes!r} as its size in bytes")
-    return result._replace(size_bytes=int(result.size_bytes), reason=_printable(result.reason))
+    status, size_bytes, reason = ItemStatus(result.status), int(result.size_bytes), _printable(result.reason)
+    return result._replace(status=status, size_bytes=size_bytes, reason=reason)
 
 
 def _failed(attempt: Attempt, error: BaseException) -> ItemResult:
@@ -369,6 +370,7 @@ def _failure(error: BaseException) -> ItemResult:
     return ItemResult(ItemStatus.FAILED, reason=_printable(f"{type(error).__name__}: {error}"))
 
 
+_STATUSES = tuple(ItemStatus)
 LATE = ItemResult(ItemStatus.FAILED, reason="its loader took longer than an item may (item_timeout_seconds)")
 ABANDONED = ItemResult(ItemStatus.SKIPPED, reason="given up while it was being loaded: the run was stopped")
 

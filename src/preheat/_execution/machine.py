@@ -88,7 +88,7 @@ class Execution:
         kinds: (n,) kind of each item within its cache; by default all are alike.
         concurrency_limit: Runs of loads in flight at the same time.
         batch_size: Items that a loader is handed at once, at most.
-        run_seconds: How long a run of loads should last; 0 makes each one batch.
+        run_seconds: By cache, how long a run of loads should last; those of others are one batch each.
         in_bulk: Caches that load a batch at once.
         phase_delay_seconds: Pause between two phases.
         deadline_seconds: Time after which it stops; None if never.
@@ -111,7 +111,7 @@ class Execution:
         budget_bytes: int,
         concurrency_limit: int,
         batch_size: int,
-        run_seconds: float = 0.0,
+        run_seconds: Mapping[str, float] | None = None,
         in_bulk: Container[str] = (),
         reserve_bytes: int = 0,
         kinds: Sequence[str] = (),
@@ -143,7 +143,7 @@ class Execution:
             known_after=known_after,
         )
         self._limit = concurrency_limit
-        self._lengths = RunLengths(batch_size, run_seconds, in_bulk)
+        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk)
         self._needs, self._queues, self._retries = Needs(needs), Queues(), Retries(len(caches), seed)
         self._gates = gates or {}
         self._describe = describe

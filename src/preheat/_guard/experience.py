@@ -83,14 +83,15 @@ class Lesson(NamedTuple):
 
 def lesson_of(estimated: Sequence[int], accounted: Sequence[int], peak_bytes: int) -> Lesson:
     """What items estimated at so many bytes, 0 where nothing was known, teach by weighing so many; one at least."""
-    accounted_bytes, largest_bytes = sum(accounted), max(accounted)
+    accounted_bytes = compared_bytes = sum(accounted)
     guesses, sizes = estimated, accounted
     if 0 in estimated:
         guessed = [(guess, real) for guess, real in zip(estimated, accounted, strict=True) if guess]
         guesses, sizes = [guess for guess, _ in guessed], [real for _, real in guessed]
+        compared_bytes = sum(sizes)
     # one more than the floor, so that it covers the size whatever rounding did
     worst = int(max(map(truediv, sizes, guesses)) * PER_MILLE) + 1 if guesses else 0
-    return Lesson(len(accounted), accounted_bytes, largest_bytes, sum(guesses), sum(sizes), worst, peak_bytes)
+    return Lesson(len(accounted), accounted_bytes, max(accounted), sum(guesses), compared_bytes, worst, peak_bytes)
 
 
 class Experience:
