@@ -73,7 +73,7 @@ class Attempt:
     Attributes:
         way: How.
         positions: What is to be loaded, in the plan's order.
-        rows: The same; each item is made when it is its turn: one that lay about would leave the processor's cache.
+        rows: The same; items are made a few at a time: those that lie about leave the processor's cache.
         turn: What it knows of the turns on the loop.
         began_at: When it was begun.
         grown: Tells by how much the process has grown, once it has ended; `grown_bytes` is what that said.
@@ -202,7 +202,7 @@ async def load_async(attempt: Attempt) -> None:
     attempt.task = asyncio.current_task()
     with limited_by(attempt.limit_bytes):
         for _ in range(0, len(attempt.positions), ITEMS_PER_LOOK):
-            for item in islice(attempt.rows, ITEMS_PER_LOOK):
+            for item in list(islice(attempt.rows, ITEMS_PER_LOOK)):
                 if brake.is_on:
                     return
                 try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -132,7 +132,7 @@ class Execution:
         self.switches: tuple[StrategySwitch, ...] = ()
         self.footing = footing or Footing()
         self.phases = Phases(phase, phase_delay_seconds)
-        group, self._groups = _group(caches, kinds or [""] * len(caches))
+        group, self._groups = _group(caches, kinds)
         self._group, self._sizes = group, size_bytes
         self.guard = Guard(
             size_bytes,
@@ -257,7 +257,7 @@ class Execution:
         self._lengths.learn(flight.cache, len(positions), _seconds(flight, event))
         self.guard.learn(positions, event.sizes, event.peak_bytes)
         self.guard.keep(size_bytes)
-        self._loaded_order.extend(positions)
+        self._loaded_order.frombytes(_numbers(positions))
         self.results.load(positions, event.sizes)
         self.done += len(positions)
         self.phases.count_ended(positions[0], len(positions))
@@ -595,6 +595,14 @@ def _seconds(flight: _Flight, event: Loaded | Ended) -> float:
 
 def _group(caches: Sequence[str], kinds: Sequence[str]) -> tuple[array[int], list[Group]]:
     """The distinct pairs of cache and kind, and which of them each item is of."""
-    codes: dict[tuple[str, str], int] = {}
-    group = array("l", (codes.setdefault(pair, len(codes)) for pair in zip(caches, kinds, strict=True)))
-    return group, [Group(*pair) for pair in codes]
+    labels: Sequence[Any] = list(zip(caches, kinds, strict=True)) if kinds else caches
+    codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
+    groups = [Group(*label) if kinds else Group(label, "") for label in codes]
+    return array("l", map(codes.__getitem__, labels)), groups
+
+
+def _numbers(positions: Sequence[int]) -> bytes:
+    """`positions`, ascending, as 64-bit numbers."""
+    first, stop = positions[0], positions[-1] + 1
+    is_gapless = stop - first == len(positions)
+    return (np.arange(first, stop, dtype=np.int64) if is_gapless else np.array(positions, np.int64)).tobytes()
