@@ -465,7 +465,7 @@ async def cycle(args: dict[str, Any]) -> None:
         with lock:
             loads += 1
             if loads == 1:
-                runs[:] = [service._run]
+                runs[:] = [service._runs.active]
             if loads == large + small - 5:
                 memory.run_short()
             value = make_value("large" if int(key) < large else "blobs", draw)

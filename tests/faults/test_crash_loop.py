@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from builders import GIB, reading
-from preheat import _service
+from preheat import _planning
 from preheat._service import CacheWarmupService
 from preheat.adapters.mapping import MappingCache
 
@@ -116,7 +116,7 @@ def test_twenty_kills_in_a_row_ask_for_less_than_two_plans_and_cost_nothing_know
 
 
 def test_the_control_without_caution_asks_for_all_of_it_each_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(_service, "cut_plan", lambda plan, interrupted: plan)
+    monkeypatch.setattr(_planning, "cut_plan", lambda plan, interrupted: plan)
     record(tmp_path / "state")
     asked = [killed_in_its_warm_up(tmp_path / "state", 1.0) for _ in range(4)]
     assert sum(asked) > 2 * ITEMS
