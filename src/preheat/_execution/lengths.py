@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
-GROWTH = 32
-"""How many times as long as one that was seen a run may be."""
+GROWTH = 8
+"""How many times as long as one that was seen a run may be: at first loads have the origin to themselves."""
 
-SHORTEST_SHARE = 8
+SHORTEST_SHARE = 16
 """When little is left and is shared out, no run becomes shorter than this part of what it should be."""
 
 MOST_ITEMS = 1024
@@ -36,6 +36,10 @@ class RunLengths:
         """Items of the next run of `cache`, at most, when its share of what is left would be `share`."""
         loads = self._loads.get(cache, 1)
         return min(max(share, loads // SHORTEST_SHARE), loads * self._unit(cache))
+
+    def most_awaited(self, cache: str, items: int) -> int:
+        """How many of `items` of the next run, at most, if others wait for them and should not wait for long."""
+        return max(1, items // SHORTEST_SHARE) if cache in self._seconds else items
 
     def learn(self, cache: str, items: int, seconds: float) -> None:
         """A run of `items` took `seconds`."""
