@@ -2,7 +2,7 @@
 
 Between two runs of one loader the machine is asked, memory is read and progress is told; so a run should last a
 fixed short time, however long a single load takes.  As little is known of that at first, lengths begin at one load
-and are at most twice that of a run that was seen.
+and grow by a factor from run to run.
 """
 
 from __future__ import annotations
