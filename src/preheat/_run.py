@@ -79,10 +79,10 @@ PROGRESS_SECONDS = 0.1
 RUN_SECONDS = 0.02
 """How long a run of loads should last: as long as a reading of memory counts."""
 
-RUN_INTERVAL_SECONDS = 0.001
-"""How often one should end, all workers together: each costs some 50 us, which this makes a twentieth of the time."""
+RUN_INTERVAL_SECONDS = 0.004
+"""How often one should end, all workers together: each costs some 100 us, which others wait for."""
 
-THREAD_FACTOR = 4
+THREAD_FACTOR = 2
 """So many times as long where loads block: a thread waits for the loop, between two runs, behind all other threads."""
 
 ProgressCallback = Callable[[WarmupProgress], None]

@@ -69,11 +69,13 @@ class Turn:
     def is_over(self) -> bool:
         """Whether the loop has been kept for too long."""
         turns = self._turns
-        turns.count_on()
-        if self._number != turns.number:  # there was another turn of the loop since, so it has stepped back
-            self._number = turns.number
+        if turns.clock() < turns.until:
             return False
-        return turns.clock() >= turns.until
+        turns.count_on()
+        if self._number == turns.number:
+            return True
+        self._number = turns.number  # there was another turn of the loop since it last looked so late
+        return False
 
     async def next(self) -> None:
         """Step back until it is this worker's turn again."""

@@ -787,12 +787,13 @@ def smooth(run: Execution, at: float, first: int, items: int, seconds: float | N
 def test_a_run_lasts_as_long_as_it_should_going_by_the_one_before():
     run = timed(10**5)
     assert taken(run.handle(Start(0.0))) == 1
-    assert taken(smooth(run, 0.1, 0, 1)) == 10  # of 0.1 s each
-    assert taken(smooth(run, 0.6, 1, 10)) == 20
-    assert taken(smooth(run, 0.61, 11, 20)) == 20 * 32  # at most so many times as long
-    assert taken(smooth(run, 0.62, 31, 640)) == 1024
-    assert taken(smooth(run, 30.0, 671, 1024, seconds=0.5)) == 1024  # the rest it waited for others
-    assert taken(smooth(run, 130.0, 1695, 1024)) == 10
+    assert taken(smooth(run, 0.2, 0, 1)) == 5  # of 0.2 s each
+    assert taken(smooth(run, 0.7, 1, 5)) == 10
+    assert taken(smooth(run, 1.2, 6, 10)) == 20
+    assert taken(smooth(run, 1.21, 16, 20)) == 20 * 8  # at most so many times as long
+    assert taken(smooth(run, 1.22, 36, 160)) == 1024
+    assert taken(smooth(run, 30.0, 196, 1024, seconds=0.5)) == 1024  # the rest it waited for others
+    assert taken(smooth(run, 130.0, 1220, 1024)) == 10
 
 
 def test_the_runs_of_a_cache_that_loads_in_bulk_are_whole_batches():
@@ -804,9 +805,17 @@ def test_the_runs_of_a_cache_that_loads_in_bulk_are_whole_batches():
 
 def test_what_is_left_is_shared_out_but_not_in_crumbs():
     lengths = RunLengths(8, {"c": 1.0})
-    lengths.learn("c", 1, 0.01)
-    assert [lengths.most("c", share) for share in (100, 20, 3)] == [32, 20, 4]
+    for loads in (1, 8):
+        lengths.learn("c", loads, 0.01 * loads / 8)
+    assert [lengths.most("c", share) for share in (100, 20, 1)] == [64, 20, 4]
     assert RunLengths(8, {}).most("c", 3) == 3
+
+
+def test_a_run_that_others_wait_for_is_short():
+    run = timed(200, needs={199: [1]})
+    run.handle(Start(0.0))
+    assert taken(smooth(run, 0.001, 0, 1)) == 1  # of the 8 that it might be
+    assert taken(smooth(run, 0.002, 1, 1)) == 8
 
 
 # ----------------------------------------------------------------------------------------------- pause and resume

@@ -2,17 +2,17 @@
 
 Between two runs of one loader the machine is asked, memory is read and progress is told; so a run should last a
 fixed short time, however long a single load takes.  As little is known of that at first, lengths begin at one load
-and are at most twice that of a run that was seen.
+and grow by a factor from run to run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
-GROWTH = 32
-"""How many times as long as one that was seen a run may be."""
+GROWTH = 8
+"""How many times as long as one that was seen a run may be: at first loads have the origin to themselves."""
 
-SHORTEST_SHARE = 8
+SHORTEST_SHARE = 16
 """When little is left and is shared out, no run becomes shorter than this part of what it should be."""
 
 MOST_ITEMS = 1024
@@ -40,6 +40,10 @@ class RunLengths:
     def at_once(self, cache: str) -> int:
         """Items of one call of the loader of `cache`, at most."""
         return self._batch_size if cache in self._in_bulk else 1
+
+    def most_awaited(self, cache: str, items: int) -> int:
+        """How many of `items` of the next run, at most, if others wait for them and should not wait for long."""
+        return max(1, items // SHORTEST_SHARE) if cache in self._seconds else items
 
     def learn(self, cache: str, items: int, seconds: float) -> None:
         """A run of `items` took `seconds`."""

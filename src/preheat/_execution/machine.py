@@ -580,6 +580,8 @@ class Execution:
         share = -(-len(self._queues) // limit)
         most = self._lengths.most(cache, share) if self.guard.is_known(first) else 1
         run = queue.peek(most)
+        if self._needs.concern(run):
+            run = run[: self._lengths.most_awaited(cache, len(run))]
         fitting = self.guard.admits(run)
         if not fitting:
             if self._flights or not self._admits_alone(cache, first, at):
