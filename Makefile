@@ -12,7 +12,8 @@ PURE := src/preheat/_columns.py,src/preheat/_model.py,src/preheat/abc.py,src/pre
 src/preheat/_settings.py,src/preheat/_history.py,src/preheat/_predict/*,src/preheat/_plan/*,\
 src/preheat/_pressure.py,src/preheat/_execution.py,src/preheat/_measure.py,src/preheat/_summary.py,\
 src/preheat/_replay/*,src/preheat/_choose.py,\
-src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_steady.py,src/preheat/_past.py
+src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_steady.py,src/preheat/_past.py,\
+src/preheat/_sharing/*,src/preheat/_reach.py
 
 .PHONY: help demo test lint faults bench clean
 
