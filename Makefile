@@ -13,7 +13,7 @@ src/preheat/_settings.py,src/preheat/_history.py,src/preheat/_predict/*,src/preh
 src/preheat/_pressure.py,src/preheat/_execution.py,src/preheat/_measure.py,src/preheat/_summary.py,\
 src/preheat/_replay/*,src/preheat/_choose.py,\
 src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_steady.py,src/preheat/_past.py,\
-src/preheat/_sharing/*,src/preheat/_reach.py
+src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py
 
 .PHONY: help demo test lint faults bench clean
 

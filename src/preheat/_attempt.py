@@ -59,9 +59,27 @@ async def load_async(
     cache: WarmableCache, items: Sequence[WarmupItem], allowance: Allowance, may_begin: MayBegin
 ) -> list[ItemResult | None]:
     """The results of `items` from a cache whose `warmup_item` is a coroutine function; None where it was not begun."""
+    if len(items) > 1 and inspect.iscoroutinefunction(getattr(cache, "warmup_items", None)) and may_begin():
+        with limited_to(allowance.of_all()):
+            whole = await _load_whole(cache, items)
+        if whole is not None:
+            return whole
     # made one by one as they are settled: the body of a coroutine runs only when it is awaited
     begun = (_load_one(cache, item) if may_begin() else _NOT_BEGUN for item in items)
     return await settle_batch(items, begun, allowance)
+
+
+async def _load_whole(cache: Any, items: Sequence[WarmupItem]) -> list[ItemResult | None] | None:
+    """The results of `items` from a cache that loads in bulk on the loop; None if they failed together."""
+    try:
+        given = list(await cache.warmup_items(items))
+    except _ITEM_ERRORS as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        logger.debug("a batch of cache %r is loaded one by one", items[0].ref.cache, exc_info=error)
+        return None
+    return [await settle(item, result) for item, result in zip(items, given, strict=True)]
 
 
 def load_batch(

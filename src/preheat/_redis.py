@@ -36,7 +36,7 @@ def connect(url: str, *, is_async: bool = False, wait_seconds: float = 0.5) -> A
     client = redis.asyncio.Redis if is_async else redis.Redis
     try:
         return client.from_url(
-            url,
+            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
             socket_timeout=wait_seconds,
             socket_connect_timeout=wait_seconds,
             retry=retry(NoBackoff(), 0),

@@ -67,6 +67,7 @@ from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInPro
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from preheat._coordination import Coordination
     from preheat._ledger import Ledger
     from preheat._predict.blend import Model
     from preheat._predict.forecast import Forecast
@@ -118,6 +119,7 @@ class CacheWarmupService:
         self._sees_headroom = False
         self._opening = threading.Lock()
         self._run: Run | None = None
+        self._together: Coordination | None = None
 
     # -------------------------------------------------------------------------------------- registration
 
@@ -267,6 +269,7 @@ class CacheWarmupService:
         """
         import asyncio
 
+        from preheat._joint import joint
         from preheat._memory import release_free_memory
         from preheat._run import Run, report_without_running
 
@@ -275,9 +278,10 @@ class CacheWarmupService:
             return report_without_running(plan, "disabled")
         if self._run is not None:
             raise WarmupInProgress("a warm-up is running; wait for it, or end it with cancel_warmup()")
+        together = self._together = self._coordination()
         self._run = Run(
             plan,
-            self.caches,
+            self.caches if together is None else joint(self.caches, together),
             watch=self._watch,
             memory_log=self._memory_log,
             release_memory=release_free_memory,
@@ -288,8 +292,12 @@ class CacheWarmupService:
         )
         try:
             await asyncio.to_thread(self.ledger.begin_run, plan)
+            if together is not None:
+                await together.begin()
             report = await self._run.perform()
         finally:
+            if together is not None:
+                await together.end()
             self._run = None
             self._watch.forget_headroom()
         await asyncio.to_thread(self.ledger.end_run, report)
@@ -300,6 +308,8 @@ class CacheWarmupService:
         run = self._run
         if run is not None:
             run.cancel()
+        if self._together is not None:
+            self._together.stop()
         return run is not None
 
     async def get_warmup_status(self) -> dict[str, Any]:
@@ -380,6 +390,18 @@ class CacheWarmupService:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _coordination(self) -> Coordination | None:
+        """What shares a run out among replicas; None where this process warms up alone."""
+        from preheat._coordination import Coordination
+
+        if not self.settings.has_replicas:
+            return None
+        return Coordination(
+            self.settings.coordinator_url,
+            replicas=self.settings.replicas,
+            jitter_seconds=self.settings.jitter_seconds,
+        )
 
     # --------------------------------------------------------------------------------------- the stages
 

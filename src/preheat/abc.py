@@ -1,8 +1,8 @@
 """The seams: what an application may implement, each with a contract suite in `preheat.testing`.
 
 A cache that has the five members of `WarmableCache` can be warmed.  The others are optional abilities that the
-service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`) or parts that can
-be swapped.
+service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`, `SharesValues`) or
+parts that can be swapped.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ __all__ = [
     "PressureCallback",
     "RecordsAccesses",
     "ReportsMemory",
+    "SharesValues",
     "TellsKinds",
     "UndoesWarmup",
     "WarmableCache",
@@ -150,6 +151,21 @@ class TellsKinds(Protocol):
         There is a small number of kinds.  What the items of one kind turn out to weigh, in proportion to what was
         estimated, corrects the estimates of the others.
         """
+        ...
+
+
+@runtime_checkable
+class SharesValues(Protocol):
+    """A cache whose values several processes share, so that one of them loads each.
+
+    Attributes:
+        shared_as: What all of them call it.
+    """
+
+    shared_as: str
+
+    def find_resident(self, keys: Sequence[str]) -> Sequence[bool] | Awaitable[Sequence[bool] | None] | None:
+        """Whether a read of each of `keys` would be a hit; None if that can't be told now."""
         ...
 
 
