@@ -47,7 +47,8 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
+    def start(self, until: str = "ready") -> None:
+        """Start it, and wait until it is ready, or still loading."""
         command = [
             str(self.binary),
             "--port",
@@ -63,9 +64,14 @@ class Server:
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         client = self.client()
         for _ in range(500):
-            with contextlib.suppress(redis.RedisError):
+            try:
                 client.ping()
                 break
+            except redis.exceptions.BusyLoadingError:
+                if until == "loading":
+                    break
+            except redis.RedisError:
+                pass
             time.sleep(0.01)
         else:
             raise RuntimeError(f"{self.binary} did not start")

@@ -169,9 +169,9 @@ class Sharing(Generic[V]):
         results: list[ItemResult] = [_RESIDENT] * len(keys)
         if self.owed:
             yield from self._settle()
-        claim, why = yield from self._claim_patiently()
+        claim = yield from self._claim_patiently()
         if claim is None:
-            return [ItemResult(ItemStatus.FAILED, reason=why)] * len(keys)
+            return [ItemResult(ItemStatus.FAILED, reason=AWAY)] * len(keys)
         room, taken = (yield from self._room()), (yield from self.find(keys))
         if taken is None:
             return [ItemResult(ItemStatus.FAILED, reason=AWAY)] * len(keys)
@@ -236,11 +236,16 @@ class Sharing(Generic[V]):
             if head == TOMBSTONE:
                 results[n] = ItemResult(ItemStatus.REJECTED, reason="it was deleted a moment ago")
 
-    def _claim_patiently(self) -> Steps[tuple[Claim | None, str]]:
+    def _claim_patiently(self) -> Steps[Claim | None]:
         give_up_at = self._clock() + self.places.rules.patience_seconds
-        while (claim := (yield from self.places.claim())) is None and self._clock() < give_up_at:
+        while True:
+            if (yield from self.places.see_whether_it_takes_writes()):
+                claim = yield from self.places.claim()
+                if claim is not None:
+                    return claim
+            if self._clock() >= give_up_at:
+                return None
             yield Wait(WAIT_SECONDS)
-        return claim, AWAY
 
     def _put_patiently(self, claim: Claim, chunk: Sequence[Loaded]) -> Steps[Sequence[int | str]]:
         """`_put` again while the server is away, with the values in hand: what was loaded is not loaded again."""

@@ -14,6 +14,9 @@ from preheat._sharing.steps import NOBODY, Ask, Command, Refused, Reply, Steps, 
 TOKEN_BYTES = 16
 MOST_NOTED = 10_000  # a load during which more is deleted or written is not put
 MOST_ITEMS, MOST_PUT_BYTES = 512, 4 << 20  # of one command: the server does nothing else meanwhile
+TAKES_NO_WRITES = frozenset({"READONLY", "MISCONF", "NOREPLICAS"})
+"""Refusals of a server that can be read, and may be written to later."""
+
 AWAY = "the server of the cache can't be reached, or takes no writes"
 
 PUT = b"""
@@ -73,7 +76,7 @@ class Places:
     """
 
     def __init__(self, rules: Rules, digest: str, clock: Callable[[], float], rng: random.Random) -> None:
-        self.rules, self.may_script = rules, True
+        self.rules, self.may_script, self.takes_writes = rules, True, True
         self._digest, self._clock, self._rng = digest, clock, rng
 
     def place(self, key: str) -> str:
@@ -91,6 +94,13 @@ class Places:
     def tombstone(self) -> bytes:
         """A new one."""
         return TOMBSTONE + self._rng.randbytes(TOKEN_BYTES)
+
+    def see_whether_it_takes_writes(self) -> Steps[bool]:
+        """Try with a note of nothing, if it did not take the last one."""
+        if not self.takes_writes:
+            reply = yield from answer(self.note(""))
+            self.takes_writes = reply is not NOBODY and not isinstance(reply, Refused)
+        return self.takes_writes
 
     def claim(self) -> Steps[Claim | None]:
         """What a load that begins now is put by; None if it can't be put."""
@@ -129,10 +139,16 @@ class Places:
             return (yield from self._put_plainly(claim, chunk, seen))
         if reply is NOBODY:
             return None
-        if isinstance(reply, list):
-            refusal = _reason(Refused(bytes(reply[1]).decode(errors="replace").partition(" ")[0]))
-            return [_CODES.get(sign, refusal) for sign in bytes(reply[0]).decode()]
-        return [_reason(reply)] * len(chunk)
+        if not isinstance(reply, list):
+            return self._told([reply] * len(chunk))
+        refusal = Refused(bytes(reply[1]).decode(errors="replace").partition(" ")[0])
+        return self._told([_SIGNS.get(sign, refusal) for sign in bytes(reply[0]).decode()])
+
+    def _told(self, replies: Sequence[Reply]) -> Sequence[int | str] | None:
+        """1, 0 or why not for each reply; None if the server takes no writes now, which counts as nobody there."""
+        refused = {reply.code for reply in replies if isinstance(reply, Refused)}
+        self.takes_writes = not refused & TAKES_NO_WRITES
+        return [reply if isinstance(reply, int) else _reason(reply) for reply in replies] if self.takes_writes else None
 
     def _put_plainly(
         self, claim: Claim, chunk: Sequence[Loaded], seen: Sequence[bytes]
@@ -148,7 +164,7 @@ class Places:
         replies = yield Ask(commands)
         if replies is None:
             return None
-        return [_reason(reply) if isinstance(reply, Refused) else int(reply is not None) for reply in replies]
+        return self._told([reply if isinstance(reply, Refused) else int(reply is not None) for reply in replies])
 
 
 def chunks_of(loaded: Sequence[Loaded]) -> list[list[Loaded]]:
@@ -165,7 +181,7 @@ def chunks_of(loaded: Sequence[Loaded]) -> list[list[Loaded]]:
 
 
 _pack = msgspec.msgpack.Encoder().encode
-_CODES: dict[str, int | str] = {"+": 1, "=": 0}
+_SIGNS: dict[str, int] = {"+": 1, "=": 0}
 _LATE = "its load took longer than load_deadline_seconds, so a newer value may exist"
 _LOST = "the server lost what it held, or noted too many changes, while the value was being loaded"
 
