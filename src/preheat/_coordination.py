@@ -43,7 +43,7 @@ class Coordination:
         url: Of the server; None goes by this replica's share from the beginning.
         replicas: How many there are, at least.
         jitter_seconds: Upper bound of the random wait before the run begins.
-        rates: By cache, the loads per second that its origin takes from all replicas together.
+        rates: By origin, the loads per second that it takes from all replicas together.
         wait_seconds: After so long without an answer, the server counts as away.
         namespace: What the keys on the server begin with.
 
@@ -177,28 +177,28 @@ class Coordination:
 
     # --------------------------------------------------------------------------------------------- rate
 
-    def in_turns(self, cache: str, positions: Sequence[int]) -> list[Sequence[int]]:
+    def in_turns(self, origin: str, positions: Sequence[int]) -> list[Sequence[int]]:
         """`positions` in parts so small that the rate is kept evenly."""
-        rate = self.rates.get(cache)
+        rate = self.rates.get(origin)
         size = len(positions) if rate is None else max(1, int(rate / self.replicas * AHEAD_SECONDS / 2))
         return [positions[start : start + size] for start in range(0, len(positions), max(1, size))]
 
-    async def wait_for_turn(self, cache: str, loads: int) -> None:
-        """Wait until so many loads of `cache` may begin by the rate of its origin."""
-        rate = self.rates.get(cache)
+    async def wait_for_turn(self, origin: str, loads: int) -> None:
+        """Wait until so many loads from `origin` may begin by its rate."""
+        rate = self.rates.get(origin)
         while rate is not None and not self.is_stopped:
-            booking = await self._book(cache, loads, rate)
+            booking = await self._book(origin, loads, rate)
             if booking is None:
-                await self.sleep(self._paces[cache].book(loads, time.monotonic()))
+                await self.sleep(self._paces[origin].book(loads, time.monotonic()))
                 return
             await self.sleep(max(0.001, abs(booking.wait_us) / 1e6))
             if booking.wait_us >= 0:
                 return
 
-    async def _book(self, cache: str, loads: int, rate: float) -> Booking | None:
+    async def _book(self, origin: str, loads: int, rate: float) -> Booking | None:
         if self._line is None:
             return None
-        places = (self._place("members"), self._place(f"rate {cache}"))
+        places = (self._place("members"), self._place(f"rate {origin}"))
         rest: Command = (2, *places, *book_arguments(self._me, self.replicas, loads, rate))
         replies = await self._line.ask_async([("EVALSHA", _BOOK_DIGEST, *rest)])
         if replies is not None and isinstance(replies[0], Refused) and replies[0].code == "NOSCRIPT":

@@ -28,10 +28,15 @@ def joint(caches: Mapping[str, WarmableCache], coordination: Coordination) -> di
     """`caches`, of which those that are shared, or whose origin has a rate, are loaded together with the others."""
     return {
         name: JointCache(cache, coordination)
-        if isinstance(cache, SharesValues) or name in coordination.rates
+        if isinstance(cache, SharesValues) or origin_of(cache) in coordination.rates
         else cache
         for name, cache in caches.items()
     }
+
+
+def origin_of(cache: WarmableCache) -> str:
+    """The name of what `cache` loads from: its own, unless it says that it shares one."""
+    return str(getattr(cache, "origin", cache.name))
 
 
 class JointCache:
@@ -41,7 +46,7 @@ class JointCache:
     """
 
     def __init__(self, cache: WarmableCache, coordination: Coordination) -> None:
-        self.name = cache.name
+        self.name, self.origin = cache.name, origin_of(cache)
         self._cache, self._coordination = cache, coordination
         for ability in _ABILITIES:
             if hasattr(cache, ability):  # as attributes of its own: the seams look for those
@@ -105,8 +110,8 @@ class JointCache:
     async def _load(
         self, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]
     ) -> None:
-        for few in self._coordination.in_turns(self.name, positions):
-            await self._coordination.wait_for_turn(self.name, len(few))
+        for few in self._coordination.in_turns(self.origin, positions):
+            await self._coordination.wait_for_turn(self.origin, len(few))
             if self._coordination.is_stopped:
                 return
             results.update(zip(few, await self._attempt([items[n] for n in few]), strict=True))

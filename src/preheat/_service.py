@@ -401,6 +401,7 @@ class CacheWarmupService:
             self.settings.coordinator_url,
             replicas=self.settings.replicas,
             jitter_seconds=self.settings.jitter_seconds,
+            rates=self.settings.rate_limits,
         )
 
     # --------------------------------------------------------------------------------------- the stages

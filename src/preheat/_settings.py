@@ -37,6 +37,7 @@ class Settings:
         flush_seconds: Seconds between two saves of the history: what a crash can lose.
         seed: Seed of the hold-out; none draws a new one for each plan.
         quotas_mb: By cache, the MiB that plans may fill of it at most; in the environment as JSON.
+        rate_limits: By cache or origin, the loads that may start per second; in the environment as JSON.
         strategies: Tables of rules by strategy name, which change strategies or add some; in the environment as JSON.
         coordinator_url: Redis or Valkey server over which replicas share out their loads; may hold a password, so it is
             in no `repr` and no message.
@@ -56,6 +57,7 @@ class Settings:
     flush_seconds: float = 5.0
     seed: int | None = None
     quotas_mb: Mapping[str, float] = field(default_factory=dict)
+    rate_limits: Mapping[str, float] = field(default_factory=dict)
     strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     coordinator_url: str | None = field(default=None, repr=False)
     replicas: int = 1
@@ -169,12 +171,18 @@ def _mapping(raw: Any) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
-def _quotas(raw: Any) -> dict[str, float] | None:
-    found = _mapping(raw)
-    if found is None:
-        return None
-    quotas = {str(name): _number(0, 2**40)(quota) for name, quota in found.items()}
-    return {name: quota for name, quota in quotas.items() if quota is not None} if None not in quotas.values() else None
+def _numbers(low: float, high: float) -> Callable[[Any], dict[str, float] | None]:
+    number = _number(low, high)
+
+    def parse(raw: Any) -> dict[str, float] | None:
+        found = _mapping(raw)
+        if found is None:
+            return None
+        numbers = {str(name): number(value) for name, value in found.items()}
+        known = {name: value for name, value in numbers.items() if value is not None}
+        return known if len(known) == len(numbers) else None
+
+    return parse
 
 
 def _tables(raw: Any) -> dict[str, dict[str, Any]] | None:
@@ -200,7 +208,8 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_history_items": ("a whole number from 1 to 100000000", _whole(1, 100_000_000)),
     "flush_seconds": ("a number of seconds from 0.05 to 3600", _number(0.05, 3600)),
     "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
-    "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _quotas),
+    "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _numbers(0, 2**40)),
+    "rate_limits": ("a table of loads per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
     "coordinator_url": ("the URL of a Redis or Valkey server, such as redis://host:6379/0", _server_url),
     "replicas": ("a whole number from 1 to 10000", _whole(1, 10_000)),
     "start_jitter_seconds": ("a number of seconds from 0 to 600", _number(0, 600)),

@@ -20,6 +20,7 @@ from servers import redis, running_server, server  # noqa: F401 - one is a fixtu
 RUNS = int(os.environ.get("PREHEAT_FAULT_RUNS", "40"))
 KEYS = 600
 AWAY_SECONDS = 1.0
+FLEET_KEYS = 240
 
 
 class Application:
@@ -52,8 +53,8 @@ class Application:
 class Scene:
     """A cache on a server behind a proxy, a warm-up of it, and an application that uses it."""
 
-    def __init__(self, server) -> None:
-        self.server, self.proxy = server, Proxy(server.port)
+    def __init__(self, server, keys=KEYS) -> None:
+        self.server, self.keys, self.proxy = server, keys, Proxy(server.port)
         self.loads: Counter[str] = Counter()
         self.half = threading.Event()
         self.client = connect(f"redis://127.0.0.1:{self.proxy.port}/0", wait_seconds=0.3)
@@ -62,14 +63,14 @@ class Scene:
     def _load(self, key):
         if key.startswith("page"):
             self.loads[key] += 1
-            if len(self.loads) > KEYS // 2:
+            if len(self.loads) > self.keys // 2:
                 self.half.set()
             time.sleep(0.001)
         return f"value of {key}".encode()
 
     def play(self, fault):
         """Warm up, with `fault()` when half of it is loaded; the report and what the application met."""
-        run = Run(plan_of(KEYS), {"pages": self.cache}, watch=EnoughMemory(), concurrency_limit=2, batch_size=8)
+        run = Run(plan_of(self.keys), {"pages": self.cache}, watch=EnoughMemory(), concurrency_limit=2, batch_size=8)
         troubling = threading.Thread(target=lambda: (self.half.wait(30), fault()))
         with Application(self.cache.get) as application:
             troubling.start()
@@ -242,11 +243,11 @@ def test_no_value_comes_under_a_wrong_key_however_many_reads_are_cancelled(serve
 async def play_replicas(tmp_path, *, fault=None, **options):
     with running_server(tmp_path / "cache") as cache, running_server(tmp_path / "together") as together:
         origin = CountingOrigin()
-        replicas = Replicas(4, cache.url, together.url, await origin.start(), keys=400, rate=400.0, **options)
+        replicas = Replicas(4, cache.url, together.url, await origin.start(), keys=FLEET_KEYS, rate=400.0, **options)
         try:
             await replicas.begin()
             if fault is not None:
-                await asyncio.sleep(0.6)
+                await asyncio.sleep(0.3)
                 fault(together, replicas)
             return origin, await replicas.reports()
         finally:
@@ -267,10 +268,10 @@ def test_replicas_load_each_key_once_whatever_happens_to_their_coordinator(tmp_p
     for folder in ("cache", "together"):
         (tmp_path / folder).mkdir()
     origin, reports = asyncio.run(play_replicas(tmp_path, fault=FLEET_FAULTS[name]))
-    assert {key for _, key in origin.asked} == {f"page {n}" for n in range(400)}
+    assert {key for _, key in origin.asked} == {f"page {n}" for n in range(FLEET_KEYS)}
     assert origin.per_key() <= 1.1
     assert len(reports) == 4 - (name == "holder killed")
-    assert all(report["loaded"] + report["resident"] == 400 for report in reports)
+    assert all(report["loaded"] + report["resident"] == FLEET_KEYS for report in reports)
 
 
 def test_replicas_that_know_nothing_of_each_other_load_keys_more_than_once(tmp_path):

@@ -33,6 +33,7 @@ GOOD = {
     "COORDINATOR_URL": [(" redis://me:x@host:1/0 ", "redis://me:x@host:1/0"), ("unix:///run/s", "unix:///run/s")],
     "REPLICAS": [("1", 1), ("8", 8)],
     "START_JITTER_SECONDS": [("0", 0.0), ("2.5", 2.5)],
+    "RATE_LIMITS": [("{}", {}), ('{"shop": 20, "x": 0.001}', {"shop": 20.0, "x": 0.001})],
     "STRATEGIES": [("{}", {}), ('{"night": {"share": 0.9}}', {"night": {"share": 0.9}})],
 }
 BAD = {
@@ -51,6 +52,7 @@ BAD = {
     "COORDINATOR_URL": ["", "localhost:6379", "http://host", "redis://" + "x" * 2000],
     "REPLICAS": ["0", "10001", "1.5", "many"],
     "START_JITTER_SECONDS": ["-1", "601", "nan"],
+    "RATE_LIMITS": ["", "20", "[]", '{"shop": 0}', '{"shop": -1}', '{"shop": NaN}', '{"shop": 1e7}', '{"shop": true}'],
     "STRATEGIES": ["", "night", "[]", '{"night": 0.9}', '{" ": {}}', str({"x": 1}), '{"a": {}}' + " " * 10**5],
 }
 
