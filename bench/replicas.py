@@ -1,6 +1,6 @@
 """What replicas do to an origin that they start to fill one shared cache from together; what a shared cache costs.
 
-    python bench/replicas.py [--keys 3000] [--replicas 8] [--rate 600]
+    python bench/replicas.py [--keys 1000] [--replicas 8] [--rate 120]
 
 Starts its own Redis or Valkey servers and one process per replica.  The origin is a TCP server that notes every fetch.
 Rates are the most in any whole second, from the origin's notes; in a phase shorter than that, over the phase.
@@ -143,9 +143,9 @@ SCENES = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keys", type=int, default=3000)
+    parser.add_argument("--keys", type=int, default=1000)
     parser.add_argument("--replicas", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=600.0)
+    parser.add_argument("--rate", type=float, default=120.0)
     options = parser.parse_args()
     bulk()
     for fault in (*FAULTS, fill):

@@ -7,8 +7,8 @@ import pytest
 from preheat._model import ItemStatus
 from preheat._sharing.protocol import MOST_OWED, Sharing
 from preheat._sharing.rules import TOMBSTONE, Life, Room, Rules
-from preheat._sharing.steps import Ask, Make, Wait
-from preheat.errors import InvalidSetting
+from preheat._sharing.steps import Ask, Make, Refused, Wait
+from preheat.errors import InvalidSetting, ItemTooLarge
 from sharing import (
     CODEC,
     FOR_EVER,
@@ -421,3 +421,107 @@ def test_the_room_of_a_server_is_what_is_free_below_nine_tenths():
 def test_a_protocol_is_made_with_rules_that_hold():
     with pytest.raises(InvalidSetting):
         Sharing(Rules("s", 1.0, 2.0, 0.0), CODEC, Life(), put_digest="", clock=float, rng=random.Random(0))
+
+
+# ------------------------------------------------------------------------------------- a server in trouble
+
+
+class Moody(ModelServer):
+    """Answers commands as it is told, by name: a refusal, or one that comes once."""
+
+    def __init__(self, **answers):
+        super().__init__()
+        self.answers = answers
+
+    def _carry_out(self, name, *arguments):
+        return self.answers[name] if name in self.answers else super()._carry_out(name, *arguments)
+
+
+def test_a_script_that_the_server_does_not_know_is_sent_to_it():
+    server = Moody(EVALSHA=Refused("NOSCRIPT"))
+    server._eval = server._evalsha
+    assert statuses(warm(sharing(server), server)) == [ItemStatus.LOADED] * 4
+
+
+@pytest.mark.parametrize("refusal", [Refused("OOM"), [b"--", b"OOM command not allowed"]])
+def test_a_server_without_memory_rejects_what_was_loaded(refusal):
+    server = Moody(EVALSHA=refusal)
+    results = warm(sharing(server), server, count=2)
+    assert {(r.status, r.reason) for r in results} == {(ItemStatus.REJECTED, "the server has no memory left")}
+
+
+def test_another_refusal_is_the_item_s_reason():
+    server = Moody(EVALSHA=Refused("WRONGTYPE"))
+    results = warm(sharing(server), server, count=1)
+    assert results[0].reason == "the server of the cache refused it: WRONGTYPE"
+
+
+def test_once_a_server_took_no_writes_nothing_is_loaded_until_it_does():
+    server, loads = Moody(EVALSHA=Refused("READONLY"), XADD=Refused("READONLY")), []
+    server.log.append((b"1-1", ""))
+    made = sharing(server)
+
+    def load(key):
+        loads.append(key)
+        return "1 x"
+
+    assert statuses(warm(made, server, count=1, load=load)) == [ItemStatus.FAILED]
+    assert statuses(warm(made, server, load=load)) == [ItemStatus.FAILED] * 4
+    assert loads == ["k0"]
+    server.answers.clear()
+    assert statuses(warm(made, server, load=load)) == [ItemStatus.LOADED] * 4
+
+
+def test_a_warm_up_waits_patiently_for_a_server_that_comes_back():
+    server = ModelServer()
+    made = sharing(server, RULES._replace(patience_seconds=5.0))
+    server.is_away_until = server.at + 3.0
+    assert statuses(warm(made, server)) == [ItemStatus.LOADED] * 4
+
+
+@pytest.mark.parametrize("refused", ["EXISTS", "XREVRANGE"])
+def test_what_can_t_be_looked_up_is_not_loaded(refused):
+    server = Moody(**{refused: Refused("WRONGTYPE")})
+    assert statuses(warm(sharing(server), server, load=None)) == [ItemStatus.FAILED] * 4
+
+
+def test_what_turns_out_larger_than_thought_is_rejected_and_too_large_is_too_large():
+    server = ModelServer()
+    server.limit_bytes = 4000
+    values = {"k0": "x" * 5000, "k1": ItemTooLarge("huge")}
+    assert statuses(warm(sharing(server), server, count=2, load=values.get)) == [
+        ItemStatus.REJECTED,
+        ItemStatus.TOO_LARGE,
+    ]
+
+
+def test_without_scripts_a_server_that_goes_away_is_waited_for_with_the_values_in_hand():
+    server = ModelServer(["EVALSHA", "EVAL"])
+    made = sharing(server)
+    made.places.may_script = False
+
+    def load(key):
+        server.is_away_until = server.at + 2.0
+        return "1 x"
+
+    assert statuses(warm(made, server, count=1, load=load)) == [ItemStatus.LOADED]
+
+
+def test_debts_are_settled_before_a_warm_up():
+    server = ModelServer()
+    made = sharing(server)
+    server.is_away_until = server.at + 1.0
+    drive(made.delete(["k0"]), server)
+    server.at += 2.0
+    assert statuses(warm(made, server, count=2)) == [ItemStatus.REJECTED, ItemStatus.LOADED]
+    server.is_away_until = float("inf")
+    drive(made.delete(["k1"]), server)
+    for _ in range(2):  # asked no more than once a second
+        drive(made.read("k1"), server)
+    assert set(made.owed) == {"k1"}
+
+
+def test_many_values_are_put_in_parts():
+    server = ModelServer()
+    results = drive(sharing(server).warm([f"k{n}" for n in range(3)], [9] * 3), server, load=lambda _: "x" * (3 << 20))
+    assert statuses(results) == [ItemStatus.LOADED] * 3
