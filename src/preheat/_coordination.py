@@ -109,7 +109,7 @@ class Coordination:
         await self._client.aclose()
 
     async def _go_on_beating(self) -> None:
-        while True:
+        while not self.is_stopped:
             await asyncio.sleep(BEAT_SECONDS * self._rng.uniform(0.8, 1.2))
             await self._beat()
 

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from preheat._reach import Door
 from preheat._sharing.steps import Command, Refused, Reply
 from preheat.errors import InvalidSetting
+
+T = TypeVar("T")
 
 MOST_WAIT_SECONDS = 5.0  # of a client's own timeout: so long may a frozen server hold a caller up, once
 AWAY = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
@@ -110,11 +113,16 @@ class Line:
         if not self._may_ask():
             return None
         try:
-            if len(commands) == 1:
-                return self._note([await self._client.execute_command(*commands[0])])
-            return self._note(await _fill(self._client.pipeline(transaction=False), commands).execute(False))
+            replies = await _unless_cancelled(self._send(commands))
         except _errors() as error:
             return self._note(_answer_of(error, commands))
+        return self._note(replies)
+
+    async def _send(self, commands: Sequence[Command]) -> Sequence[Any]:
+        if len(commands) == 1:
+            return [await self._client.execute_command(*commands[0])]
+        replies: Sequence[Any] = await _fill(self._client.pipeline(transaction=False), commands).execute(False)
+        return replies
 
     def _may_ask(self) -> bool:
         with self._lock:
@@ -130,6 +138,17 @@ class Line:
             else:
                 self._door.answered()
         return answers
+
+
+async def _unless_cancelled(work: Awaitable[T]) -> T:
+    """What `work` gives; a cancellation passes even where the client has swallowed it, as redis-py may."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        return await work
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def _fill(pipeline: Any, commands: Sequence[Command]) -> Any:
