@@ -79,8 +79,10 @@ async def start_together(options: argparse.Namespace, name: str) -> None:
     print(
         f"-- {name}: {options.replicas} replicas, {options.keys} keys, {done} resident for each, {ended - begun:.1f} s"
     )
-    tell("   fetches per distinct key", origin.per_key(), FETCHES)
-    if not extra:
+    if extra:
+        print(f"   fetches per distinct key: {origin.per_key():.3f}, and no rate is kept")
+    else:
+        tell("   fetches per distinct key", origin.per_key(), FETCHES)
         tell("   rate before, of the cap", origin.most_per_second(begun, changed) / options.rate, RATE)
         tell("   rate after, of the cap", origin.most_per_second(changed, ended) / options.rate, RATE)
 

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 class CountingOrigin:
     """A TCP server that answers each line after `latency_seconds`, and notes who asked when."""
 
-    def __init__(self, latency_seconds: float = 0.005) -> None:
+    def __init__(self, latency_seconds: float = 0.05) -> None:
         self.latency_seconds = latency_seconds
         self.asked: list[tuple[float, str]] = []
         self._server: asyncio.Server | None = None
@@ -111,8 +111,28 @@ def plan_of(keys: int):
     )
 
 
+async def load_and_set(options) -> dict:
+    """The control: what is usually written for this, which neither looks nor asks."""
+    from preheat.adapters.redis import connect
+
+    origin, client, few = OriginClient(options.origin), connect(options.cache, is_async=True), asyncio.Semaphore(16)
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+    async def one(key):
+        async with few:
+            await client.set(f"pages:{key}", await origin.load(key))
+
+    await asyncio.gather(*(one(f"page {n}") for n in range(options.keys)))
+    await client.aclose()
+    origin.close()
+    return {"loaded": options.keys, "resident": 0}
+
+
 async def be_replica(options) -> dict:
     """Warm up once, and tell how it went."""
+    if options.apart:
+        return await load_and_set(options)
     from preheat.adapters.redis import AsyncRedisCache, connect
 
     origin = OriginClient(options.origin)
@@ -122,13 +142,11 @@ async def be_replica(options) -> dict:
         options.coordinator, replicas=options.replicas, jitter_seconds=options.jitter, rates={"pages": options.rate}
     )
     plan = plan_of(options.keys)
-    caches = joint({"pages": cache}, together) if not options.apart else {"pages": cache}
-    run = Run(plan, caches, watch=EnoughMemory(), concurrency_limit=4, batch_size=32)
+    run = Run(plan, joint({"pages": cache}, together), watch=EnoughMemory(), concurrency_limit=4, batch_size=32)
     print("ready", flush=True)
     sys.stdin.readline()
     try:
-        if not options.apart:
-            await together.begin()
+        await together.begin()
         report = await run.perform()
     finally:
         await together.end()

@@ -18,6 +18,7 @@ from preheat._fleet import (
     BEAT_SECONDS,
     BOOK,
     LEASE_SECONDS,
+    TURN_SECONDS,
     Booking,
     Pace,
     book_arguments,
@@ -146,7 +147,7 @@ class Coordination:
     def _own(self, keys: Sequence[str]) -> list[int]:
         """By this replica's share; some at random, if it never was given a number."""
         if self._number is None:
-            return self._rng.sample(range(len(keys)), -(-len(keys) // self.replicas))
+            return self._rng.sample(range(len(keys)), min(len(keys), len(keys) // (4 * self.replicas) + 1))
         me = self._number % self.replicas
         return [n for n, who in enumerate(owners(keys, self.replicas, self._gone)) if who == me]
 
@@ -180,7 +181,7 @@ class Coordination:
     def in_turns(self, origin: str, positions: Sequence[int]) -> list[Sequence[int]]:
         """`positions` in parts so small that the rate is kept evenly."""
         rate = self.rates.get(origin)
-        size = len(positions) if rate is None else max(1, int(rate / self.replicas * AHEAD_SECONDS / 2))
+        size = len(positions) if rate is None else max(1, int(rate / self.replicas * TURN_SECONDS))
         return [positions[start : start + size] for start in range(0, len(positions), max(1, size))]
 
     async def wait_for_turn(self, origin: str, loads: int) -> None:
@@ -216,8 +217,8 @@ class Coordination:
         if not self.is_alone:
             self.is_alone = True
             for name, pace in self._paces.items():
-                pace.per_second = self.rates[name] / self.replicas
-                pace.hold_until(time.monotonic() + 2 * AHEAD_SECONDS)
+                pace.change_rate(self.rates[name] / self.replicas)
+                pace.hold_until(time.monotonic() + 4 * AHEAD_SECONDS)
 
     # -------------------------------------------------------------------------------------------- places
 

@@ -22,7 +22,12 @@ BEAT_SECONDS = 0.4
 SILENT_SECONDS = 1.8  # after so long without a word, a replica may have lost the server and keep to its own share
 FORGOTTEN_SECONDS = 60.0
 GRACE_SECONDS = 2.5  # after a server has come back, before those who have not noticed yet have
-AHEAD_SECONDS = 0.1
+USED_RATIO = 0.97  # of a rate: loads begin a little later than booked, and then sometimes close together
+
+TURN_SECONDS = 0.05
+"""How much of its share of a rate a replica books at once."""
+
+AHEAD_SECONDS = 0.05
 """How far ahead loads are booked; those who find nobody to book with wait as long before they go by their share."""
 
 PATIENCE_SECONDS = 1.2 * LEASE_SECONDS
@@ -94,15 +99,19 @@ class Booking(NamedTuple):
 def book_arguments(me: str, replicas: int, loads: int, per_second: float) -> tuple[str, ...]:
     """The ARGV of `BOOK`."""
     seconds = (AHEAD_SECONDS, SILENT_SECONDS, FORGOTTEN_SECONDS, GRACE_SECONDS)
-    return (me, str(replicas), str(loads), repr(per_second), *(f"{each * 1e6:.0f}" for each in seconds))
+    return (me, str(replicas), str(loads), repr(per_second * USED_RATIO), *(f"{each * 1e6:.0f}" for each in seconds))
 
 
 class Pace:
     """The loads that one replica may begin by itself: its share of a rate, without bursts."""
 
     def __init__(self, per_second: float) -> None:
-        self.per_second = per_second
+        self.per_second = per_second * USED_RATIO
         self._free_at = -float("inf")
+
+    def change_rate(self, per_second: float) -> None:
+        """Go by another share from now on."""
+        self.per_second = per_second * USED_RATIO
 
     def hold_until(self, at: float) -> None:
         """Let nothing begin before the instant `at`."""

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from preheat._fleet import Pace, book_arguments, owners, portion, start_delay
+from preheat._fleet import USED_RATIO, Pace, book_arguments, owners, portion, start_delay
 
 KEYS = [f"key {n}" for n in range(1000)]
 
@@ -50,14 +50,21 @@ def test_a_pace_lets_loads_begin_evenly_and_without_bursts():
     for _ in range(30):
         at += pace.book(2, at)
         begun.append(at)
-    assert begun == pytest.approx([0.2 * n for n in range(30)])
+    assert begun == pytest.approx([0.2 / USED_RATIO * n for n in range(30)])
 
 
 def test_a_pace_that_rested_has_saved_nothing_up():
     pace = Pace(10.0)
     pace.book(1, 0.0)
     assert pace.book(1, 100.0) == 0.0
-    assert pace.book(1, 100.0) == pytest.approx(0.1)
+    assert pace.book(1, 100.0) == pytest.approx(0.1 / USED_RATIO)
+
+
+def test_a_pace_changes_with_the_share():
+    pace = Pace(10.0)
+    pace.change_rate(1.0)
+    pace.book(1, 0.0)
+    assert pace.book(1, 0.0) == pytest.approx(1.0 / USED_RATIO)
 
 
 def test_a_pace_holds_as_long_as_it_is_told():
@@ -74,4 +81,4 @@ def test_delays_are_spread_over_the_whole_jitter():
 
 
 def test_a_script_gets_its_times_in_microseconds():
-    assert book_arguments("me", 8, 2, 100.0)[:5] == ("me", "8", "2", "100.0", "100000")
+    assert book_arguments("me", 8, 2, 100.0)[:5] == ("me", "8", "2", repr(100.0 * USED_RATIO), "50000")
