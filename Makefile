@@ -9,11 +9,13 @@ QUERIES ?=
 DEMO_ARGS := $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(QUERIES),--queries "$(QUERIES)") $(ARGS)
 
 PURE := src/preheat/_columns.py,src/preheat/_model.py,src/preheat/abc.py,src/preheat/errors.py,\
-src/preheat/_settings.py,src/preheat/_history.py,src/preheat/_predict/*,src/preheat/_plan/*,\
-src/preheat/_pressure.py,src/preheat/_execution.py,src/preheat/_measure.py,src/preheat/_summary.py,\
-src/preheat/_replay/*,src/preheat/_choose.py,\
-src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_steady.py,src/preheat/_past.py,\
-src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py
+src/preheat/_settings.py,src/preheat/_bad_lines.py,src/preheat/codecs.py,src/preheat/_history/*,\
+src/preheat/_analysis/*,src/preheat/_portable/*,src/preheat/_store/compact.py,src/preheat/_store/encoding.py,\
+src/preheat/_store/older.py,src/preheat/_snapshot/layout.py,src/preheat/_snapshot/merging.py,\
+src/preheat/_predict/*,src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/_execution/*,src/preheat/_guard/*,\
+src/preheat/_measure.py,src/preheat/_summary.py,src/preheat/_replay/*,src/preheat/_choose.py,\
+src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py,\
+src/preheat/_origin/*,src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py
 
 .PHONY: help demo test lint faults bench clean
 
@@ -52,7 +54,7 @@ faults: $(VENV)/.ready
 	@PREHEAT_FAULT_RUNS=1000 $(BIN)/python -m pytest tests/faults --quiet
 
 bench: $(VENV)/.ready
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@missed=0; for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || missed=1; done; exit $$missed
 
 clean:
 	@rm -rf $(VENV) .demo .coverage .coverage.* build dist src/*.egg-info

@@ -133,10 +133,14 @@ def same_history(a: History, b: History) -> bool:
             and getattr(a, name).dtype == getattr(b, name).dtype
             for name in (
                 *("cache", "counts", "last_at", "gaps", "size_bytes", "load_seconds", "hits", "misses"),
-                *("trail", "trail_at"),
+                *("trail", "trail_at", "hours", "hourly"),
             )
         )
     )
+
+
+def same_hours(a: History, b: History) -> bool:
+    return np.array_equal(a.hours, b.hours) and np.array_equal(a.hourly, b.hourly)
 
 
 def trail_of(history: History) -> list[tuple[str, str, float]]:

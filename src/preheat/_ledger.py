@@ -1,30 +1,29 @@
 """What is known and kept: the history as it grows, and the last run while traffic shows what it won.
 
-Joins the recorder, the history builder and the store.  A state folder that can't be used costs the record and
+Joins the recorder, the history that is kept and the reports.  A state folder that can't be used costs the record and
 nothing else: the ledger goes on in memory, and `fault` says why.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from typing import Any
 
-from preheat._history import HistoryBuilder
+from preheat._history.forgetting import Forgotten, without_failures
+from preheat._keeping import KeptHistory
 from preheat._measure import TrafficWindow, with_effects
 from preheat._model import AccessBatch, History, PastRun, WarmupPlan, WarmupReport
 from preheat._past import outdone_predictors, past_runs
 from preheat._plan.adaptive import REMEMBERED_RUNS
 from preheat._plan.sizes import Corrections, corrections_as_rows, corrections_from_rows, learn_corrections
 from preheat._record import AccessRecorder
-from preheat._store import SqliteStore
+from preheat._store import SQLITE_VERSION, SqliteStore
 from preheat._summary import report_summary
 from preheat.abc import AccessLog, Clock
-from preheat.errors import StoreError
-
-logger = logging.getLogger("preheat")
 
 DRAIN_SECONDS = 0.25
 
@@ -35,21 +34,39 @@ class Ledger:
     `corrections` is what runs taught of the sizes of items, this process's and those before it.
     """
 
+    sqlite_version = SQLITE_VERSION
+
     def __init__(
         self, folder: str | os.PathLike[str], *, max_items: int, flush_seconds: float, clock: Clock = time.time
     ) -> None:
-        self.fault: str | None = None
         self._clock, self._flush_seconds = clock, flush_seconds
-        self._busy = threading.Lock()
-        self._saving = threading.Lock()  # or an older history could be saved after a newer one
+        self._start_locks()
         self._recorder = AccessRecorder(self._fold, clock=clock)
-        self._store = self._open(folder)
-        self._builder = HistoryBuilder(self._load(), max_items=max_items)
-        self._saved_at, self._dirty, self._closed = clock(), False, False
+        self._kept = KeptHistory(folder, max_items=max_items)
+        self._saved_at, self._closed = clock(), False
         self.corrections: Corrections = self._kept_corrections()
         self._report: WarmupReport | None = None
+        self._report_due = False
         self._started_at = 0.0
+        self._counted_start: float | None = None
         self._window: TrafficWindow | None = None
+        self._unnamed: set[str] = set()  # items forgotten since, whose failures are not told any more
+        self._tell_misses: Callable[[str, int, float], None] | None = None
+        _ledgers.add(self)
+
+    def _start_locks(self) -> None:
+        self._busy = threading.Lock()
+        self._saving = threading.Lock()  # or an older report could be saved after a newer one
+
+    @property
+    def fault(self) -> str | None:
+        """Why what is known is not kept; None if it is."""
+        return self._kept.fault
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this process keeps what it records; of several with one state folder, one does."""
+        return self._kept.is_owner
 
     @property
     def is_closed(self) -> bool:
@@ -65,23 +82,50 @@ class Ledger:
     def history(self) -> History:
         """Everything recorded so far."""
         self._recorder.drain()
+        return self._kept.history()
+
+    def forget(self, gone: Forgotten) -> int:
+        """Drop the items that are `gone` from the history, and their bytes from the state folder; how many were known.
+
+        Raises:
+            StoreError: The folder can't be rewritten; this process has forgotten them, the folder has not.
+        """
+        self._recorder.drain()
         with self._busy:
-            return self._builder.history()
+            failures = self._report.failures if self._report is not None else {}
+            self._unnamed |= {str(ref) for ref in failures if gone.is_named(str(ref))}
+            self._report_due = self._report is not None
+        return self._kept.forget(gone, lambda report: without_failures(report, gone))
 
     def begin_run(self, plan: WarmupPlan) -> None:
-        """A run of `plan` begins: from now on see which of its items are asked for, and what they meet."""
+        """A run of `plan` begins: from now on see which of its items are asked for, and what they meet.
+
+        That it begins is on the disk when this returns, so that runs which never end are known to the next process.
+        """
         self._recorder.drain()
         self.flush()  # what the run before has won is not measured any further
+        ratios = self._kept.hit_ratios()
         with self._busy:
-            self._report, self._started_at = None, self._clock()
-            self._window = TrafficWindow(plan, self._builder.hit_ratios(), self._started_at)
+            self._report, self._started_at, self._unnamed = None, self._clock(), set()
+            self._window = TrafficWindow(plan, ratios, self._started_at)
+        began = self._started_at
+        self._counted_start = began if self._kept.keep(lambda store: store.begin_start(began)) else None
 
     def end_run(self, report: WarmupReport) -> None:
         """The run begun last has ended with `report`: keep it, and what it wins from now on."""
         with self._busy:
-            self._report, self._dirty = report, True
+            self._report, self._report_due = report, True
             self.corrections = learn_corrections(self.corrections, report.sizes, report.plan.size_factors)
+        began, self._counted_start = self._counted_start, None
+        if began is not None:
+            self._kept.keep(lambda store: store.end_start(began, self._clock()))
         self.flush()
+
+    def interrupted_runs(self) -> int:
+        """How many runs, the last ones in a row, began in processes before this one and never ended."""
+        began = self._kept.ask(SqliteStore.interrupted_starts, 0)
+        going_on = self._counted_start is not None or not self.is_owner  # the owner's may be
+        return max(0, began - going_on)
 
     def last_report(self) -> dict[str, Any] | None:
         """The last run with what it won so far; failing one in this process, the last one kept."""
@@ -89,40 +133,29 @@ class Ledger:
         with self._busy:
             report = self._measured()
         if report is not None:
-            return report_summary(report) | {"started": self._started_at}
+            return self._told(report) | {"started": self._started_at}
         kept = self.reports(1)
         return kept[0] if kept else None
 
     def reports(self, newest: int) -> list[dict[str, Any]]:
         """Runs kept, newest first."""
-        try:
-            return self._store.reports(newest) if self._store is not None else []
-        except StoreError as error:
-            self._note(error)
-            return []
+        return self._kept.ask(lambda store: store.reports(newest), [])
+
+    def tell_misses_to(self, tell: Callable[[str, int, float], None] | None) -> None:
+        """From now on call `tell(cache, misses, seconds)` with the loads that traffic waited for; None ends that."""
+        self._tell_misses = tell
 
     def accesses(self) -> dict[str, int]:
         """By cache, how often it was asked for anything, as far as that has been folded; cheap, unlike a history."""
-        with self._busy:
-            return self._builder.accesses()
+        return self._kept.accesses()
 
     def save_model(self, name: str, body: bytes) -> None:
         """Keep `body` under `name` for the processes after this one.  A save that fails is noted and not repeated."""
-        store = self._store
-        try:
-            if store is not None:
-                store.save_model(name, body)
-        except StoreError as error:
-            self._note(error)
+        self._kept.keep(lambda store: store.save_model(name, body))
 
     def models(self) -> dict[str, bytes]:
         """What `save_model` kept, by name; without what is damaged."""
-        store = self._store
-        try:
-            return store.models() if store is not None else {}
-        except StoreError as error:
-            self._note(error)
-            return {}
+        return self._kept.ask(SqliteStore.models, {})
 
     def past_runs(self) -> tuple[PastRun, ...]:
         """What past runs have won, newest first: those that were kept, and the last one as far as it has been seen."""
@@ -145,19 +178,14 @@ class Ledger:
 
     def _flush(self) -> None:
         with self._busy:
-            if not self._dirty or self._store is None:
-                return
-            history, report, started_at = self._builder.history(), self._measured(), self._started_at
-            self._dirty, self._saved_at = False, self._clock()
-        try:
-            self._store.save(history)
-            if report is not None:
-                kept = {"started": started_at, "corrections": corrections_as_rows(self.corrections)}
-                self._store.save_report(started_at, report_summary(report) | kept)
-            self.fault = self._store.notice
-        except StoreError as error:
-            self._note(error)
-            self._dirty = True
+            report = self._measured() if self._report_due else None
+            started_at, corrections = self._started_at, self.corrections
+            self._report_due, self._saved_at = False, self._clock()
+        self._kept.save()
+        if report is not None:
+            tree = self._told(report) | {"started": started_at, "corrections": corrections_as_rows(corrections)}
+            if not self._kept.keep(lambda store: store.save_report(started_at, tree)):
+                self._report_due = True
 
     def close(self) -> None:
         """Fold and save the rest, and give up the state folder."""
@@ -165,53 +193,57 @@ class Ledger:
         self._recorder.stop()
         self._recorder.drain()
         self.flush()
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        self._kept.close()
 
     @property
-    def overflows(self) -> int:
-        """Drains that found a log full, so that accesses may have been dropped."""
-        return self._recorder.overflows
+    def dropped(self) -> int:
+        """Accesses that came faster than they could be folded and were dropped: at least so many."""
+        return self._recorder.dropped
 
     def _fold(self, batch: AccessBatch) -> None:
+        self._kept.fold(batch)
         with self._busy:
-            self._builder.fold(batch)
             if self._window is not None:
                 self._window.observe(batch)
-            self._dirty = True
+                self._report_due = self._report is not None
+        if self._tell_misses is not None:
+            took = batch.load_seconds[batch.load_seconds >= 0]
+            if len(took):
+                self._tell_misses(batch.cache, len(took), float(took.sum()))
 
     def _flush_if_due(self) -> None:
-        if self._clock() - self._saved_at >= self._flush_seconds:
+        is_due = self._clock() - self._saved_at >= self._flush_seconds
+        if is_due:
+            self._kept.give_up_if_idle()
+        if is_due or (self._kept.is_waiting and self._kept.try_own()):
             self.flush()
+
+    def _told(self, report: WarmupReport) -> dict[str, Any]:
+        told = report_summary(report)
+        return told | {"failures": [row for row in told["failures"] if row["item"] not in self._unnamed]}
 
     def _measured(self) -> WarmupReport | None:
         if self._report is None or self._window is None:
             return None
         return with_effects(self._report, self._window)
 
-    def _open(self, folder: str | os.PathLike[str]) -> SqliteStore | None:
-        try:
-            store = SqliteStore(folder)
-        except StoreError as error:
-            self._note(error)
-            return None
-        if not store.owner:
-            self._note(StoreError(f"another process owns {folder}; its history is read, nothing is written"))
-        return store
-
-    def _load(self) -> History | None:
-        try:
-            return self._store.load() if self._store is not None else None
-        except StoreError as error:
-            self._note(error)
-            return None
-
     def _kept_corrections(self) -> Corrections:
         kept = self.reports(1)
         return corrections_from_rows(kept[0].get("corrections")) if kept else {}
 
-    def _note(self, error: StoreError) -> None:
-        if self.fault != str(error):
-            logger.warning("%s", error)
-        self.fault = str(error)
+    def _start_over_in_child(self) -> None:
+        """After a fork: the parent goes on with its run and its report."""
+        self._start_locks()
+        self._report = self._window = self._counted_start = None
+        self._report_due = False
+
+
+_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for ledger in list(_ledgers):
+        ledger._start_over_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -6,7 +6,7 @@ knows earlier: a file by its status, a download by its header or by counting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -15,7 +15,10 @@ from preheat.errors import ItemTooLarge
 
 _CHUNK_BYTES = 1 << 20
 
-_limit: ContextVar[int | None] = ContextVar("preheat_load_limit", default=None)
+Limit = Callable[[], int | None]
+"""What the next value may occupy, worked out when somebody asks: few loaders do."""
+
+_limit: ContextVar[Limit | None] = ContextVar("preheat_load_limit", default=None)
 
 
 class Readable(Protocol):
@@ -31,13 +34,14 @@ def load_limit_bytes() -> int | None:
     as the value turns out to be larger.  The item then ends as `too_large` and is not tried again.  Traffic is never
     limited.
     """
-    return _limit.get()
+    limit = _limit.get()
+    return limit() if limit is not None else None
 
 
 @contextmanager
-def limited_to(limit_bytes: int | None) -> Iterator[None]:
-    """While this lasts, loaders called here are told `limit_bytes`."""
-    token = _limit.set(limit_bytes)
+def limited_by(limit: Limit) -> Iterator[None]:
+    """While this lasts, loaders called here are told what `limit` says when they ask."""
+    token = _limit.set(limit)
     try:
         yield
     finally:

@@ -63,8 +63,12 @@ class TrafficWindow:
         self._steady_ratios, self._began_at = steady_ratios or {}, began_at
 
     def observe(self, batch: AccessBatch) -> None:
-        """Take the accesses of `batch` into account; batches of a cache come in order."""
-        self.accesses += len(batch.row)
+        """Take the accesses of `batch` into account; batches of a cache come in order.
+
+        Where only some of the hits were counted, the first one of an item may be missing: what is seen then is a
+        later one, or a miss, so that such a window errs towards less won.
+        """
+        self.accesses += int(batch.times().sum())
         self._watch_hit_rate(batch)
         first = np.full(len(batch.keys), len(batch.row), np.int64)
         np.minimum.at(first, batch.row, np.arange(len(batch.row)))
@@ -83,7 +87,8 @@ class TrafficWindow:
     def _watch_hit_rate(self, batch: AccessBatch) -> None:
         if batch.cache not in self.watches:
             self.watches[batch.cache] = SteadyWatch(self._steady_ratios.get(batch.cache, 0.0), self._began_at)
-        self.watches[batch.cache].observe(batch.at, batch.hit)
+        outcomes = batch.hit if batch.stride == 1 else np.repeat(batch.hit, batch.times())
+        self.watches[batch.cache].observe(batch.at, outcomes)
         if self.steady is None:
             self.steady = self._steady_now(batch.at)
 

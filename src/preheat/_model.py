@@ -7,9 +7,11 @@ table of columns (`History`, `CandidateTable`); `WarmupItem` is the row that peo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum, StrEnum
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -452,6 +454,23 @@ class CandidateTable(Sequence[WarmupItem]):
             value_seconds=0.0 if self.value_seconds is None else float(self.value_seconds[row]),
         )
 
+    def __iter__(self) -> Iterator[WarmupItem]:
+        return self.rows(0, len(self))
+
+    def rows(self, start: int, stop: int) -> Iterator[WarmupItem]:
+        """The rows from `start` to `stop`, each made when it is asked for."""
+        numbers = [_numbers(getattr(self, name), start, stop) for name in _NUMERIC]
+        needs: Iterable[tuple[ItemRef, ...]] = repeat(())
+        if self.needs:
+            needs = (self.needs.get(row, ()) for row in range(start, stop))
+        values = repeat(0.0) if self.value_seconds is None else _numbers(self.value_seconds, start, stop)
+        recipes = self.recipes.strings(start, stop) if len(self.recipes.blob) else repeat("")
+        # not through their constructors, whose calls would take most of the time that a row takes
+        names = map(self.caches.__getitem__, _numbers(self.cache, start, stop))
+        refs = map(tuple.__new__, repeat(ItemRef), zip(names, self.keys.strings(start, stop), strict=True))
+        columns = zip(refs, *numbers, needs, recipes, values, strict=False)
+        return map(tuple.__new__, repeat(WarmupItem), columns)
+
     def __repr__(self) -> str:
         return f"CandidateTable({len(self)} items of {', '.join(self.caches) or 'no cache'})"
 
@@ -462,6 +481,11 @@ _NUMERIC: dict[str, type] = {
     "usage_frequency": np.float64,
     "warmup_cost": np.float64,
 }
+
+
+def _numbers(column: NDArray[Any], start: int, stop: int) -> Iterator[Any]:
+    """The numbers of `column` from `start` to `stop` as Python's, each made when it is asked for."""
+    return iter(np.ascontiguousarray(column).data[start:stop])
 
 
 def _concatenate_values(tables: Sequence[CandidateTable]) -> NDArray[np.float64] | None:
@@ -480,6 +504,7 @@ class Reason(Enum):
     OVER_CAPACITY = "other items save more per byte and fill its cache, or its quota"
     BEYOND_KNEE = "past the knee of the value curve: more memory buys little here"
     NEEDS_LEFT_OUT = "something it needs is left out or held out"
+    INTERRUPTED = "warm-ups before this one never ended, so only the first items are loaded"
 
 
 class WarmupPhase(NamedTuple):
@@ -594,12 +619,59 @@ class ItemStatus(StrEnum):
 
 
 class ItemResult(NamedTuple):
-    """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED."""
+    """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED.
+
+    `wait_seconds` is for how long its origin asked to be left alone; 0 if it is overloaded and did not say how long,
+    None if it is not known to be.
+    """
 
     status: ItemStatus
     size_bytes: int = 0
     seconds: float = 0.0
     reason: str = ""
+    wait_seconds: float | None = None
+
+
+class OriginRecord(NamedTuple):
+    """What a run asked of one origin, and how the origin bore it.
+
+    Attributes:
+        origin: Its name: that of its cache, unless several caches share it.
+        requests: Loads started, retries included.
+        failures: Those that failed.
+        retries: Loads of items that had failed before, in the same pass.
+        deferred: Items put off to the later pass, so often as they were.
+        refused: Those of them that were not let start, since the origin failed nearly always or asked for a rest.
+        opened: How often the breaker opened.
+        limited_seconds: Time in which a rate held loads up.
+        limit, highest_limit: Loads at a time that it was found to bear: in the end, and at the most.
+    """
+
+    origin: str
+    requests: int
+    failures: int
+    retries: int
+    deferred: int
+    refused: int
+    opened: int
+    limited_seconds: float
+    limit: float
+    highest_limit: float
+
+
+class HeldValue(NamedTuple):
+    """A value that a cache holds, as a snapshot keeps it: `size_bytes` is what the cache accounts for it.
+
+    `made_at` is when it was loaded, and `expires_at` when it must not be served any more, infinite where it may be for
+    ever: Unix seconds, which it keeps however often it is saved and restored.
+    """
+
+    key: str
+    version: str
+    value: Any
+    size_bytes: int
+    made_at: float
+    expires_at: float = math.inf
 
 
 class CacheStatistics(NamedTuple):
@@ -639,7 +711,9 @@ class StrategySwitch(NamedTuple):
 class WarmupProgress(NamedTuple):
     """A run as it stands: `done` of `total` items have ended, `loaded_bytes` of `budget_bytes` are filled.
 
-    `strategy` is the one under which it goes on just now; `switches` tells how it came there.
+    `strategy` is the one under which it goes on just now; `switches` tells how it came there.  The rates are those
+    of the last seconds, 0 before anything has ended; `is_paused` while nothing starts, be it for want of memory or
+    because somebody wants it so.  `origins` is what was asked of each origin so far.
     """
 
     phase: str
@@ -651,6 +725,10 @@ class WarmupProgress(NamedTuple):
     elapsed_seconds: float
     strategy: str = ""
     switches: tuple[StrategySwitch, ...] = ()
+    items_per_second: float = 0.0
+    bytes_per_second: float = 0.0
+    is_paused: bool = False
+    origins: tuple[OriginRecord, ...] = ()
 
     @property
     def progress_percent(self) -> float:
@@ -659,8 +737,40 @@ class WarmupProgress(NamedTuple):
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Time left at the pace so far; None before the first item has ended."""
+        """Time left at the pace of the last seconds, or else the pace so far; None before an item has ended."""
+        if self.items_per_second > 0.0:
+            return (self.total - self.done) / self.items_per_second
         return self.elapsed_seconds * (self.total - self.done) / self.done if self.done else None
+
+
+class PhaseOutcome(NamedTuple):
+    """How a phase of a run ended.
+
+    Attributes:
+        phase: Its name.
+        counts: Its items by status, without those that no item has; empty where the phase had none.
+        stopped: Why the run was stopped before the phase had ended; None if it was not.
+    """
+
+    phase: str
+    counts: Mapping[ItemStatus, int]
+    stopped: str | None = None
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether every item of it is resident."""
+        return self.stopped is None and self.counts.keys() <= _RESIDENT
+
+    @property
+    def reason(self) -> str:
+        """Why not all of it is warm, in a few words; empty if it is."""
+        if self.is_warm:
+            return "" if self.counts else "the phase had no items"
+        missing = {
+            status: n for status, n in self.counts.items() if status not in {ItemStatus.LOADED, ItemStatus.RESIDENT}
+        }
+        counts = ", ".join(f"{n} {status}" for status, n in missing.items())
+        return ": ".join(filter(None, (f"the run was stopped ({self.stopped})" if self.stopped else "", counts)))
 
 
 class Uplift(NamedTuple):
@@ -766,6 +876,7 @@ class WarmupReport:
         released_bytes: By how much the process shrank while they were undone; None if nothing was.
         events: What happened to memory in the run, oldest first; the oldest may have been dropped.
         switches: When and why it went on under another strategy, oldest first.
+        origins: What was asked of each origin, and how it bore that.
         uplift: What it won, over all caches; None until traffic has been seen.
         steady: When traffic was steady over all caches; None if that has not been seen.
         effects: What it did for each cache of the plan; empty until traffic has been seen.
@@ -787,6 +898,7 @@ class WarmupReport:
     released_bytes: int | None = None
     events: Sequence[MemoryEvent] = ()
     switches: tuple[StrategySwitch, ...] = ()
+    origins: tuple[OriginRecord, ...] = ()
     uplift: Uplift | None = None
     steady: TimeToSteady | None = None
     effects: tuple[CacheEffect, ...] = ()
@@ -819,4 +931,5 @@ class WarmupReport:
         return f"WarmupReport({self.plan.strategy}: {counts or 'nothing to do'}, stopped={self.stopped!r})"
 
 
+_RESIDENT = frozenset({ItemStatus.LOADED, ItemStatus.RESIDENT})
 STATUS_CODE: dict[ItemStatus, int] = {status: code for code, status in enumerate(ItemStatus)}

@@ -1,101 +1,27 @@
-"""The hot path: accesses go into a bounded log; a thread folds them into history in batches.
+"""The recorder: the logs of all caches, and the thread that drains them into history in batches.
 
-Recording a hit is one `deque.append`, a bound C method: no lock, no clock, no object but the key itself.  The time
-of an access is the time of the drain that takes it out, so instants are as coarse as the drain interval.
+What a request thread does is in `_log`.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable
+from functools import partial
 
-import numpy as np
-
+from preheat._log import BATCH_LIMIT, SAMPLE_ABOVE, CacheLog, is_quiet, log_failure, quietly, start_logs_over
 from preheat._model import AccessBatch
 from preheat.abc import Clock
 
-_thread = threading.local()
+__all__ = ["BATCH_LIMIT", "AccessRecorder", "CacheLog", "is_quiet", "log_failure", "quietly"]
 
-LOG_LIMIT = 262_144  # accesses waiting per cache: 2 MiB of pointers; beyond it the oldest are dropped
-BATCH_LIMIT = 10_000  # folding more at once holds the interpreter's lock long enough to be felt
+CROWDED = 0.1  # a log this full will be drained sooner
+HURRY = 8  # how much sooner
 
-_Load = tuple[str, int, float, str, str]
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """While this lasts, what the thread reads from any cache of ours is no traffic: a warm-up is loading."""
-    before, _thread.quiet = is_quiet(), True
-    try:
-        yield
-    finally:
-        _thread.quiet = before
-
-
-def is_quiet() -> bool:
-    """Whether this thread loads for a warm-up."""
-    return getattr(_thread, "quiet", False)
-
-
-class CacheLog:
-    """The access log of one cache; see `preheat.abc.AccessLog`."""
-
-    __slots__ = ("cache", "events", "hit", "overflows")
-
-    def __init__(self, cache: str, limit: int = LOG_LIMIT) -> None:
-        self.cache = cache
-        self.events: deque[str | _Load] = deque(maxlen=limit)
-        self.hit: Callable[[str], None] = self.events.append
-        self.overflows = 0
-
-    def miss(self, key: str, size_bytes: int, load_seconds: float, version: str, recipe: str) -> None:
-        """`key` had to be loaded; sizes and times of -1 where that failed."""
-        self.events.append((key, size_bytes, load_seconds, version, recipe))
-
-    def drain(self, at: float) -> Iterator[AccessBatch]:
-        """Take out what has been recorded so far, as batches of the time `at`."""
-        waiting = len(self.events)
-        self.overflows += waiting == self.events.maxlen
-        while waiting:
-            taken = [self.events.popleft() for _ in range(min(waiting, BATCH_LIMIT))]
-            waiting -= len(taken)
-            yield _batch(self.cache, at, taken)
-
-
-def _batch(cache: str, at: float, events: list[str | _Load]) -> AccessBatch:
-    rows: dict[str, int] = {}
-    row = np.empty(len(events), np.int64)
-    hit = np.empty(len(events), np.bool_)
-    loads: dict[int, _Load] = {}
-    for n, event in enumerate(events):
-        key = event if isinstance(event, str) else event[0]
-        row[n] = rows.setdefault(key, len(rows))
-        hit[n] = isinstance(event, str)
-        if not isinstance(event, str) and event[2] >= 0:
-            loads[rows[key]] = event
-    unseen: _Load = ("", -1, -1.0, "", "")
-    last = [loads.get(n, unseen) for n in range(len(rows))]
-    return AccessBatch(
-        cache=cache,
-        at=at,
-        keys=list(rows),
-        row=row,
-        hit=hit,
-        size_bytes=np.array([load[1] for load in last], np.int64),
-        load_seconds=np.array([load[2] for load in last], np.float64),
-        versions=[load[3] for load in last],
-        recipes=[load[4] for load in last],
-    )
-
-
-def log_failure(message: str, *about: object) -> None:
-    """Log the exception at hand.  `logging` is imported by the first failure, to keep `import preheat` light."""
-    import logging
-
-    logging.getLogger("preheat").exception(message, *about)
+_all_recorders: weakref.WeakSet[AccessRecorder] = weakref.WeakSet()
 
 
 class AccessRecorder:
@@ -103,34 +29,52 @@ class AccessRecorder:
 
     No thread runs before `start`.  `consume` is called with each batch, from that thread or from the caller of
     `drain`, never from two at once; what it raises is logged and the batch is lost, the application goes on.
+
+    A process may fork at any time: no fold is under way then; the child begins with empty logs, and at the first
+    access that it records with a thread of its own, if the parent had one.
     """
 
-    def __init__(self, consume: Callable[[AccessBatch], None], *, clock: Clock = time.time) -> None:
-        self._consume, self._clock = consume, clock
+    def __init__(
+        self,
+        consume: Callable[[AccessBatch], None],
+        *,
+        clock: Clock = time.time,
+        sample_above: int | None = SAMPLE_ABOVE,
+    ) -> None:
+        self._consume, self._clock, self.sample_above = consume, clock, sample_above
         self._logs: dict[str, CacheLog] = {}
-        self._draining = threading.Lock()
-        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._started_with: tuple[float, Callable[[], None]] | None = None
+        self._make_locks()
+        _all_recorders.add(self)
+
+    def _make_locks(self) -> None:
+        self._draining = threading.RLock()
+        self._starting = threading.Lock()
+        self._wake = threading.Event()
 
     def log(self, cache: str) -> CacheLog:
         """The log of `cache`, made at the first call."""
-        return self._logs.setdefault(cache, CacheLog(cache))
+        if cache not in self._logs:
+            log = CacheLog(cache, sample_above=self.sample_above)
+            log.settle = self.drain
+            self._logs.setdefault(cache, log)
+        return self._logs[cache]
 
     @property
-    def overflows(self) -> int:
-        """How many drains found a log full, so that accesses before them may have been dropped."""
-        return sum(log.overflows for log in self._logs.values())
+    def dropped(self) -> int:
+        """Accesses that had no room in their logs and were dropped: at least so many."""
+        return sum(log.dropped for log in list(self._logs.values()))
 
     def drain(self) -> None:
         """Hand over everything recorded so far."""
         with self._draining:
             at = self._clock()
             for log in list(self._logs.values()):
-                try:
-                    for batch in log.drain(at):
-                        self._hand_over(batch)
-                except Exception:  # what was recorded is no access: a key that is no text, a size beyond 64 bits
-                    log_failure("accesses of cache %r could not be read", log.cache)
+                for batch in log.drain(at):
+                    self._hand_over(batch)
+                    if log.asked is not None:
+                        log.asked(batch.keys)
 
     def _hand_over(self, batch: AccessBatch) -> None:
         try:
@@ -139,25 +83,83 @@ class AccessRecorder:
             log_failure("accesses of cache %r could not be folded", batch.cache)
 
     def start(self, interval_seconds: float, then: Callable[[], None]) -> None:
-        """Drain every `interval_seconds` in a daemon thread, and call `then` after each drain."""
-        if self._thread is None:
-            self._wake.clear()
-            self._thread = threading.Thread(
-                target=self._run, args=(interval_seconds, then), name="preheat-fold", daemon=True
-            )
-            self._thread.start()
+        """Drain every `interval_seconds` in a daemon thread, sooner where a log fills up; `then` follows each drain."""
+        if self._thread is not None:
+            return
+        with self._starting:
+            if self._thread is None:
+                self._started_with = (interval_seconds, then)
+                self._wake.clear()
+                self._thread = threading.Thread(
+                    target=self._run, args=(interval_seconds, then), name="preheat-fold", daemon=True
+                )
+                self._thread.start()
 
     def stop(self) -> None:
         """End the thread.  What was recorded since its last drain stays in the logs."""
-        thread, self._thread = self._thread, None
+        with self._starting:
+            thread, self._thread = self._thread, None
         if thread is not None:
             self._wake.set()
             thread.join()
 
     def _run(self, interval_seconds: float, then: Callable[[], None]) -> None:
-        while not self._wake.wait(interval_seconds):
+        pause = interval_seconds
+        while not self._wake.wait(pause):
+            fullest = max((log.fullness for log in list(self._logs.values())), default=0.0)
+            pause = interval_seconds / HURRY if fullest > CROWDED else interval_seconds
             try:
                 self.drain()
                 then()
             except Exception:
                 log_failure("what follows a drain failed; recording goes on")
+
+    # ---------------------------------------------------------------------------------------------- forking
+
+    def hold(self) -> None:
+        """Wait until no fold is under way, and let none begin before `release`."""
+        self._draining.acquire()
+
+    def release(self) -> None:
+        """The end of `hold`, in the same thread."""
+        self._draining.release()
+
+    def start_over(self) -> None:
+        """After a fork, in the child, where the logs are empty and no other thread is."""
+        was_running, self._thread = self._thread is not None, None
+        self._make_locks()
+        for log in self._logs.values() if was_running else ():
+            log.begin_with(partial(self._start_again, log))
+
+    def _start_again(self, log: CacheLog) -> CacheLog:
+        try:
+            if self._started_with is not None:
+                self.start(*self._started_with)
+        except RuntimeError:  # no more threads; the application must not fail for it
+            log_failure("accesses are not folded")
+        return log
+
+
+_held: dict[int, list[AccessRecorder]] = {}
+
+
+def _before_fork() -> None:
+    held = _held[threading.get_ident()] = list(_all_recorders)
+    for recorder in held:
+        recorder.hold()
+
+
+def _after_fork_in_parent() -> None:
+    for recorder in _held.pop(threading.get_ident()):
+        recorder.release()
+
+
+def _after_fork_in_child() -> None:
+    _held.clear()
+    start_logs_over()
+    for recorder in _all_recorders:
+        recorder.start_over()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,6 +1,6 @@
 """The performer: does what the state machine in `_execution` says, and tells it what happened.
 
-Synchronous caches are loaded in a pool of threads, a batch at a time; coroutine caches on the loop.  Memory is read
+Loads are done by the workers in `_loaders`, which ask for more by telling how the last ones ended.  Memory is read
 before every decision, but not more often than each 20 ms, because a process that allocates dies faster than any
 notification arrives; and by a watch beside the loop, for the times in which nothing has to be decided.
 """
@@ -9,30 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import logging
+import math
 import sys
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 
-from preheat._attempt import Allowance, kinds_of, load_async, load_batch, settle_batch, undo_batch, undo_of
+from preheat._attempt import way_of
 from preheat._collector import calm_collector
 from preheat._events import MemoryLog
 from preheat._execution import (
+    Abandon,
     Cancel,
     Ended,
     Event,
     Execution,
     Finish,
+    Gate,
     Instruction,
     Load,
+    Loaded,
     MemoryRead,
+    Missed,
+    Outcomes,
+    Pause,
+    Resume,
     RollBack,
     RolledBack,
     Start,
@@ -40,22 +47,28 @@ from preheat._execution import (
     WakeAt,
 )
 from preheat._footing import Footing
+from preheat._journal import note_end, note_phase, note_start, note_stop
+from preheat._kinds import kinds_of
+from preheat._loaders import Loaders
 from preheat._model import (
     PHASES,
     STATUS_CODE,
-    ItemResult,
     ItemStatus,
     MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
+    PhaseOutcome,
     PressureResponse,
     StrategySwitch,
     WarmupPlan,
     WarmupProgress,
     WarmupReport,
 )
+from preheat._pace import Pace
 from preheat._plan.ordering import resolve_needs
 from preheat._pressure import expected_level, outlook_level
+from preheat._threads import LoaderThreads
+from preheat._undo import undo_batch, undo_of
 from preheat.abc import Clock, PressureCallback, ReportsMemory, WarmableCache
 
 logger = logging.getLogger("preheat")
@@ -63,7 +76,14 @@ logger = logging.getLogger("preheat")
 READING_SECONDS = 0.02
 PROGRESS_SECONDS = 0.1
 
+RUN_SECONDS = 0.02
+"""How long a run of loads should last: as long as a reading of memory counts."""
+
+RUN_INTERVAL_SECONDS = 0.001
+"""How often one should end, all workers together: each costs some 50 us, which this makes a twentieth of the time."""
+
 ProgressCallback = Callable[[WarmupProgress], None]
+PhaseCallback = Callable[[PhaseOutcome], None]
 
 
 class Watch(Protocol):
@@ -78,8 +98,35 @@ class Watch(Protocol):
         ...
 
 
+class Brake:
+    """Whether no further load may begin, for those that are in the middle of a run of loads."""
+
+    __slots__ = ("is_on",)
+
+    def __init__(self) -> None:
+        self.is_on = False
+
+
 class Run:
-    """One run of a plan.  Made, started once with `perform`, and readable from any thread meanwhile."""
+    """One run of a plan.  Made, started once with `perform`, and readable from any thread meanwhile.
+
+    Args:
+        plan: What to load.
+        caches: By name.
+        watch: Reads memory.
+        concurrency_limit: Loads at the same time.
+        batch_size: Items handed to a loader at once.
+        release_memory: Gives free memory back to the system.
+        phase_delay_seconds: Pause between two phases.
+        deadline_seconds: Time after which it stops, giving up what is in flight; None if never.
+        item_timeout_seconds: What one call of a loader may take; None without a limit.
+        before: A run of the same plan that was stopped: what it loaded is left alone.
+        gates: By cache, what says when its origin lets loads start.
+        on_progress: Called at most ten times a second, and once at the end.
+        on_phase: Called when nothing is left of a phase.
+        memory_log: Where loads, roll-backs and changes of pressure are noted.
+        clock: Seconds, from any instant on.
+    """
 
     def __init__(
         self,
@@ -91,13 +138,18 @@ class Run:
         batch_size: int,
         release_memory: Callable[[], None] = lambda: None,
         phase_delay_seconds: float = 0.0,
+        deadline_seconds: float | None = None,
+        item_timeout_seconds: float | None = None,
+        before: WarmupReport | None = None,
+        gates: Mapping[str, Gate] | None = None,
         on_progress: ProgressCallback | None = None,
+        on_phase: PhaseCallback | None = None,
         memory_log: MemoryLog | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.plan = plan
         self._caches, self._watch, self._clock = caches, watch, clock
-        self._on_progress, self._release_memory = on_progress, release_memory
+        self._on_progress, self._on_phase, self._release_memory = on_progress, on_phase, release_memory
         self._memory_log = memory_log or MemoryLog()
         self._items = items = plan.candidates.take(plan.order)
         names = [items.caches[code] for code in items.cache.tolist()]
@@ -116,28 +168,53 @@ class Run:
             else (),
             concurrency_limit=concurrency_limit,
             batch_size=batch_size,
+            run_seconds=max(RUN_SECONDS, RUN_INTERVAL_SECONDS * concurrency_limit),
+            in_bulk={name for name, cache in caches.items() if way_of(cache).is_in_bulk},
             phase_delay_seconds=phase_delay_seconds,
+            deadline_seconds=deadline_seconds,
             footing=_footing_of(plan),
             takes=plan.fallback.takes[plan.order].tolist() if plan.fallback is not None else (),
+            gates=gates,
+            before=Outcomes.of(before.status, before.loaded_bytes) if before is not None else None,
             seed=plan.seed,
             describe=lambda n: str(items.ref(n)),
         )
-        self._threads = concurrency_limit + 1  # one is always there to undo, whatever the loads are waiting for
+        self._brake = Brake()
+        self._loaders = Loaders(
+            items,
+            caches,
+            tell=self._tell,
+            measure=self._measure_growth,
+            brake=self._brake,
+            most=concurrency_limit,
+            batch_size=batch_size,
+            item_timeout_seconds=item_timeout_seconds,
+            clock=clock,
+        )
+        self._undoing = LoaderThreads(1, "preheat-undo")  # always there, whatever the loads are waiting for
+        self._pace = Pace()
         self._level = self._outlook = MemoryPressureLevel.LOW
         self._planned_bytes = plan.size_bytes
         self._was_held = self._is_short = self._is_cancelled = False
         self._broken: BaseException | None = None
-        self._read_at = -float("inf")
+        self._read_at = -math.inf
         self._before: MemoryReading | None = None
         self._peak: MemoryReading | None = None
         self._begun = self._shown = self._unix_offset = 0.0
-        self._wake_at: float | None = None
+        self._wake_at = self._asleep_until = math.inf
+        self._awake: asyncio.Event | None = None
         self._running_on: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._happened: deque[Event] = deque()
+        self._is_telling = False
+        self._end: Finish | None = None
+        self._phases_told = 0
+        self._told_stop = False
         self._loads_begun = self._loads_ended = 0
         self._rolled_back_bytes = 0
         self._before_undoing: MemoryReading | None = None
+
+    # ------------------------------------------------------------------------------------------ from outside
 
     def progress(self) -> WarmupProgress:
         """The run as it stands."""
@@ -152,74 +229,127 @@ class Run:
             elapsed_seconds=self._clock() - self._begun if self._begun else 0.0,
             strategy=state.footing.strategy,
             switches=self._switches(),
+            items_per_second=self._pace.items_per_second,
+            bytes_per_second=self._pace.bytes_per_second,
+            is_paused=state.is_held or state.is_paused,
+            origins=state.origins,
         )
 
-    def cancel(self) -> None:
-        """Ask the run to end; what is in flight is awaited.  From any thread, also before it has begun."""
+    def cancel(self, *, abandon: bool = False) -> None:
+        """Ask the run to end.  From any thread, also before it has begun.
+
+        What is in flight is awaited.  With `abandon` it is given up: loads on the loop are cancelled and have a
+        second to clear up, those in threads are left to end, and undone if they loaded anything.
+        """
         self._is_cancelled = True
-        self._post(Cancel(self._clock()))
+        self._post(Cancel(self._clock(), abandon))
+
+    def pause(self) -> None:
+        """Have nothing start until `resume`; what is being loaded is.  From any thread, once it has begun."""
+        self._post(Pause(self._clock()))
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._post(Resume(self._clock()))
+
+    def note_misses(self, cache: str, misses: int, seconds: float) -> None:
+        """Traffic had to load so many items of `cache`, which took `seconds` altogether.  From any thread."""
+        self._post(Missed(self._clock(), cache, misses, seconds))
+
+    # --------------------------------------------------------------------------------------------- the loop
 
     async def perform(self) -> WarmupReport:
         """Run to the end and report.  Item failures are rows of the report; cancellation passes through."""
-        self._running_on = asyncio.get_running_loop()
+        self._running_on, self._awake = asyncio.get_running_loop(), asyncio.Event()
         self._begun = self._clock()
         self._unix_offset = time.time() - self._begun
         self._before = self._read()[1]  # its pressure counts when the loop reads again, at once
         first_event = self._memory_log.mark()
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="preheat-load")
+        note_start(self.plan, self._execution.done)
         stop_watching = self._watch.subscribe(self._wake_up, interval_seconds=READING_SECONDS)
         try:
             with calm_collector():
-                stopped = await self._loop(pool)
-            await asyncio.get_running_loop().run_in_executor(pool, self._clear_up)
+                stopped = await self._go_on_to_the_end(self._awake)
+            await self._undoing.run(self._clear_up)
         finally:
-            stop_watching()
-            for task in self._tasks:
-                task.cancel()
-            pool.shutdown(wait=False, cancel_futures=True)
-        self._show(force=True)
-        return self._report(stopped, first_event)
+            self._brake.is_on = True
+            await self._undoing.run(stop_watching)  # it waits for a thread, which the loop should not
+            await self._close()
+        self._show(self._clock(), force=True)
+        report = self._report(stopped, first_event)
+        note_end(report)
+        return report
 
-    async def _loop(self, pool: ThreadPoolExecutor) -> str | None:
-        event: Event = Cancel(self._clock()) if self._is_cancelled else Start(self._clock())
-        while True:
-            for happened in (*self._memory_events(), event):
-                for instruction in self._execution.handle(happened):
-                    if isinstance(instruction, Finish):
-                        self._note_end(instruction.stopped)
-                        return instruction.stopped
-                    self._obey(instruction, pool)
-            self._note_hold()
-            self._show()
-            event = await self._next_event()
-            if self._broken is not None:
-                raise self._broken
+    async def _go_on_to_the_end(self, awake: asyncio.Event) -> str | None:
+        self._tell(Cancel(self._clock()) if self._is_cancelled else Start(self._clock()))
+        while self._end is None:
+            await self._sleep(awake)
+            if self._loaders.broken is not None or self._broken is not None:
+                raise self._loaders.broken or self._broken  # type: ignore[misc]
+            if self._end is None:
+                now = self._clock()
+                self._loaders.look(now)
+                self._tell(Tick(now))
+        self._note_end(self._end.stopped)
+        return self._end.stopped
 
-    async def _next_event(self) -> Event:
-        if not self._events.empty():
-            return self._events.get_nowait()
-        until = self._clock() + PROGRESS_SECONDS
-        if self._wake_at is not None:
-            until = min(until, self._wake_at)
+    async def _sleep(self, awake: asyncio.Event) -> None:
+        """Until somebody wakes it, or there is something to do by the clock."""
+        now = self._clock()
+        self._asleep_until = min(now + PROGRESS_SECONDS, now + self._loaders.look_seconds, self._wake_at)
         try:
             # not `wait_for`, which before Python 3.12 loses a cancellation that an event comes with
-            async with asyncio.timeout(max(0.0, until - self._clock())):
-                return await self._events.get()
+            async with asyncio.timeout(max(0.0, self._asleep_until - now)):
+                await awake.wait()
         except TimeoutError:
-            self._wake_at = None
-            return Tick(self._clock())
+            pass
+        awake.clear()
 
-    def _obey(self, instruction: Instruction, pool: ThreadPoolExecutor) -> None:
+    def _tell(self, event: Event) -> None:
+        """`event` has happened: have the machine decide, and do what it says."""
+        self._happened.append(event)
+        if self._is_telling:  # what is done about an event can be an event in itself
+            return
+        self._is_telling = True
+        try:
+            while self._happened and self._end is None:
+                self._decide(self._happened.popleft())
+        except Exception as error:
+            self._broken = error
+        finally:
+            self._is_telling = False
+        self._loaders.hand_out()
+        if self._end is not None or self._broken is not None or self._wake_at < self._asleep_until:
+            self._wake()
+
+    def _decide(self, event: Event) -> None:
+        now = self._clock()
+        self._wake_at = math.inf
+        for happened in (*self._memory_events(now), event):
+            for instruction in self._execution.handle(happened):
+                self._obey(instruction)
+            if isinstance(happened, Loaded | Ended):
+                self._note_loads(happened)
+        self._set_brake()
+        self._note_hold()
+        self._note_progress(now)
+        self._show(now)
+
+    def _obey(self, instruction: Instruction) -> None:
         match instruction:
             case Load():
-                self._spawn(self._load(instruction, pool))
-            case RollBack():
-                self._spawn(self._roll_back(instruction.positions, pool))
+                self._loaders.take(instruction)
             case WakeAt():
                 self._wake_at = instruction.at
+            case RollBack():
+                self._spawn(instruction.positions)
+            case Abandon():
+                self._loaders.give_up(instruction.positions[0])
+            case Finish():
+                self._end = instruction
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, positions: tuple[int, ...]) -> None:
+        task = asyncio.ensure_future(self._roll_back(positions))
         self._tasks.add(task)
         task.add_done_callback(self._finish_task)
 
@@ -227,31 +357,24 @@ class Run:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._broken = task.exception()
-            self._events.put_nowait(Tick(self._clock()))
+            self._wake()
 
-    async def _load(self, load: Load, pool: ThreadPoolExecutor) -> None:
-        items = [self._items[n] for n in load.positions]
-        cache = self._caches[items[0].ref.cache]
-        allowance = Allowance(load.reserved_bytes, load.spare_bytes)
-        growth = self._measure_growth(is_asked=not self._execution.guard.is_known(load.positions[0]))
-        if inspect.iscoroutinefunction(cache.warmup_item):
-            results = await load_async(cache, items, allowance, self._may_begin)
-        else:
-            work = partial(load_batch, cache, items, allowance, self._may_begin)
-            begun = await asyncio.get_running_loop().run_in_executor(pool, work)
-            results = await settle_batch(items, begun, allowance)
-        self._note_loads(cache, results)
-        self._events.put_nowait(Ended(self._clock(), load.positions, results, growth()))
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._undoing.close()
+        await self._loaders.close()
 
-    def _measure_growth(self, *, is_asked: bool) -> Callable[[], int]:
+    def _measure_growth(self, load: Load) -> Callable[[], int]:
         """A function that tells by how much the process has grown at the most since now, in bytes.
 
         0 where that is not known: another load went on meanwhile, or the process has been larger before.
         """
         is_alone = self._loads_begun == self._loads_ended
         self._loads_begun += 1
-        number, peak_before = self._loads_begun, peak_process_bytes()
-        resident = self._read()[1] if is_asked and is_alone else None
+        if not is_alone or self._execution.guard.is_known(load.positions[0]):
+            return self._end_unmeasured
+        number, peak_before, resident = self._loads_begun, peak_process_bytes(), self._read()[1]
 
         def grown_bytes() -> int:
             self._loads_ended += 1
@@ -262,17 +385,21 @@ class Run:
 
         return grown_bytes
 
-    async def _roll_back(self, positions: tuple[int, ...], pool: ThreadPoolExecutor) -> None:
+    def _end_unmeasured(self) -> int:
+        self._loads_ended += 1
+        return 0
+
+    async def _roll_back(self, positions: tuple[int, ...]) -> None:
         if self._before_undoing is None:
             self._before_undoing = self._read()[1]
         keys, codes = self._items.keys, self._items.cache
         undo = [undo_of(self._caches[name]) for name in self._items.caches]
         loads = ((undo[codes[n]], keys[n]) for n in positions)
         work = partial(undo_batch, loads, self._release_memory, self._process_bytes)
-        released = await asyncio.get_running_loop().run_in_executor(pool, work)
+        released = await self._undoing.run(work)
         self._rolled_back_bytes += sum(released)
         self._note_undone(positions, released)
-        self._events.put_nowait(RolledBack(self._clock(), positions, released))
+        self._tell(RolledBack(self._clock(), positions, released))
 
     def _clear_up(self) -> None:
         """Give back what loading left behind; after a roll-back also the memory that garbage pins."""
@@ -282,10 +409,9 @@ class Run:
 
     # -------------------------------------------------------------------------------------------- memory
 
-    def _memory_events(self) -> list[Event]:
-        now = self._clock()
+    def _memory_events(self, now: float) -> Sequence[Event]:
         if now - self._read_at < READING_SECONDS:
-            return []
+            return ()
         self._read_at = now
         level, reading = self._read()
         response = self._execution.footing.response(level)
@@ -296,7 +422,7 @@ class Run:
         if reading is not None:
             left_bytes = self._planned_bytes - self._execution.guard.loaded_bytes
             self._outlook = outlook_level(reading, left_bytes, self._outlook)
-        return [MemoryRead(now, level, reading, self._outlook)]
+        return (MemoryRead(now, level, reading, self._outlook),)
 
     def _read(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
         level, reading = self._watch.read()
@@ -311,17 +437,22 @@ class Run:
     def _wake_up(self, level: MemoryPressureLevel, reading: MemoryReading) -> None:
         """The level has changed: whoever noticed tells it here, from any thread."""
         self._is_short = self._execution.footing.response(level) >= PressureResponse.PAUSE
-        self._read_at = -float("inf")
+        self._read_at = -math.inf
+        self._set_brake()
         self._post(Tick(self._clock()))
 
-    def _may_begin(self) -> bool:
-        """Whether the next item of a batch in flight may be loaded; asked from any thread."""
-        return not self._is_short and self._execution.stopped is None
+    def _set_brake(self) -> None:
+        self._brake.is_on = self._is_short or not self._execution.starts_loads
 
     def _post(self, event: Event) -> None:
+        """Tell `event` from any thread."""
         loop = self._running_on
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._events.put_nowait, event)
+            loop.call_soon_threadsafe(self._tell, event)
+
+    def _wake(self) -> None:
+        if self._awake is not None:
+            self._awake.set()
 
     # ------------------------------------------------------------------------------------ the memory log
 
@@ -340,12 +471,16 @@ class Run:
         if stopped is not None:
             self._note_pressure(self._read()[1], f"the run was stopped: {stopped}")
 
-    def _note_loads(self, cache: WarmableCache, results: Collection[ItemResult | None]) -> None:
-        if cache.name in self._reporting:
+    def _note_loads(self, ended: Loaded | Ended) -> None:
+        name = self._items.caches[self._items.cache[ended.positions[0]]]
+        if name in self._reporting:
             return  # it has told it already
-        sizes = [r.size_bytes for r in results if r is not None and r.status is ItemStatus.LOADED]
+        if isinstance(ended, Loaded):
+            sizes: Sequence[int] = ended.sizes
+        else:
+            sizes = [r.size_bytes for r in ended.results if r is not None and r.status is ItemStatus.LOADED]
         if sizes:
-            self._memory_log.track(cache.name, MemoryEventKind.ALLOCATION, sum(sizes), "warm-up", len(sizes))
+            self._memory_log.track(name, MemoryEventKind.ALLOCATION, sum(sizes), "warm-up", len(sizes))
 
     def _note_undone(self, positions: Sequence[int], released: Sequence[int]) -> None:
         sizes, codes = np.array(released), self._items.cache[list(positions)]
@@ -356,11 +491,29 @@ class Run:
 
     # ------------------------------------------------------------------------------------------ outcome
 
-    def _show(self, *, force: bool = False) -> None:
-        now = self._clock()
-        if self._on_progress is None or (now - self._shown < PROGRESS_SECONDS and not force):
+    def _note_progress(self, now: float) -> None:
+        """Tell that it stops, and each phase of which nothing is left."""
+        state = self._execution
+        if state.stopped is not None and not self._told_stop:
+            self._told_stop = True
+            note_stop(state.stopped, state.done, len(state.results))
+        if len(state.phase_ended) == self._phases_told:
+            return
+        for phase in [phase for phase in state.phase_ended if phase >= 0][self._phases_told :]:
+            self._phases_told += 1
+            counts = state.results.by_status(state.phases.members[phase])
+            outcome = PhaseOutcome(PHASES[phase], counts, state.stopped)
+            note_phase(outcome, now - self._begun)
+            if self._on_phase is not None:
+                self._on_phase(outcome)
+
+    def _show(self, now: float, *, force: bool = False) -> None:
+        if now - self._shown < PROGRESS_SECONDS and not force:
             return
         self._shown = now
+        self._pace.note(now, self._execution.done, self._execution.guard.loaded_bytes)
+        if self._on_progress is None:
+            return
         try:
             self._on_progress(self.progress())
         except Exception:
@@ -390,6 +543,7 @@ class Run:
             released_bytes=_shrunk(self._before_undoing, after),
             events=self._memory_log.events_after(first_event),
             switches=self._switches(),
+            origins=state.origins,
         )
 
     def _switches(self) -> tuple[StrategySwitch, ...]:

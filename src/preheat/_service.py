@@ -9,37 +9,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from preheat._events import MemoryLog
 from preheat._model import (
     MIB,
     CacheMemory,
-    CacheStatistics,
-    CandidateTable,
-    History,
-    MemoryBudget,
     MemoryEvent,
     MemoryEventKind,
-    MemoryPressureLevel,
-    WarmupItem,
+    PhaseOutcome,
     WarmupPlan,
     WarmupProgress,
     WarmupReport,
     WarmupStrategy,
 )
-from preheat._plan import create_plan
-from preheat._plan.adaptive import Conditions, adapt_strategy, recommend_strategy
-from preheat._plan.budget import grant_budget, limit_from_mb
-from preheat._plan.fallback import with_fallback
-from preheat._plan.fitting import fit_plan
-from preheat._plan.sizes import Corrections, correct_sizes, in_flight_peak_bytes, size_factors
+from preheat._plan.adaptive import recommend_strategy
+from preheat._plan.budget import limit_from_mb
+from preheat._plan.caution import caution_after
 from preheat._plan.strategy import (
     StrategyProfile,
     configure_strategies,
@@ -47,31 +36,29 @@ from preheat._plan.strategy import (
     find_strategy,
     strategy_row,
 )
-from preheat._predict.horizon import refill_seconds
+from preheat._planning import Planning, demand_known
 from preheat._pressure import pressure_level
-from preheat._record import log_failure
+from preheat._runs import Runs
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
 from preheat.abc import (
     CandidateSource,
-    LoadsInBulk,
     MemoryMonitor,
     Predictor,
     PressureCallback,
     RecordsAccesses,
     ReportsMemory,
+    SnapshotsValues,
     WarmableCache,
 )
-from preheat.errors import InvalidSetting, UnknownCache, UsageError, WarmupInProgress, nearest
+from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from preheat._coordination import Coordination
+    from preheat._execution import Gate
+    from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
-    from preheat._predict.blend import Model
-    from preheat._predict.forecast import Forecast
     from preheat._run import Run
+    from preheat._snapshot import SnapshotKeeper
     from preheat._training import BackgroundTraining
     from preheat._watch import MemoryWatch
 
@@ -116,10 +103,21 @@ class CacheWarmupService:
         self._memory_log = MemoryLog()
         self._ledger: Ledger | None = None
         self._trained: BackgroundTraining | None = None
+        self._keeper: SnapshotKeeper | None = None
         self._sees_headroom = False
+        self.is_closed = False
         self._opening = threading.Lock()
-        self._run: Run | None = None
-        self._together: Coordination | None = None
+        self._runs = Runs()
+        self._planning = Planning(
+            self.settings,
+            self._caches,
+            sources=self._sources,
+            strategies=self._strategies,
+            predictor=predictor,
+            ledger=lambda: self.ledger,
+            training=lambda: self._training,
+            watch=lambda: self._watch,
+        )
 
     # -------------------------------------------------------------------------------------- registration
 
@@ -132,13 +130,15 @@ class CacheWarmupService:
         if not isinstance(cache, WarmableCache):
             raise InvalidSetting(f"{cache!r} can't be warmed; it has to have the members of preheat.abc.WarmableCache")
         if self._caches.setdefault(cache.name, cache) is not cache:
-            raise InvalidSetting(f"another cache is registered as {cache.name!r}; give this one a name of its own")
+            raise name_taken(cache.name)
         if isinstance(cache, RecordsAccesses):
             cache.record_to(self.ledger.log(cache.name))
             if self._predictor is None and self.settings.enabled and not self.ledger.is_closed:
                 self._training.begin()
         if isinstance(cache, ReportsMemory):
             cache.report_memory_to(partial(self._memory_log.track, cache.name))
+        if self.settings.snapshots and isinstance(cache, SnapshotsValues):
+            self._snapshots.attach(cache.name, cache)
         self._watch_headroom(find_strategy(self.settings.strategy, self._strategies))
 
     def unregister(self, name: str) -> None:
@@ -147,8 +147,10 @@ class CacheWarmupService:
         Raises:
             UnknownCache: No cache is registered under `name`.
         """
-        self._demand_known([name])
+        demand_known([name], self._caches)
         del self._caches[name]
+        if self._keeper is not None:
+            self._keeper.detach(name)
 
     def register_strategy(self, name: str, *, share: float, why: str = "", **rules: Any) -> None:
         """Add a strategy, or replace one.  `rules` are the fields of the strategy table.
@@ -199,7 +201,7 @@ class CacheWarmupService:
             UnknownCache: No cache is registered under that name.
             InvalidSetting: The kind or the size can't be.
         """
-        self._demand_known([cache])
+        demand_known([cache], self._caches)
         self._memory_log.track(cache, kind, size_bytes, cause, items)
 
     def get_memory_events(self, newest: int | None = None) -> Sequence[MemoryEvent]:
@@ -209,6 +211,12 @@ class CacheWarmupService:
     def get_memory_statistics(self) -> dict[str, CacheMemory]:
         """By cache, the sums of everything that was ever logged of it."""
         return self._memory_log.statistics()
+
+    def _watch_headroom(self, profile: StrategyProfile) -> None:
+        """If `profile` adapts: see memory every second from now on, so that the trend of the headroom is known."""
+        if profile.adapts and not self._sees_headroom:
+            self._sees_headroom = True
+            self.add_memory_pressure_callback(lambda level, reading: None)
 
     @property
     def _watch(self) -> MemoryWatch:
@@ -238,7 +246,8 @@ class CacheWarmupService:
 
         profile = find_strategy(strategy or self.settings.strategy, self._strategies)
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
-        return await asyncio.to_thread(self._plan, profile, limit)
+        self._watch_headroom(profile)
+        return await asyncio.to_thread(self._planning.plan, profile, limit)
 
     async def fit_warmup_plan(self, plan: WarmupPlan, memory_budget_mb: float | None = None) -> WarmupPlan:
         """`plan`, made earlier, as far as memory and caches allow it now; see `plan_from_json`.
@@ -251,92 +260,208 @@ class CacheWarmupService:
         """
         import asyncio
 
-        self._demand_known(plan.candidates.caches)
+        demand_known(plan.candidates.caches, self._caches)
         profile = find_strategy(plan.strategy, self._strategies)
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
-        return await asyncio.to_thread(self._fit, plan, profile, limit)
+        return await asyncio.to_thread(self._planning.fit, plan, profile, limit)
 
     async def execute_warmup_plan(
-        self, plan: WarmupPlan, on_progress: Callable[[WarmupProgress], None] | None = None
+        self, plan: WarmupPlan, on_progress: Callable[[WarmupProgress], None] | None = None, *, join: bool = False
     ) -> WarmupReport:
         """Load what `plan` says, inside its budget, and report.  Failed items are rows of the report.
 
-        `on_progress` is called at most ten times a second, and once at the end.
+        `on_progress` is called at most ten times a second, and once at the end.  While another run is active in this
+        process, `join` waits for that one and returns its report.
 
         Raises:
-            WarmupInProgress: A run is active in this service.
+            WarmupInProgress: A run is active in this process, and `join` is false.
+            WarmupBrokenOff: The run that was joined ended without a report.
             UnknownCache: The plan names a cache that is not registered.
         """
-        import asyncio
+        return await self._execute(plan, None, on_progress, join=join)
 
-        from preheat._joint import joint
-        from preheat._memory import release_free_memory
-        from preheat._run import Run, report_without_running
+    async def resume_warmup(
+        self, on_progress: Callable[[WarmupProgress], None] | None = None, *, join: bool = False
+    ) -> WarmupReport:
+        """Go on with the last run of this service: with all items of its plan that are not resident.
 
-        self._demand_known(plan.candidates.caches)
+        What it loaded is not loaded again, and counts against the budget.  The report is that of the whole plan;
+        its attempts and seconds are those of this run.
+
+        Raises:
+            UsageError: No run has ended.
+            WarmupInProgress, WarmupBrokenOff, UnknownCache: As for `execute_warmup_plan`.
+        """
+        before = self._runs.unfinished()
+        return await self._execute(before.plan, before, on_progress, join=join)
+
+    async def cancel_warmup(self, *, abandon: bool = False) -> bool:
+        """Ask the active run to end.  False if there is none.
+
+        What is in flight is awaited.  With `abandon` it is given up: loads on the loop are cancelled and have a
+        second to clear up, those in threads are left to end, and undone if they loaded anything.
+        """
+        return self._runs.cancel(abandon=abandon)
+
+    async def pause_warmup(self) -> bool:
+        """Have the active run start nothing until `continue_warmup`; its deadline goes on.  False if there is none."""
+        run = self._runs.active
+        if run is not None:
+            run.pause()
+        return run is not None
+
+    async def continue_warmup(self) -> bool:
+        """Let the active run go on after `pause_warmup`.  False if there is none."""
+        run = self._runs.active
+        if run is not None:
+            run.resume()
+        return run is not None
+
+    async def wait_for_phase(self, phase: str = "critical") -> PhaseOutcome:
+        """How `phase` of the newest run ended, as soon as it has: what a readiness check waits for.
+
+        The rest of the run goes on behind it.  Returns at once where it has ended already, and waits for a run where
+        there was none.  A phase that failed or was empty, and one that a stop left unfinished, is an answer too; see
+        `PhaseOutcome.reason`.
+
+        Raises:
+            InvalidSetting: There is no such phase.
+        """
+        return await self._runs.wait_for_phase(phase)
+
+    def watch_warmup(self) -> AsyncIterator[WarmupProgress]:
+        """The progress of the active run, or of the next one, until it has ended: at most ten times a second."""
+        return self._runs.watch()
+
+    async def _execute(
+        self,
+        plan: WarmupPlan,
+        before: WarmupReport | None,
+        on_progress: Callable[[WarmupProgress], None] | None,
+        *,
+        join: bool,
+    ) -> WarmupReport:
+        demand_known(plan.candidates.caches, self._caches)
         if not self.settings.enabled:
+            from preheat._run import report_without_running
+
+            self._runs.open_all("disabled")
             return report_without_running(plan, "disabled")
-        if self._run is not None:
-            raise WarmupInProgress("a warm-up is running; wait for it, or end it with cancel_warmup()")
-        together = self._together = self._coordination()
-        self._run = Run(
+        return await self._runs.execute(
+            plan, self._make_run, self._perform, before=before, on_progress=on_progress, join=join
+        )
+
+    def _make_run(
+        self,
+        plan: WarmupPlan,
+        before: WarmupReport | None,
+        on_progress: Callable[[WarmupProgress], None],
+        on_phase: Callable[[PhaseOutcome], None],
+    ) -> Run:
+        from preheat._memory import release_free_memory
+        from preheat._run import Run
+
+        return Run(
             plan,
-            self.caches if together is None else joint(self.caches, together),
+            self.caches,
             watch=self._watch,
             memory_log=self._memory_log,
             release_memory=release_free_memory,
             concurrency_limit=self.settings.concurrency_limit,
             batch_size=self.settings.batch_size,
             phase_delay_seconds=self.settings.phase_delay_ms / 1000,
+            deadline_seconds=self.settings.deadline_seconds,
+            item_timeout_seconds=self.settings.item_timeout_seconds,
+            before=before,
+            gates=self._origins(plan.seed),
             on_progress=on_progress,
+            on_phase=on_phase,
         )
+
+    def _origins(self, seed: int) -> Mapping[str, Gate]:
+        """By cache, what protects the origin it is loaded from, for one run."""
+        from preheat._origin import origins_of
+
+        return origins_of(
+            self._caches,
+            concurrency=self.settings.concurrency_limit,
+            loads_per_second=self.settings.rate_limits,
+            bytes_per_second={name: mb * MIB for name, mb in self.settings.bandwidth_limits_mb.items()},
+            seed=seed,
+        )
+
+    async def _perform(self, run: Run) -> WarmupReport:
+        import asyncio
+
         try:
-            await asyncio.to_thread(self.ledger.begin_run, plan)
-            if together is not None:
-                await together.begin()
-            report = await self._run.perform()
+            await asyncio.to_thread(self.ledger.begin_run, run.plan)
+            self.ledger.tell_misses_to(run.note_misses)
+            report = await run.perform()
         finally:
-            if together is not None:
-                await together.end()
-            self._run = None
+            self.ledger.tell_misses_to(None)
             self._watch.forget_headroom()
         await asyncio.to_thread(self.ledger.end_run, report)
         return report
-
-    async def cancel_warmup(self) -> bool:
-        """Ask the active run to end; what is in flight is awaited.  False if there is none."""
-        run = self._run
-        if run is not None:
-            run.cancel()
-        if self._together is not None:
-            self._together.stop()
-        return run is not None
 
     async def get_warmup_status(self) -> dict[str, Any]:
         """Whether a run is active, its progress, and the last run with what it won: plain data.
 
         `progress` is None while no run is active, `last` until one has ended; `fault` says why history is not kept,
-        if it isn't.
+        if it isn't, `store` whether this process is the one that keeps it, and by which SQLite; `dropped` accesses, at
+        least, came faster than they could be folded and are missing from it; `caution` is what follows from warm-ups
+        that never ended; `snapshots` is None where they are off.
         """
         import asyncio
 
-        run = self._run
+        run = self._runs.active
+        interrupted = await asyncio.to_thread(self.ledger.interrupted_runs)
         return {
             "active": run is not None,
             "progress": progress_summary(run.progress()) if run is not None else None,
             "last": await asyncio.to_thread(self.ledger.last_report),
             "fault": self.ledger.fault,
+            "store": {"owner": self.ledger.is_owner, "sqlite_version": self.ledger.sqlite_version},
+            "caution": caution_after(interrupted),
+            "dropped": self.ledger.dropped,
+            "snapshots": self._keeper.status() if self._keeper is not None else None,
         }
+
+    async def forget(self, cache: str, keys: Iterable[str]) -> int:
+        """Forget these items of `cache`: their history and the values kept of them; how many history knew.
+
+        When this returns, their bytes are in no file of the state folder.  What the cache itself holds is the
+        application's to delete, before this: an access afterwards is recorded anew.
+
+        Raises:
+            StoreError: The folder can't be rewritten, above all if another process owns it; this one has forgotten.
+        """
+        import asyncio
+
+        from preheat._history.forgetting import Forgotten
+
+        return await asyncio.to_thread(self._forget, Forgotten(cache, frozenset(keys)))
+
+    def _forget(self, gone: Forgotten) -> int:
+        from preheat._snapshot import forget_values
+
+        known = self.ledger.forget(gone)
+        if self._keeper is not None:
+            self._keeper.forget(gone)
+        else:
+            forget_values(self.settings.state_dir, gone, is_owner=lambda: self.ledger.is_owner)
+        return known
 
     def get_recommended_strategy(self) -> WarmupStrategy:
         """The strategy that suits memory as it is and as it goes, and what past runs won."""
-        return recommend_strategy(self._conditions())
+        return recommend_strategy(self._planning.conditions())
 
     # --------------------------------------------------------------------------------------- life time
 
     @property
     def ledger(self) -> Ledger:
         """The history and the reports; opens the state folder at the first use."""
+        if self._ledger is not None:
+            return self._ledger
         from preheat._ledger import Ledger
 
         with self._opening:
@@ -347,6 +472,16 @@ class CacheWarmupService:
                     flush_seconds=self.settings.flush_seconds,
                 )
             return self._ledger
+
+    @property
+    def _snapshots(self) -> SnapshotKeeper:
+        from preheat._snapshot import SnapshotKeeper
+
+        ledger = self.ledger
+        with self._opening:
+            if self._keeper is None:
+                self._keeper = SnapshotKeeper.by_settings(self.settings, lambda: ledger.is_owner)
+            return self._keeper
 
     @property
     def _training(self) -> BackgroundTraining:
@@ -361,27 +496,39 @@ class CacheWarmupService:
                 self._trained = BackgroundTraining(
                     Learner(train_cache, encode_model, decode_model),  # type: ignore[arg-type]
                     ledger,
-                    lambda: {} if self._run is not None else _capacities(self._statistics()),
+                    lambda: {} if self._runs.is_active else self._planning.capacities(),
                     seed=self.settings.seed or 0,
                 )
             return self._trained
 
+    async def save_snapshots(self) -> None:
+        """Keep on disk now what the caches hold; nothing where snapshots are off.  A fault shows in the status."""
+        import asyncio
+
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.save)
+
     async def close(self) -> None:
         """Fold and save what was recorded, and give up the state folder; pressure callbacks end.
 
-        The caches go on, unrecorded.
+        The caches go on, unrecorded.  What they invalidate from now on is not erased from their snapshots.
         """
         import asyncio
 
-        global _shared
-        if _shared is self:
-            _shared = None
+        self.is_closed = True
         for end in list(self._subscriptions):
             end()
         if self._trained is not None:
             await asyncio.to_thread(self._trained.stop)
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.close)
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.close)
+
+    def save_at_exit(self) -> None:
+        """Save what was recorded, if anything was, where the process ends and nobody has called `close`."""
+        if self._ledger is not None and not self.is_closed:
+            self._ledger.close()
 
     async def __aenter__(self) -> CacheWarmupService:
         return self
@@ -391,214 +538,7 @@ class CacheWarmupService:
     ) -> None:
         await self.close()
 
-    def _coordination(self) -> Coordination | None:
-        """What shares a run out among replicas; None where this process warms up alone."""
-        from preheat._coordination import Coordination
 
-        if not self.settings.has_replicas:
-            return None
-        return Coordination(
-            self.settings.coordinator_url,
-            replicas=self.settings.replicas,
-            jitter_seconds=self.settings.jitter_seconds,
-            rates=self.settings.rate_limits,
-        )
-
-    # --------------------------------------------------------------------------------------- the stages
-
-    def _watch_headroom(self, profile: StrategyProfile) -> None:
-        """If `profile` adapts: see memory every second from now on, so that the trend of the headroom is known."""
-        if profile.adapts and not self._sees_headroom:
-            self._sees_headroom = True
-            self.add_memory_pressure_callback(lambda level, reading: None)
-
-    def _conditions(self) -> Conditions:
-        level, reading = self._watch.read()
-        return Conditions(level, reading, self._watch.headroom, self.ledger.past_runs())
-
-    def _plan(self, named: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
-        self._watch_headroom(named)
-        profile, adapted = adapt_strategy(named, self._conditions()) if named.adapts else (named, ())
-        return self._with_responses(replace(self._plan_as(profile, limit_bytes), adapted=adapted), named, profile)
-
-    def _plan_as(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
-        history = self.ledger.history()
-        statistics = self._statistics()
-        horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
-        corrections = self.ledger.corrections
-        rates, predictors = self._forecast(history, horizon, statistics)
-        candidates = self._candidates(history, rates, horizon, corrections)
-        plan = create_plan(
-            candidates,
-            self._budget(profile, limit_bytes, candidates, corrections),
-            profile,
-            horizon_seconds=horizon,
-            free_bytes=_free_bytes(statistics, self.settings.quotas_mb),
-            holdout_ratio=self.settings.holdout_ratio,
-            seed=int.from_bytes(os.urandom(8)) >> 1 if self.settings.seed is None else self.settings.seed,
-        )
-        names = {name: predictors[name] for name in candidates.caches}
-        return replace(plan, size_factors=size_factors(corrections), predictors=names)
-
-    def _fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
-        budget = self._budget(profile, limit_bytes, plan.candidates, self.ledger.corrections)
-        fitted = fit_plan(plan, budget, _free_bytes(self._statistics(), self.settings.quotas_mb))
-        return self._with_responses(fitted, profile, profile)
-
-    def _with_responses(self, plan: WarmupPlan, named: StrategyProfile, profile: StrategyProfile) -> WarmupPlan:
-        """`plan`, made by `profile` for the strategy `named`, with what its run does when memory gets short."""
-        plan = replace(plan, pressure_response=profile.pressure_response)
-        fallback = find_fallback(named, self._strategies)
-        return plan if fallback is None else with_fallback(plan, profile, fallback)
-
-    def _forecast(
-        self, history: History, horizon: Mapping[str, float], statistics: Mapping[str, CacheStatistics]
-    ) -> Forecast:
-        """What the application's own predictor expects, or else the model of each cache."""
-        from preheat._predict.forecast import Forecast, forecast
-
-        if self._predictor is None:
-            return forecast(history, horizon, self._models(history, statistics))
-        by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
-        name = str(getattr(self._predictor, "__name__", type(self._predictor).__name__))
-        return Forecast(
-            self._predictor(history, by_cache[history.cache]), dict.fromkeys((*history.caches, *horizon), name)
-        )
-
-    def _models(self, history: History, statistics: Mapping[str, CacheStatistics]) -> dict[str, Model]:
-        """A model for each cache that is bounded: the one that was learned in the background, or one learned now."""
-        from preheat._predict.forecast import current_models
-
-        kept = cast("Mapping[str, Model]", self._training.models())
-        outdone = self.ledger.outdone_predictors()
-        seed = self.settings.seed or 0
-        return current_models(history, _capacities(statistics), kept, outdone=outdone, seed=seed)
-
-    def _candidates(
-        self, history: History, rates: NDArray[np.float64], horizon: Mapping[str, float], corrections: Corrections
-    ) -> CandidateTable:
-        from preheat._attempt import kinds_of
-
-        if not self.settings.enabled:
-            return CandidateTable.of(())
-        tables = [_ask(repr(source), partial(source, history)) for source in self._sources]
-        for name in horizon:
-            tables.append(_ask(f"cache {name!r}", partial(self._caches[name].get_warmup_candidates, history, rates)))
-        table = CandidateTable.concatenate(tables)
-        self._demand_known(table.caches)
-        return correct_sizes(
-            table,
-            corrections,
-            kind_of=kinds_of(self._caches),
-            estimate=self._estimate_size,
-        )
-
-    def _budget(
-        self,
-        profile: StrategyProfile,
-        limit_bytes: int | None,
-        candidates: CandidateTable,
-        corrections: Corrections,
-    ) -> MemoryBudget:
-        if not self.settings.enabled:
-            reason = "warm-up is switched off by CACHE_WARMUP_ENABLED"
-            return MemoryBudget(0, 0, 0, MemoryPressureLevel.LOW, None, reason)
-        level, reading = self._watch.read()
-        if reading is None:
-            return MemoryBudget(0, 0, 0, MemoryPressureLevel.CRITICAL, None, "memory can't be read, so none is free")
-        in_flight_bytes = in_flight_peak_bytes(
-            candidates,
-            corrections,
-            loaders=self.settings.concurrency_limit,
-            batch_size={n: self.settings.batch_size for n, c in self._caches.items() if isinstance(c, LoadsInBulk)},
-        )
-        return grant_budget(reading, profile, level, limit_bytes, in_flight_bytes)
-
-    def _estimate_size(self, item: WarmupItem) -> int:
-        """What its cache takes `item` for; 0 if it can't tell."""
-        try:
-            return max(0, int(self._caches[item.ref.cache].estimate_item_size(item)))
-        except Exception:
-            log_failure("cache %r could not estimate an item", item.ref.cache)
-            return 0
-
-    def _statistics(self) -> dict[str, CacheStatistics]:
-        """What each cache says of itself; one that fails is left out of the plan."""
-        found: dict[str, CacheStatistics] = {}
-        for name, cache in self._caches.items():
-            try:
-                found[name] = cache.get_warmup_statistics()
-            except Exception:
-                log_failure("the statistics of cache %r could not be had, so it is not warmed", name)
-        return found
-
-    def _demand_known(self, names: Any) -> None:
-        for name in names:
-            if name not in self._caches:
-                known = ", ".join(self._caches) or "none yet; call register(cache) first"
-                raise UnknownCache(
-                    f"no cache is registered as {name!r}; {nearest(name, self._caches)}there are: {known}"
-                )
-
-
-def _capacities(statistics: Mapping[str, CacheStatistics]) -> dict[str, int]:
-    """By cache that is bounded, what it holds."""
-    return {name: s.capacity_bytes for name, s in statistics.items() if s.capacity_bytes}
-
-
-def _free_bytes(statistics: Mapping[str, CacheStatistics], quotas_mb: Mapping[str, float]) -> dict[str, int | None]:
-    """By cache, the room that a plan has in it: what is free, and no more than its quota; None without a limit."""
-    quotas = {name: int(quota * MIB) for name, quota in quotas_mb.items()}
-    free: dict[str, int | None] = {}
-    for name, s in statistics.items():
-        room = quotas.get(name) if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
-        free[name] = room if room is None else min(room, quotas.get(name, room))
-    return free
-
-
-def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable:
-    """What `source` names; nothing if it fails, so that one cache's fault costs that cache's warm-up alone."""
-    try:
-        rows = source()
-        return rows if isinstance(rows, CandidateTable) else CandidateTable.of(rows)
-    except UsageError:
-        raise
-    except Exception:
-        log_failure("the candidates of %s could not be had and are left out", who)
-        return CandidateTable.of(())
-
-
-_shared: CacheWarmupService | None = None
-
-
-async def get_cache_warmup_service() -> CacheWarmupService:
-    """The service of this process, made at the first call and configured by the environment.
-
-    Raises:
-        InvalidSetting, UnknownStrategy: The environment can't be used.
-    """
-    global _shared
-    if _shared is None:
-        _shared = CacheWarmupService()
-    return _shared
-
-
-async def execute_memory_aware_warmup(
-    strategy: WarmupStrategy | str | None = None,
-    memory_budget_mb: float | None = None,
-    on_progress: Callable[[WarmupProgress], None] | None = None,
-) -> WarmupReport:
-    """Plan and run a warm-up of the caches registered with the service of this process.
-
-    Args:
-        strategy: By default the configured one.
-        memory_budget_mb: MiB; only ever lowers the budget that the free memory gives.
-        on_progress: Called at most ten times a second, and once at the end.
-
-    Raises:
-        UsageError: An argument or setting can't be used.
-        WarmupInProgress: A run is active.
-    """
-    service = await get_cache_warmup_service()
-    plan = await service.create_warmup_plan(strategy, memory_budget_mb)
-    return await service.execute_warmup_plan(plan, on_progress)
+def name_taken(name: str) -> InvalidSetting:
+    """What is wrong with a second cache of that name."""
+    return InvalidSetting(f"another cache is registered as {name!r}; give this one a name of its own")

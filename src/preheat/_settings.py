@@ -18,6 +18,7 @@ MOST_STRATEGIES = 100
 MOST_TABLES_TEXT = 100_000
 MOST_URL = 2_000
 DEFAULT_JITTER_SECONDS = 3.0
+MOST_VERSION_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,20 @@ class Settings:
         batch_size: Items handed to a cache's loader at once.
         concurrency_limit: Batches loading at the same time.
         phase_delay_ms: Pause between two phases, in milliseconds.
+        deadline_seconds: Time after which a run stops, giving up what is in flight.
+        item_timeout_seconds: What one call of a loader may take, for an item or for a batch.
         state_dir: Folder of the history and the reports.
         holdout_ratio: Share of the deserving items kept back at random, to measure the gain against.
         max_history_items: Items remembered; beyond it the least valuable are forgotten.
         flush_seconds: Seconds between two saves of the history: what a crash can lose.
         seed: Seed of the hold-out; none draws a new one for each plan.
+        snapshots: Whether the values of the caches are kept on disk, and restored after a restart.
+        snapshot_max_age_seconds: Seconds for which a value without an expiry of its own is restored.
+        snapshot_limit_mb: MiB that the snapshot of each cache may take on disk; the hottest values stay.
+        application_version: Version of the application; snapshots of another one are dropped.
         quotas_mb: By cache, the MiB that plans may fill of it at most; in the environment as JSON.
         rate_limits: By cache or origin, the loads that may start per second; in the environment as JSON.
+        bandwidth_limits_mb: By cache or origin, the MiB that may be asked for per second; in the environment as JSON.
         strategies: Tables of rules by strategy name, which change strategies or add some; in the environment as JSON.
         coordinator_url: Redis or Valkey server over which replicas share out their loads; may hold a password, so it is
             in no `repr` and no message.
@@ -51,13 +59,20 @@ class Settings:
     batch_size: int = 32
     concurrency_limit: int = 4
     phase_delay_ms: int = 0
+    deadline_seconds: float = 3600.0
+    item_timeout_seconds: float = 30.0
     state_dir: str = ".preheat"
     holdout_ratio: float = 0.05
     max_history_items: int = 1_000_000
     flush_seconds: float = 5.0
     seed: int | None = None
+    snapshots: bool = False
+    snapshot_max_age_seconds: float = 86_400.0
+    snapshot_limit_mb: float = 1024.0
+    application_version: str = ""
     quotas_mb: Mapping[str, float] = field(default_factory=dict)
     rate_limits: Mapping[str, float] = field(default_factory=dict)
+    bandwidth_limits_mb: Mapping[str, float] = field(default_factory=dict)
     strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     coordinator_url: str | None = field(default=None, repr=False)
     replicas: int = 1
@@ -164,6 +179,11 @@ def _server_url(raw: Any) -> str | None:
     return url if url is not None and url.startswith(_SERVER_SCHEMES) and len(url) <= MOST_URL else None
 
 
+def _short_text(raw: Any) -> str | None:
+    text = _text(raw)
+    return text if text is not None and len(text) <= MOST_VERSION_LENGTH else None
+
+
 def _mapping(raw: Any) -> Mapping[str, Any] | None:
     import json  # only where tables are given as text
 
@@ -203,16 +223,23 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "batch_size": ("a whole number from 1 to 100000", _whole(1, 100_000)),
     "concurrency_limit": ("a whole number from 1 to 1024", _whole(1, 1024)),
     "phase_delay_ms": ("a whole number of milliseconds from 0 to 3600000", _whole(0, 3_600_000)),
+    "deadline_seconds": ("a number of seconds from 0.1 to 604800", _number(0.1, 604_800)),
+    "item_timeout_seconds": ("a number of seconds from 0.01 to 86400", _number(0.01, 86_400)),
     "state_dir": ("the path of a folder", _text),
     "holdout_ratio": ("a ratio from 0 to 0.5", _number(0, 0.5)),
     "max_history_items": ("a whole number from 1 to 100000000", _whole(1, 100_000_000)),
     "flush_seconds": ("a number of seconds from 0.05 to 3600", _number(0.05, 3600)),
     "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
-    "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _numbers(0, 2**40)),
-    "rate_limits": ("a table of loads per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
     "coordinator_url": ("the URL of a Redis or Valkey server, such as redis://host:6379/0", _server_url),
     "replicas": ("a whole number from 1 to 10000", _whole(1, 10_000)),
     "start_jitter_seconds": ("a number of seconds from 0 to 600", _number(0, 600)),
+    "snapshots": ("true or false", _boolean),
+    "snapshot_max_age_seconds": ("a number of seconds from 1 to 31536000", _number(1, 31_536_000)),
+    "snapshot_limit_mb": ("a number of MiB from 1 to 1048576", _number(1, 2**20)),
+    "application_version": ("text of 1 to 256 characters", _short_text),
+    "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _numbers(0, 2**40)),
+    "rate_limits": ("a table of loads per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
+    "bandwidth_limits_mb": ("a table of MiB per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
     "strategies": ("at most 100 tables of rules, each under the name of its strategy", _tables),
 }
 _NAMES = tuple(each.name for each in fields(Settings))

@@ -90,8 +90,12 @@ def progress_summary(progress: WarmupProgress) -> dict[str, Any]:
         "pressure": progress.pressure.name,
         "elapsed_seconds": progress.elapsed_seconds,
         "remaining_seconds": progress.remaining_seconds,
+        "items_per_second": progress.items_per_second,
+        "bytes_per_second": progress.bytes_per_second,
+        "paused": progress.is_paused,
         "strategy": str(progress.strategy),
         "switches": [switch._asdict() for switch in progress.switches],
+        "origins": [origin._asdict() for origin in progress.origins],
     }
 
 
@@ -116,6 +120,7 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
         "memory": {name: _reading(getattr(report, name)) for name in ("before", "peak", "after")},
         "memory_events": pressure_events(report.events),
         "switches": [switch._asdict() for switch in report.switches],
+        "origins": [origin._asdict() for origin in report.origins],
         "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
         "uplift": _fields(report.uplift),
         "steady": _fields(report.steady),

@@ -1,19 +1,20 @@
 """The seams: what an application may implement, each with a contract suite in `preheat.testing`.
 
 A cache that has the five members of `WarmableCache` can be warmed.  The others are optional abilities that the
-service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`, `SharesValues`) or
-parts that can be swapped.
+service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`, `SharesOrigin`,
+`SharesValues`, `SnapshotsValues`) or parts that can be swapped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from preheat._model import (
     AccessBatch,
     CacheStatistics,
     CandidateTable,
+    HeldValue,
     History,
     ItemRef,
     ItemResult,
@@ -21,6 +22,7 @@ from preheat._model import (
     MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
+    PhaseOutcome,
     WarmupItem,
 )
 
@@ -35,6 +37,7 @@ __all__ = [
     "CandidateSource",
     "CandidateTable",
     "Clock",
+    "HeldValue",
     "History",
     "HistoryStore",
     "ItemRef",
@@ -45,11 +48,16 @@ __all__ = [
     "MemoryMonitor",
     "MemoryReading",
     "MemoryTracker",
+    "PhaseOutcome",
     "Predictor",
     "PressureCallback",
     "RecordsAccesses",
     "ReportsMemory",
+    "SharesOrigin",
     "SharesValues",
+    "Snapshot",
+    "SnapshotCodec",
+    "SnapshotsValues",
     "TellsKinds",
     "UndoesWarmup",
     "WarmableCache",
@@ -85,7 +93,12 @@ class WarmableCache(Protocol):
         """Load `item` if it is absent and fits without evicting anything.
 
         Quiet: neither this call nor the reads inside it count as traffic.  A second call is RESIDENT.  May be
-        a coroutine function.  What it raises is retried and then reported as FAILED.
+        a coroutine function.  What it raises is retried and then reported as FAILED; an attribute `retry_after`
+        of it, in seconds, or the header of that name of its `response`, says when at the earliest.
+
+        A coroutine that takes longer than an item may, or that nobody waits for any more, is cancelled.  Whatever it
+        was reading from then holds half an answer: it has to close that connection, and not to give it back to a
+        pool, whose next user would take the other half for its own.
         """
         ...
 
@@ -111,8 +124,11 @@ class RecordsAccesses(Protocol):
 class LoadsInBulk(Protocol):
     """A cache whose loader is cheaper for many items at once."""
 
-    def warmup_items(self, items: Sequence[WarmupItem]) -> Sequence[ItemResult]:
-        """As `warmup_item` for each of `items`, results in their order; a failed one is a FAILED result."""
+    def warmup_items(self, items: Sequence[WarmupItem]) -> Sequence[ItemResult] | Awaitable[Sequence[ItemResult]]:
+        """As `warmup_item` for each of `items`, results in their order; a failed one is a FAILED result.
+
+        A coroutine function if `warmup_item` is one; otherwise items are loaded one by one.
+        """
         ...
 
 
@@ -169,6 +185,88 @@ class SharesValues(Protocol):
         ...
 
 
+@runtime_checkable
+class SharesOrigin(Protocol):
+    """A cache that names the origin it is loaded from.
+
+    Caches that name the same one share its limits, its breaker and what is learned of it.  By default each cache has
+    an origin of its own, which has the name of the cache.
+    """
+
+    origin: str
+
+
+@runtime_checkable
+class SnapshotsValues(Protocol):
+    """A cache whose values can be kept on disk, and that looks there before it loads."""
+
+    def snapshot_codec(self) -> SnapshotCodec:
+        """How its values become bytes; always the same."""
+        ...
+
+    def held_values(self) -> Sequence[HeldValue]:
+        """What it holds now, the hottest first."""
+        ...
+
+    def restore_from(self, snapshot: Snapshot | None) -> None:
+        """From now on look in `snapshot` before loading what is absent; None ends that.
+
+        What is found there is served as a hit and kept, with when it was made and when it expires; it is asked for
+        in the version that a read would ask for now.  What is deleted or invalidated is erased there first.
+        """
+        ...
+
+
+class Snapshot(Protocol):
+    """What was kept of a cache; thread-safe.
+
+    `erasures` counts what has been erased: a value that was found before it last changed may be one of them.
+    """
+
+    erasures: int
+
+    def find(self, key: str, version: str) -> HeldValue | None:
+        """What is kept of `key` in this `version`, if it may still be served; never raises."""
+        ...
+
+    def erase(self, keys: Iterable[str]) -> None:
+        """Never restore what is kept of `keys`, in this process or a later one; never raises."""
+        ...
+
+    def erase_all(self) -> None:
+        """Never restore anything of what is kept so far; never raises."""
+        ...
+
+
+@runtime_checkable
+class SnapshotCodec(Protocol):
+    """How values become bytes in a snapshot, and values again.  See `preheat.codecs` for those that ship.
+
+    `name` and `version` stand in the snapshot, at most 256 characters each; one of another codec or version is dropped.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the codec is called."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes with what `encode` writes and `decode` gives."""
+        ...
+
+    def encode(self, value: Any) -> bytes:
+        """`value` in bytes; raises whatever it likes if what is read back would not be identical."""
+        ...
+
+    def decode(self, data: memoryview) -> Any:
+        """The value in `data`, which is read-only and lives as long as a view of it; raises if there is none.
+
+        Runs nothing that it reads, and allocates nothing that it was not given the bytes for.
+        """
+        ...
+
+
 class MemoryTracker(Protocol):
     """Takes what a cache reports.  Fast, and never calls the cache back."""
 
@@ -211,7 +309,10 @@ class MemoryMonitor(Protocol):
 
 
 class HistoryStore(Protocol):
-    """Keeps history and reports across restarts, crash-safe: what is read is the last save or the one before."""
+    """Keeps history and reports across restarts, crash-safe: what is read is the last save or the one before.
+
+    It may round: instants to a hundredth of a second, counts, gaps and load times by 0.1 %.
+    """
 
     def load(self) -> History | None:
         """The last history saved; None if there is none."""

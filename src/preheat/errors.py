@@ -11,6 +11,7 @@
     │   └── DependencyCycle     items that need each other; carries the cycle
     ├── ItemTooLarge            a value is beyond the limit that its loader was given; loaders raise it
     ├── WarmupInProgress        a run is active in this process already
+    ├── WarmupBrokenOff         the run that was joined ended without a report
     └── StoreError              the state directory can't be used
         └── StoreCorrupt        what is in it is not what was written
 
@@ -79,6 +80,10 @@ class ItemTooLarge(PreheatError):
 
 class WarmupInProgress(PreheatError):
     """A warm-up is running in this process; wait for it or cancel it first."""
+
+
+class WarmupBrokenOff(PreheatError):
+    """The warm-up that was joined ended without a report: its caller was cancelled, or it failed there."""
 
 
 class StoreError(PreheatError):

@@ -27,6 +27,7 @@ PROMISED = {
     "get_project_cache_warmup_candidates",
     "get_search_cache_warmup_candidates",
     "group_items_by_dependencies",
+    "heat",
     "load_limit_bytes",
     "plan_from_json",
     "plan_to_json",
@@ -71,7 +72,7 @@ def test_strategies_and_levels_have_their_promised_names():
 
 
 def test_public_modules_list_what_they_export():
-    for name in ("preheat.abc", "preheat.caches", "preheat.testing"):
+    for name in ("preheat.abc", "preheat.caches", "preheat.heat", "preheat.testing"):
         module = importlib.import_module(name)
         assert [entry for entry in module.__all__ if not hasattr(module, entry)] == []
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 pytest.importorskip("tantivy", reason="the example's requirements are not installed")
 
-import preheat._service
+import preheat._process
 from codesearch import parsing
 from codesearch.__main__ import main
 from codesearch.app import app, lifespan
@@ -433,7 +433,7 @@ def serving(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def ask_app(*requests: tuple[str, dict[str, str]], until_ready: bool = True) -> list[httpx.Response]:
     """Start the app with a warm-up service of its own, wait until it is ready, send `requests`, and end it."""
-    preheat._service._shared = None
+    preheat._process._shared = None
 
     async def ask() -> list[httpx.Response]:
         async with (

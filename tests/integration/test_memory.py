@@ -237,7 +237,7 @@ def test_a_cache_that_fails_to_tell_kinds_is_planned_and_loaded(tmp_path):
 
 
 def test_a_loader_that_finds_its_value_too_large_costs_that_item_alone(tmp_path):
-    from preheat.cli import exit_code
+    from preheat.cli.run import exit_code
 
     async def scene() -> None:
         def load(key: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sqlite3
 import textwrap
 import threading
 import time
@@ -28,6 +29,7 @@ from preheat import (
 )
 from preheat._model import MIB, ItemStatus
 from preheat._predict.blend import pool_name
+from preheat._store import SqliteStore
 from preheat.abc import CacheStatistics, ItemRef, ItemResult, WarmupItem
 from preheat.caches import EmbeddingCache, FileCache, ProjectCache, SearchCache
 from preheat.errors import InvalidSetting, UnknownCache, UnknownStrategy, UsageError, WarmupInProgress
@@ -410,10 +412,20 @@ def test_a_bulk_loader_sees_the_configured_batch_size(monkeypatch, size):
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_loaders_see_the_configured_concurrency_limit(monkeypatch, limit):
-    cache = Watched(load=lambda item: time.sleep(0.003))
-    executed_with(monkeypatch, {"CONCURRENCY_LIMIT": str(limit), "BATCH_SIZE": "1"}, cache, rows(30))
-    assert limit == cache.most_at_once
+def test_loaders_never_see_more_than_the_configured_concurrency_limit(monkeypatch, limit):
+    cache = Watched(load=lambda item: time.sleep(0.001))
+    report = executed_with(monkeypatch, {"CONCURRENCY_LIMIT": str(limit), "BATCH_SIZE": "1"}, cache, rows(300))
+    assert 1 <= cache.most_at_once <= limit
+    assert report.origins[0].highest_limit <= limit
+
+
+def test_a_configured_rate_is_kept_and_reported(monkeypatch):
+    limits = {"RATE_LIMITS": '{"watched": 100}', "BATCH_SIZE": "1"}
+    report = executed_with(monkeypatch, limits, Watched(), rows(60))
+    (origin,) = report.origins
+    assert (origin.origin, origin.requests) == ("watched", 60)
+    assert report.seconds >= 0.45
+    assert origin.limited_seconds > 0.2
 
 
 def test_the_configured_delay_lies_between_phases(monkeypatch):
@@ -625,6 +637,54 @@ def test_a_folder_that_cannot_be_used_costs_the_record_and_nothing_else(state_di
 
     asyncio.run(scene())
     assert state_dir.read_text() == "in the way"
+
+
+def test_the_status_says_who_keeps_the_history_and_with_what():
+    async def scene() -> None:
+        async with service_with(Watched()) as first, service_with(Watched()) as second:
+            told = [await each.get_warmup_status() for each in (first, second)]
+            version = sqlite3.sqlite_version
+            assert [each["store"] for each in told] == [
+                {"owner": True, "sqlite_version": version},
+                {"owner": False, "sqlite_version": version},
+            ]
+            assert [each["caution"] for each in told] == [None, None]
+            assert told[0]["fault"] is None
+            assert "another process owns" in told[1]["fault"]
+
+    asyncio.run(scene())
+
+
+def test_after_a_run_that_never_ended_less_is_planned_until_one_ends(state_dir):
+    async def scene() -> list[int]:
+        planned = []
+        async with service_with(Watched(), items=rows(100), holdout_ratio=0.0) as service:
+            for _ in range(2):
+                plan = await service.create_warmup_plan("aggressive")
+                planned.append(len(plan))
+                assert bool(plan.adapted) == (len(plan) < 100)
+                await service.execute_warmup_plan(plan)
+        return planned
+
+    store = SqliteStore(state_dir)
+    store.begin_start(1.0)
+    store.close()
+    assert asyncio.run(scene()) == [50, 100]
+
+
+def test_a_run_that_is_cancelled_is_one_that_ended():
+    async def scene() -> None:
+        cache = Watched(load=lambda item: time.sleep(0.01))
+        async with service_with(cache, items=rows(100), holdout_ratio=0.0, batch_size=1) as service:
+            run = asyncio.create_task(service.execute_warmup_plan(await service.create_warmup_plan("aggressive")))
+            while not cache.starts:
+                await asyncio.sleep(0.001)
+            await service.cancel_warmup()
+            await run
+        async with service_with(Watched()) as service:
+            assert (await service.get_warmup_status())["caution"] is None
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize("available", [0, 10 * MIB])
@@ -1086,3 +1146,21 @@ async def test_a_saved_plan_is_fitted_to_an_argument_a_cache_and_the_caches_ther
     async with service_with(Watched("watches")) as service:
         with pytest.raises(UnknownCache, match="did you mean 'watches'"):
             await service.fit_warmup_plan(saved)
+
+
+def test_what_the_service_forgets_is_gone_from_its_folder(state_dir):
+    async def scene():
+        embeddings = EmbeddingCache(lambda texts: np.zeros((len(texts), 4), np.float32), model="m", capacity_bytes=MIB)
+        async with service_with(embeddings) as service:
+            for text in ("secret one", "secret two", "kept"):
+                embeddings.get(text)
+            history = service.ledger.history()
+            secrets = [key for key, what in zip(history.keys, history.recipes, strict=True) if "secret" in what]
+            assert await service.forget("embedding", [*secrets, "unknown"]) == 2
+            assert len(service.ledger.history()) == 1
+        return secrets
+
+    secrets = asyncio.run(scene())
+    left = b"".join(path.read_bytes() for path in state_dir.iterdir())
+    assert b"kept" in left
+    assert all(text.encode() not in left for text in (*secrets, "secret"))

@@ -36,6 +36,37 @@ def test_slicing_is_slicing(strings, cut):
     assert strings[cut] == list(TextColumn.of(strings)[cut])
 
 
+@given(texts, st.data())
+def test_what_is_kept_leaves_nothing_of_the_rest(strings, data):
+    kept = data.draw(st.lists(st.booleans(), min_size=len(strings), max_size=len(strings)))
+    left = [s for s, keep in zip(strings, kept, strict=True) if keep]
+    column = TextColumn.of(strings).where(np.array(kept, np.bool_))
+    assert TextColumn.of(left) == column
+
+
+@given(texts, st.data())
+def test_replacing_is_assigning(strings, data):
+    length = data.draw(st.integers(len(strings), 25))
+    rows = sorted(data.draw(st.sets(st.integers(0, length - 1)))) if length else []
+    new = [data.draw(st.text(max_size=8)) for _ in rows]
+    column = TextColumn.of(strings).replaced(np.array(rows, np.int64), TextColumn.of(new), length)
+    strings = strings + [""] * (length - len(strings))
+    for row, text in zip(rows, new, strict=True):
+        strings[row] = text
+    assert TextColumn.of(strings) == column
+
+
+alike = st.text("ab", max_size=40) | st.just("a" * 300) | st.just("a" * 299 + "b")
+
+
+@given(st.lists(alike, min_size=1, max_size=20), st.data())
+def test_holding_is_being_equal(strings, data):
+    rows = data.draw(st.lists(st.integers(0, len(strings) - 1), max_size=20))
+    asked = [data.draw(st.sampled_from(strings)) for _ in rows]
+    held = TextColumn.of(strings).holds(np.array(rows, np.int64), TextColumn.of(asked))
+    assert [strings[row] == text for row, text in zip(rows, asked, strict=True)] == held.tolist()
+
+
 refs = st.builds(ItemRef, st.sampled_from(["a", "b", "c"]), st.text(max_size=4))
 items = st.builds(
     WarmupItem,

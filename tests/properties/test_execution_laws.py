@@ -12,12 +12,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from builders import reading
 from preheat._execution import (
     MAX_ATTEMPTS,
+    Abandon,
     Cancel,
     Ended,
     Execution,
     Finish,
     Load,
+    Loaded,
     MemoryRead,
+    Pause,
+    Resume,
     RollBack,
     RolledBack,
     Start,
@@ -55,6 +59,8 @@ RESPONSES = [
 class AnyRun(RuleBasedStateMachine):
     """A performer that does what it is told, at any speed, over any plan, with any outcome and any weather."""
 
+    execution: type[Execution] = Execution
+
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         n = data.draw(st.integers(0, 12))
@@ -77,7 +83,10 @@ class AnyRun(RuleBasedStateMachine):
                 self.takes[need] = True
         milder = data.draw(st.sampled_from(["milder", "milder", ""]))
         self.batch_size = data.draw(st.integers(1, 4))
-        self.run = Execution(
+        self.run_seconds = data.draw(st.sampled_from([0.0, 0.0, 0.5]))
+        self.deadline = data.draw(st.sampled_from([None, None, 60.0]))
+        self.held = False
+        self.run = self.execution(
             self.caches,
             self.sizes,
             self.phases,
@@ -85,6 +94,9 @@ class AnyRun(RuleBasedStateMachine):
             budget_bytes=self.budget,
             concurrency_limit=self.limit,
             batch_size=self.batch_size,
+            run_seconds=self.run_seconds,
+            in_bulk=data.draw(st.sampled_from(["", "a", "ab"])),
+            deadline_seconds=self.deadline,
             kinds=data.draw(st.lists(st.sampled_from("xy"), min_size=n, max_size=n)),
             known_after=self.known_after,
             reserve_bytes=10,
@@ -100,6 +112,7 @@ class AnyRun(RuleBasedStateMachine):
             seed=data.draw(st.integers(0, 99)),
         )
         self.at = data.draw(st.sampled_from([0.0, 0.1, 1e9]))
+        self.begun_at = self.at
         self.flying: list[tuple[int, ...]] = []
         self.undoing: list[tuple[int, ...]] = []
         self.sizes_loaded: dict[int, int] = {}  # what the caches hold of this run
@@ -123,6 +136,9 @@ class AnyRun(RuleBasedStateMachine):
                 case RollBack(positions):
                     assert set(positions) <= set(self.sizes_loaded)
                     self.undoing.append(positions)
+                case Abandon(positions):
+                    assert positions in self.flying
+                    self.ending = True
                 case WakeAt(at):
                     assert at > event.at
                     self.wake = at
@@ -141,7 +157,10 @@ class AnyRun(RuleBasedStateMachine):
         if self.seen[cache] < self.known_after:
             assert len(positions) == 1, "loads of a cache of which little is known go one by one"
             assert all(self.caches[batch[0]] != cache for batch in self.flying)
-        assert 1 <= len(positions) <= self.batch_size
+        assert len(positions) >= 1
+        assert self.run_seconds or len(positions) <= self.batch_size
+        assert not self.held, "nothing starts while somebody holds the run"
+        assert self.deadline is None or self.at < self.begun_at + self.deadline
         flying = {item for batch in self.flying for item in batch}
         for item in positions:
             assert strategy == "own" or self.takes[item], "what the milder strategy would not take does not start"
@@ -180,6 +199,15 @@ class AnyRun(RuleBasedStateMachine):
                 self.seen[self.caches[item]] += 1
             results.append(ItemResult(status, size if status is ItemStatus.LOADED else 0))
         self.tell(Ended(self.at, positions, results))
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def a_run_goes_smoothly(self, data: st.DataObject) -> None:
+        positions = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        sizes = [data.draw(st.one_of(st.just(max(1, self.sizes[item])), st.integers(1, 250))) for item in positions]
+        self.sizes_loaded |= dict(zip(positions, sizes, strict=True))
+        self.seen[self.caches[positions[0]]] += len(positions)
+        self.tell(Loaded(self.at, positions, sizes))
 
     @precondition(lambda self: self.undoing)
     @rule(data=st.data())
@@ -226,10 +254,15 @@ class AnyRun(RuleBasedStateMachine):
         assert seen == (self.run.switches, self.run.done, self.flying, self.run.stopped)
 
     @precondition(lambda self: len(self.tries) > 2)
-    @rule()
-    def somebody_cancels(self) -> None:
+    @rule(abandon=st.booleans())
+    def somebody_cancels(self, abandon: bool) -> None:
         self.ending = True
-        self.tell(Cancel(self.at))
+        self.tell(Cancel(self.at, abandon))
+
+    @rule()
+    def somebody_holds_it_or_lets_go(self) -> None:
+        self.held = not self.held
+        self.tell(Pause(self.at) if self.held else Resume(self.at))
 
     # ----------------------------------------------------------------------------------------------------- the laws
 
@@ -243,9 +276,13 @@ class AnyRun(RuleBasedStateMachine):
         assert all(b - a >= DWELL_SECONDS for a, b in pairwise(instants))
 
     @invariant()
+    def nothing_in_flight_means_nothing_reserved(self) -> None:
+        assert self.run.guard.reserved_bytes >= 0
+        assert self.flying or self.run.guard.reserved_bytes == 0
+
+    @invariant()
     def reserved_is_exactly_what_is_in_flight(self) -> None:
-        flying = [item for batch in self.flying for item in batch]
-        assert sum(self.run.guard.reserved_for(flying)) == self.run.guard.reserved_bytes
+        assert sum(map(self.run.guard.reserved_for, self.flying)) == self.run.guard.reserved_bytes
 
     @invariant()
     def loaded_and_reserved_fit_the_budget(self) -> None:
@@ -262,11 +299,13 @@ class AnyRun(RuleBasedStateMachine):
 
     @invariant()
     def while_something_is_left_something_will_happen(self) -> None:
-        assert self.finished or self.flying or self.undoing or self.wake is not None
+        assert self.finished or self.flying or self.undoing or self.held or self.wake is not None
 
     def teardown(self) -> None:
         if not hasattr(self, "run"):
             return
+        if self.held:
+            self.somebody_holds_it_or_lets_go()
         for _ in range(500):  # from wherever it is, it comes to its end
             if self.finished:
                 break

@@ -1,7 +1,8 @@
-"""Laws of the history: bounded, never negative, indifferent to how a drain was cut into batches; and of its store."""
+"""Laws of the history: bounded, never negative, indifferent to how a drain was cut into batches."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import batch, history_of, same_history, trail_of
-from preheat._history import HistoryBuilder
+from builders import batch, history_of, same_history, same_hours, trail_of
+from preheat._history import HistoryBuilder, with_changes
+from preheat._history import index as _index
+from preheat._history.rows import highest
 from preheat._model import ItemRef
 from preheat._predict.decayed_frequency import predict as decayed_frequency
 from preheat._predict.horizon import refill_seconds
-from preheat._store import SqliteStore, decode_history, encode_history
-from preheat.errors import StoreCorrupt
 
 KEYS = st.sampled_from(["a", "b", "c", "日本", "", "k\0"])
 INSTANTS = st.floats(1.0, 1e6)  # in seconds
@@ -108,6 +109,94 @@ def test_forgetting_drops_exactly_the_named(many, refs):
     assert len(known) - len(left) == gone
 
 
+@given(ordered, st.lists(ordered, max_size=4), st.booleans())
+def test_a_history_with_all_that_happened_to_it_is_the_history_now(first, later, shown):
+    builder = HistoryBuilder(history_of(*first))
+    before = step = builder.history()
+    happened = []
+    for batches_ in later:
+        for each in batches_:
+            builder.fold(each)
+        if shown:
+            builder.history()
+        happened.append(builder.changes())
+        step = with_changes(step, happened[-1])
+        assert same_history(builder.history(), step)
+    assert same_history(builder.history(), with_changes(before, *happened))
+    assert same_hours(builder.history(), with_changes(before, *happened))
+
+
+@given(ordered, st.lists(batches(), min_size=1, max_size=4), st.data())
+def test_forged_changes_are_refused_or_usable_but_never_a_crash(first, later, data):
+    builder = HistoryBuilder(history_of(*first))
+    before = builder.history()
+    for each in later:
+        builder.fold(each)
+    changes = builder.changes()
+    numbers = st.integers(-2, 12)
+    rows = replace(
+        changes.rows,
+        cache=changes.rows.cache + data.draw(numbers),
+        trail=changes.rows.trail + data.draw(numbers),
+        at=changes.rows.at + data.draw(numbers),
+    )
+    forged = changes._replace(rows=rows, row=changes.row + data.draw(numbers), size=changes.size + data.draw(numbers))
+    try:
+        now = with_changes(before, forged)
+    except ValueError:
+        return
+    assert len(now) == forged.size == len(now.keys) == len(now.counts)
+    assert len(trail_of(now)) == len(now.trail)
+
+
+@pytest.mark.parametrize("bits", [0, 1, 64])
+@given(first=ordered, second=ordered)
+def test_keys_of_equal_hashes_are_told_apart(bits, first, second):
+    def hashes(texts, codes):
+        return texts.hashes(codes) & np.uint64(2**64 - 2 ** (64 - bits))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_index, "MOST_NEW", 1)
+        builder = HistoryBuilder(history_of(*first), hashes=hashes)
+        for each in second:
+            builder.fold(each)
+    assert same_history(history_of(*first, *second), builder.history())
+
+
+SECRET = "who-asked-for-this"
+
+
+@given(ordered, ordered)
+def test_nothing_is_left_of_a_key_that_was_forgotten(before, after):
+    builder = HistoryBuilder(history_of(*before))
+    load = {SECRET: (1, 1.0, f"version of {SECRET}", f"recipe of {SECRET}")}
+    builder.fold(batch(["a", SECRET], 1e6, "x", loads=load))
+    assert SECRET in bytes_of(builder.history())
+    assert builder.forget([ItemRef("x", SECRET)]) == 1
+    assert SECRET not in bytes_of(builder.history())
+    builder.changes()
+    for each in after:
+        builder.fold(each)
+    assert SECRET not in bytes_of(builder.history())
+    assert SECRET not in bytes_of(builder.changes().rows)
+
+
+def bytes_of(history):
+    columns = (history.keys, history.versions, history.recipes)
+    return b"\0".join(column.blob.tobytes() for column in columns).decode()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=20), st.integers(0, 22))
+def test_the_highest_are_the_first_of_all_sorted(pairs, most):
+    first, then = (np.array(column, np.float64) for column in (zip(*pairs, strict=True) if pairs else ([], [])))
+    assert np.lexsort((-then, -first))[:most].tolist() == highest_in_order(most, first, then)
+
+
+def highest_in_order(most, first, then):
+    rows = highest(most, first, then)
+    return rows[np.lexsort((rows, -then[rows], -first[rows]))].tolist()
+
+
 def accesses_of(many):
     return [(each.cache, each.keys[row], each.at) for each in many for row in each.row.tolist()]
 
@@ -167,59 +256,3 @@ def test_a_larger_cache_never_refills_sooner(many, capacity, more):
     history = history_of(*many)
     assert 1.0 <= refill_seconds(history, "x", capacity) <= refill_seconds(history, "x", capacity + more)
     assert refill_seconds(history, "x", capacity + more) <= refill_seconds(history, "x", None)
-
-
-# ----------------------------------------------------------------------------------------------------------- storing
-
-
-@given(ordered)
-def test_what_is_decoded_is_what_was_encoded(many):
-    import xxhash
-
-    history = history_of(*many)
-    encoded = encode_history(history)
-    assert same_history(history, decode_history(encoded, xxhash.xxh3_128_digest(encoded)))
-
-
-@given(ordered, st.data())
-def test_a_flipped_byte_is_noticed(many, data):
-    import xxhash
-
-    encoded = bytearray(encode_history(history_of(*many)))
-    digest = xxhash.xxh3_128_digest(bytes(encoded))
-    encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(StoreCorrupt):
-        decode_history(bytes(encoded), digest)
-
-
-@given(ordered, st.data())
-def test_a_forged_history_is_refused_or_usable_but_never_a_crash(many, data):
-    import xxhash
-
-    encoded = bytearray(encode_history(history_of(*many)))
-    for _ in range(data.draw(st.integers(1, 3))):
-        encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
-    if data.draw(st.booleans()):
-        del encoded[data.draw(st.integers(0, len(encoded) - 1)) :]
-    forged = bytes(encoded)
-    try:
-        history = decode_history(forged, xxhash.xxh3_128_digest(forged))
-    except StoreCorrupt:
-        return
-    assert len(history) == len(history.cache)
-    assert len(trail_of(history)) == len(history.trail)
-
-
-def test_load_gives_what_save_was_given(tmp_path):
-    store = SqliteStore(tmp_path / "state")
-
-    @given(ordered)
-    def law(many):
-        history = history_of(*many)
-        store.save(history)
-        assert same_history(history, store.load())
-
-    try:
-        law()
-    finally:
-        store.close()

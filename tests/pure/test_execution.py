@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from builders import reading
@@ -14,18 +15,24 @@ from preheat._execution import (
     MAX_ATTEMPTS,
     MAX_BLOCKED_SECONDS,
     MAX_PAUSE_SECONDS,
+    Abandon,
     Cancel,
     Ended,
     Execution,
     Finish,
     Load,
+    Loaded,
     MemoryRead,
+    Outcomes,
+    Pause,
+    Resume,
     RollBack,
     RolledBack,
     Start,
     Tick,
     WakeAt,
 )
+from preheat._execution.lengths import RunLengths
 from preheat._footing import CALM_SECONDS, SHORT_SECONDS, Footing
 from preheat._model import (
     MIB,
@@ -724,3 +731,240 @@ def test_a_run_that_is_stopped_while_something_waits_for_calm_skips_it():
     end(run, 3.0, 0)
     assert [Finish("cancelled")] == run.handle(Cancel(4.0))
     assert run.results[1].reason == "not started: the run was stopped (cancelled)"
+
+
+# -------------------------------------------------------------------------------------------------- runs of loads
+
+
+def test_a_run_that_went_smoothly_is_as_good_as_its_results_one_by_one():
+    def after(*events: Any) -> Any:
+        run = execution(6, batch_size=3, concurrency_limit=2, sizes=[10] * 6)
+        run.handle(Start(0.0))
+        told = [run.handle(event) for event in events]
+        return told, list(run.results), run.done, run.guard.loaded_bytes, run.guard.learned(), run.attempts
+
+    smooth = after(Loaded(1.0, (0, 1, 2), [9, 10, 11]), Loaded(2.0, (3, 4, 5), [1, 2, 3]))
+    each = after(
+        Ended(1.0, (0, 1, 2), [loaded(9), loaded(10), loaded(11)]),
+        Ended(2.0, (3, 4, 5), [loaded(1), loaded(2), loaded(3)]),
+    )
+    assert smooth == each
+
+
+def test_a_smooth_run_of_items_that_do_not_lie_together_ends_each_of_them():
+    run = execution(5, caches=["a", "b", "a", "b", "a"], batch_size=3, concurrency_limit=2)
+    run.handle(Start(0.0))
+    run.handle(Loaded(1.0, (0, 2, 4), [3, 4, 5]))
+    assert statuses(run) == ["loaded", "?", "loaded", "?", "loaded"]
+    assert list(run.results.sizes) == [3, 0, 4, 0, 5]
+
+
+def test_a_smooth_run_frees_the_dependants_of_its_items():
+    run = execution(3, batch_size=2, concurrency_limit=1, needs={2: [0]})
+    assert [Load((0, 1))] == run.handle(Start(0.0))
+    assert [Load((2,))] == run.handle(Loaded(1.0, (0, 1), [10, 10]))
+
+
+def test_of_a_smooth_run_too_what_is_beyond_the_budget_is_undone():
+    run = execution(2, batch_size=2, concurrency_limit=1, budget_bytes=100)
+    run.handle(Start(0.0))
+    assert [RollBack((1,))] == run.handle(Loaded(1.0, (0, 1), [60, 70]))
+
+
+def timed(n: int, **changes: Any) -> Execution:
+    return execution(n, **({"run_seconds": 1.0, "batch_size": 8, "concurrency_limit": 1} | changes))
+
+
+def taken(instructions: list[Any]) -> int:
+    (load,) = (each for each in instructions if isinstance(each, Load))
+    return len(load.positions)
+
+
+def smooth(run: Execution, at: float, first: int, items: int, seconds: float | None = None) -> list[Any]:
+    return run.handle(Loaded(at, tuple(range(first, first + items)), [10] * items, 0, seconds))
+
+
+def test_a_run_lasts_as_long_as_it_should_going_by_the_one_before():
+    run = timed(10**5)
+    assert taken(run.handle(Start(0.0))) == 1
+    assert taken(smooth(run, 0.1, 0, 1)) == 10  # of 0.1 s each
+    assert taken(smooth(run, 0.6, 1, 10)) == 20
+    assert taken(smooth(run, 0.61, 11, 20)) == 20 * 32  # at most so many times as long
+    assert taken(smooth(run, 0.62, 31, 640)) == 1024
+    assert taken(smooth(run, 30.0, 671, 1024, seconds=0.5)) == 1024  # the rest it waited for others
+    assert taken(smooth(run, 130.0, 1695, 1024)) == 10
+
+
+def test_the_runs_of_a_cache_that_loads_in_bulk_are_whole_batches():
+    run = timed(10**5, in_bulk={"c"})
+    assert taken(run.handle(Start(0.0))) == 8
+    assert taken(smooth(run, 0.4, 0, 8)) == 16
+    assert taken(smooth(run, 10.0, 8, 16)) == 8
+
+
+def test_what_is_left_is_shared_out_but_not_in_crumbs():
+    lengths = RunLengths(8, 1.0)
+    lengths.learn("c", 1, 0.01)
+    assert [lengths.most("c", share) for share in (100, 20, 3)] == [32, 20, 4]
+    assert RunLengths(8).most("c", 3) == 3
+
+
+# ----------------------------------------------------------------------------------------------- pause and resume
+
+
+def test_nothing_starts_while_somebody_holds_the_run_and_all_goes_on_after_it():
+    run = execution(3, concurrency_limit=1)
+    run.handle(Start(0.0))
+    assert run.handle(Pause(1.0)) == []
+    assert (run.is_held, run.starts_loads) == (True, False)
+    assert end(run, 2.0, 0) == []
+    assert run.handle(Tick(1000.0)) == [], "nobody's patience but that of who holds it"
+    assert [Load((1,))] == run.handle(Resume(1001.0))
+    assert (run.is_held, run.starts_loads) == (False, True)
+
+
+def test_pressure_counts_while_somebody_holds_the_run():
+    run = execution(2, concurrency_limit=1)
+    run.handle(Start(0.0))
+    run.handle(Pause(1.0))
+    assert [WakeAt(2.0 + MAX_PAUSE_SECONDS)] == run.handle(MemoryRead(2.0, HIGH))
+    assert run.handle(Resume(3.0)) == [WakeAt(2.0 + MAX_PAUSE_SECONDS)]
+
+
+def test_what_ends_while_somebody_holds_the_run_can_end_it():
+    run = execution(1)
+    run.handle(Start(0.0))
+    run.handle(Pause(0.5))
+    assert [Finish(None)] == end(run, 1.0, 0)
+
+
+# ------------------------------------------------------------------------------------------ deadline and giving up
+
+
+def test_at_its_deadline_a_run_stops_and_gives_up_what_is_in_flight():
+    run = execution(3, concurrency_limit=1, deadline_seconds=5.0)
+    assert [Load((0,)), WakeAt(15.0)] == run.handle(Start(10.0))
+    assert [WakeAt(15.0)] == run.handle(Tick(14.9))
+    assert [Abandon((0,))] == run.handle(Tick(15.0))
+    assert [Finish("deadline")] == end(run, 15.1, 0, result=ItemResult(ItemStatus.SKIPPED, reason="given up"))
+    assert statuses(run) == ["skipped"] * 3
+
+
+@pytest.mark.parametrize("hold", [Pause(1.0), MemoryRead(1.0, HIGH)])
+def test_a_run_that_is_held_has_its_deadline(hold):
+    run = execution(2, concurrency_limit=1, deadline_seconds=5.0)
+    run.handle(Start(0.0))
+    assert [WakeAt(5.0)] == run.handle(hold)
+    assert [Abandon((0,))] == run.handle(Tick(5.0))
+
+
+def test_a_run_that_ends_before_its_deadline_never_hears_of_it():
+    run = execution(1, deadline_seconds=5.0)
+    run.handle(Start(0.0))
+    assert [Finish(None)] == end(run, 6.0, 0)
+
+
+def test_a_cancel_can_give_up_what_is_in_flight_at_once_or_on_second_thoughts():
+    run = execution(3, concurrency_limit=2)
+    run.handle(Start(0.0))
+    assert run.handle(Cancel(1.0)) == []
+    assert [Abandon((0,)), Abandon((1,))] == run.handle(Cancel(2.0, abandon=True))
+    assert run.handle(Cancel(3.0, abandon=True)) == []
+    assert end(run, 3.1, 0) == []
+    assert [Finish("cancelled")] == end(run, 3.2, 1, result=FAILED)
+    assert statuses(run) == ["loaded", "failed", "skipped"]
+
+
+# -------------------------------------------------------------------------------------------------- going on
+
+
+def test_a_run_goes_on_with_what_another_left_and_loads_nothing_twice():
+    first = execution(6, needs={3: [0], 5: [2]}, concurrency_limit=3, phases=[0, 0, 0, 0, 1, 1])
+    first.handle(Start(0.0))
+    end(first, 1.0, 0, result=loaded(40))
+    end(first, 1.0, 1, result=ItemResult(ItemStatus.RESIDENT))
+    first.handle(Cancel(1.0))
+    end(first, 1.5, 2, result=ItemResult(ItemStatus.UNAVAILABLE))
+    end(first, 1.5, 3, result=loaded(10))
+    second = execution(
+        6,
+        needs={3: [0], 5: [2]},
+        phases=[0, 0, 0, 0, 1, 1],
+        before=Outcomes.of(np.array(first.results.codes, np.int8), np.array(first.results.sizes)),
+    )
+    assert (second.done, second.guard.loaded_bytes) == (3, 50)
+    assert [Load((2,))] == second.handle(Start(0.0))
+    assert [Load((4,)), Load((5,))] == end(second, 1.0, 2)
+    end(second, 2.0, 4)
+    assert [Finish(None)] == end(second, 2.0, 5)
+    assert statuses(second) == ["loaded", "resident", "loaded", "loaded", "loaded", "loaded"]
+    assert second.attempts == 3
+
+
+def test_what_an_earlier_run_loaded_is_undone_with_the_rest():
+    before = Outcomes(3)
+    before.load([0, 2], [10, 20])
+    run = execution(3, before=before)
+    run.handle(Start(0.0))
+    assert [RollBack((2, 0))] == run.handle(MemoryRead(1.0, CRITICAL))
+    run.handle(RolledBack(1.0, (2, 0), (20, 10)))
+    assert run.guard.loaded_bytes == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ gates
+
+
+class Tide:
+    """An origin that lets loads start at certain instants, so many at once, and never takes long to say no."""
+
+    def __init__(self, *opens: float, most: int = 10**6, retries: bool = True) -> None:
+        self.opens, self.most, self.retries = list(opens), most, retries
+        self.admitted: list[tuple[float, list[int]]] = []
+        self.ends: list[tuple[float, float, int]] = []
+
+    def opens_at(self, at: float) -> float:
+        return next((opens for opens in self.opens if opens >= at), float("inf")) if at not in self.opens else at
+
+    def gives_up_at(self, at: float) -> float:
+        return float("inf")
+
+    def admit(self, at: float, size_bytes: Sequence[int], at_once: int = 1) -> int:
+        self.admitted.append((at, list(size_bytes)))
+        return min(self.most, len(size_bytes))
+
+    def loaded(self, at: float, seconds: float, items: int) -> None:
+        self.ends.append((at, seconds, items))
+
+    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None]) -> None:
+        self.ends.append((at, seconds, len(results)))
+
+    def retry_at(self, at: float, tries: int) -> float | None:
+        return at + 100.0 if self.retries else None
+
+
+def test_loads_start_when_the_gate_opens_and_as_many_as_it_admits():
+    tide = Tide(3.0, 9.0, most=2)
+    run = execution(4, batch_size=3, concurrency_limit=1, gates={"c": tide})
+    assert [WakeAt(3.0)] == run.handle(Start(0.0))
+    assert Load((0, 1)) in run.handle(Tick(3.0))
+    assert tide.admitted == [(3.0, [10, 10, 10])]
+    assert [WakeAt(9.0)] == run.handle(Loaded(4.5, (0, 1), [10, 10]))
+    assert tide.ends == [(4.5, 1.5, 2)]
+    assert [load for load in run.handle(Tick(9.0)) if isinstance(load, Load)] == [Load((2, 3))]
+
+
+def test_a_gate_that_is_shut_does_not_hold_up_another_cache():
+    run = execution(4, caches=["c", "d", "c", "d"], gates={"c": Tide(50.0)}, concurrency_limit=1)
+    assert [Load((1,)), WakeAt(50.0)] == run.handle(Start(0.0))
+    assert [Load((3,)), WakeAt(50.0)] == end(run, 1.0, 1)
+
+
+def test_a_gate_says_when_a_failed_item_may_be_tried_again_or_that_it_never_may():
+    run = execution(1, gates={"c": Tide(*map(float, range(200)))})
+    run.handle(Start(0.0))
+    (wake,) = end(run, 1.0, 0, result=FAILED)
+    assert wake.at >= 101.0
+    run = execution(1, gates={"c": Tide(0.0, retries=False)})
+    run.handle(Start(0.0))
+    assert [Finish(None)] == end(run, 1.0, 0, result=FAILED)
+    assert run.attempts == 1

@@ -26,9 +26,9 @@ def taught(*real: int, estimate: int = 100, **changes: Any) -> Guard:
 
 
 def claimed(known: Guard, item: int) -> int:
-    known.reserve(item)
-    (reserved,) = known.reserved_for([item])
-    known.release(item)
+    known.reserve([item])
+    reserved = known.reserved_for([item])
+    known.release([item])
     return reserved
 
 
@@ -81,33 +81,62 @@ def test_a_batch_of_several_kinds_teaches_each_its_own():
 def test_reservations_are_given_back_to_the_byte():
     known = guard(7, 11, 13)
     for item in range(3):
-        known.reserve(item)
+        known.reserve([item])
     assert known.reserved_bytes == 9 + 14 + 17
     for item in (1, 0, 2):
-        known.release(item)
+        known.release([item])
     assert known.reserved_bytes == 0
 
 
 def test_no_more_is_reserved_than_the_budget_has_left():
     known = guard(100, budget_bytes=110)
-    known.reserve(0)
+    known.reserve([0])
     assert known.reserved_bytes == 110
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+@pytest.mark.parametrize("sizes", [(7, 11, 13), (0, 11, 13), (1, 1, 1), (999, 1, 0)])
+def test_a_run_sets_aside_what_each_of_its_loads_may_take(sizes, kinds):
+    groups = (Group("a", "x"), Group("a", "y"))[:kinds]
+    known = guard(*sizes, group=[0, kinds - 1, 0], groups=groups, budget_bytes=10**6)
+    known.learn([1], [17])
+    each = [claimed(known, n) for n in range(3)]
+    assert list(known.reserve(range(3))) == each
+    assert sum(each) <= known.reserved_bytes <= sum(each) + 6
+    known.release(range(3))
+    assert known.reserved_bytes == 0
+
+
+def test_claims_are_read_like_a_list():
+    claims = guard(8, 16, 24).reserve(range(3))
+    assert (len(claims), claims[1:], claims) == (3, [20, 30], (10, 20, 30))
+    assert repr(claims) == "Claims([10, 20, 30])"
+    assert claims != 10
 
 
 # ---------------------------------------------------------------------------------------------------------- admission
 
 
+def test_as_many_of_a_run_are_admitted_as_fit():
+    known = guard(*[100] * 9, budget_bytes=1000)
+    assert known.admits(range(9)) == 7  # of 125 each, and what rounding may add
+    known.note(0.0, reading(520, 10**6))
+    assert known.admits(range(9)) == 2  # of 250 each at their peaks
+    known.note(0.1, reading(100, 10**6))
+    assert known.admits(range(9)) == 0
+
+
 def test_what_does_not_fit_beside_the_others_is_not_admitted():
     known = guard(400, 400, budget_bytes=900)
-    assert known.admits(0)
-    known.reserve(0)
-    assert not known.admits(1)  # 500 + 500
+    assert known.admits([0])
+    known.reserve([0])
+    assert not known.admits([1])  # 500 + 500
     assert known.fits_budget(1)
 
 
 def test_alone_an_item_is_admitted_without_its_margin_and_refused_beyond_the_budget():
     known = guard(900, 1001)
-    assert not known.admits(0)
+    assert not known.admits([0])
     assert known.fits_budget(0)
     assert not known.fits_budget(1)
 
@@ -135,23 +164,23 @@ def test_a_few_giants_do_not_make_the_others_giants():
 def test_what_is_loaded_leaves_less_of_the_budget():
     known = guard(100, 100, budget_bytes=200)
     known.keep(150)
-    assert not known.admits(0)
+    assert not known.admits([0])
     assert not known.fits_budget(0)
     assert known.fits(50)
     assert not known.fits(51)
     known.drop(150)
-    assert known.admits(0)
+    assert known.admits([0])
 
 
 def test_the_peak_of_what_is_in_flight_has_to_fit_memory():
     known = guard(100, 100, reserve_bytes=50)
     known.note(0.0, reading(50 + 250, 10**6))
-    assert known.admits(0)  # 125, at its peak 250
-    known.reserve(0)
-    assert not known.admits(1)
-    known.release(0)
+    assert known.admits([0])  # 125, at its peak 250
+    known.reserve([0])
+    assert not known.admits([1])
+    known.release([0])
     known.note(0.1, reading(50 + 249, 10**6))
-    assert not known.admits(0)
+    assert not known.admits([0])
     assert known.fits_memory(0)
     known.note(0.2, reading(50 + 99, 10**6))
     assert not known.fits_memory(0)
@@ -161,9 +190,9 @@ def test_what_came_since_the_last_reading_counts_against_memory():
     known = guard(100, 100, budget_bytes=10**6)
     known.note(0.0, reading(400, 10**6))
     known.keep(151)
-    assert not known.admits(0)
+    assert not known.admits([0])
     known.note(0.1, reading(400, 10**6))  # there it was, after all
-    assert known.admits(0)
+    assert known.admits([0])
 
 
 def test_a_peak_that_was_seen_replaces_the_one_assumed():
@@ -172,9 +201,9 @@ def test_a_peak_that_was_seen_replaces_the_one_assumed():
     for n, peak in enumerate((90 * size, 5 * size, 4 * size)):  # the first load made a model as well
         known.learn([n], [size], peak)
     known.note(0.0, reading(6 * size, 10**9))
-    assert not known.admits(3)
+    assert not known.admits([3])
     known.note(0.1, reading(7 * size, 10**9))
-    assert known.admits(3)
+    assert known.admits([3])
     assert known.learned()[0].peak_ratio == 5.0
 
 
@@ -223,7 +252,7 @@ def test_there_is_no_limit_while_memory_is_unknown():
 def test_half_of_the_spare_memory_is_shared_by_the_loaders(loaders, spare):
     known = guard(100, budget_bytes=10**6)
     known.note(0.0, reading(1000, 10**6))
-    known.reserve(0)  # holds 250 at its peak
+    known.reserve([0])  # holds 250 at its peak
     assert spare == known.spare_bytes(loaders)
 
 
@@ -231,7 +260,7 @@ def test_nobody_is_given_more_than_the_budget_has_left():
     known = guard(100, budget_bytes=1000)
     known.note(0.0, reading(10**6, 10**7))
     known.keep(800)
-    known.reserve(0)
+    known.reserve([0])
     assert known.spare_bytes(1) == 1000 - 800 - 125
 
 

@@ -154,6 +154,30 @@ def test_a_key_that_utf8_cannot_hold_is_counted_and_not_remembered():
     assert (history.size_bytes.tolist(), list(history.versions)) == ([0, 7], ["", "w"])
 
 
+def test_keys_of_which_none_can_be_held_are_counted_all_the_same():
+    builder = HistoryBuilder(history_of(batch(["a"])))
+    builder.fold(batch(["\udc80", "\udc81"], hits=[True, False]))
+    history = builder.history()
+    assert (list(history.keys), history.hits.tolist(), history.misses.tolist()) == (["a"], [1], [2])
+    assert history_of(batch(["\udc80"])).misses.tolist() == [1]
+
+
+def test_starting_and_showing_copy_nothing():
+    past = history_of(batch(["a", "b"], loads={"a": (1, 1.0, "v", "r")}))
+    shown = HistoryBuilder(past).history()
+    for name in ("cache", "counts", "last_at", "gaps", "size_bytes", "load_seconds"):
+        assert np.shares_memory(getattr(past, name), getattr(shown, name))
+    for name in ("keys", "versions", "recipes"):
+        assert np.shares_memory(getattr(past, name).blob, getattr(shown, name).blob)
+
+
+def test_more_new_keys_in_one_batch_than_are_remembered():
+    builder = HistoryBuilder(max_items=3)
+    builder.fold(batch([f"k{n}" for n in range(50)]))
+    builder.fold(batch(["k0", "k49"], at=2000.0))
+    assert list(builder.history().keys) == ["k0", "k1", "k49"]
+
+
 def test_a_recipe_that_utf8_cannot_hold_is_left_out():
     history = history_of(batch(["a"], loads={"a": (1, 1.0, "v\udc80", "text:\udc80")}))
     assert (list(history.recipes), list(history.versions)) == ([""], [""])

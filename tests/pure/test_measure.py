@@ -258,3 +258,17 @@ def test_a_cache_whose_hit_rate_is_not_known_is_never_steady():
         window.observe(batch(["x"] * 500, cache=cache, hits=[True] * 500))
     assert window.steady is None
     assert [effect.steady for effect in measure_effects(report(TWO), window)] == [None, None]
+
+
+def test_each_hit_of_a_sampled_batch_stands_for_as_many_as_it_says():
+    window, counted = TrafficWindow(PLAN, {"c": 0.9}), TrafficWindow(PLAN, {"c": 0.9})
+    sampled = batch(["x", "y", "x"], hits=[True, False, True])._replace(stride=16)
+    whole = batch(["x"] * 16 + ["y"] + ["x"] * 16, hits=[True] * 16 + [False] + [True] * 16)
+    for _ in range(5):
+        window.observe(sampled)
+        counted.observe(whole)
+    assert window.accesses == counted.accesses == 5 * 33
+    assert window.accesses_of("c") == counted.accesses_of("c")
+    assert window.watches["c"].reached == counted.watches["c"].reached
+    assert window.steady is not None
+    assert window.steady == counted.steady

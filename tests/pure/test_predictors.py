@@ -7,6 +7,7 @@ import pytest
 
 from builders import batch, history_of
 from preheat._history import empty_history
+from preheat._predict import horizon as horizons
 from preheat._predict.decayed_frequency import predict as decayed_frequency
 from preheat._predict.horizon import refill_seconds
 
@@ -68,3 +69,10 @@ def test_refill_is_the_whole_span_where_so_much_was_never_touched():
 def test_refill_is_never_shorter_than_a_second():
     assert refill_seconds(empty_history(), "c", 10) == 1.0
     assert refill_seconds(history_of(loads(100.0, a=50)), "c", 10) == 1.0
+
+
+def test_refill_looks_as_far_back_as_it_has_to(monkeypatch):
+    monkeypatch.setattr(horizons, "FIRST_LOOK", 2)
+    history = history_of(*(loads(float(at), **{f"k{at}": 10, f"l{at}": 5}) for at in range(1, 100)))
+    assert [refill_seconds(history, "c", capacity) for capacity in (15, 16, 150, 15 * 98, 15 * 99)] == [1, 1, 9, 97, 98]
+    assert refill_seconds(history, "c", 15 * 99 + 1) == 98.0

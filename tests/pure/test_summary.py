@@ -14,6 +14,7 @@ from preheat._model import (
     MemoryEvent,
     MemoryEventKind,
     MemoryPressureLevel,
+    OriginRecord,
     SizeRecord,
     StrategySwitch,
     TimeToSteady,
@@ -67,6 +68,7 @@ def report(made=None, **changes):
 
 UPLIFT = Uplift(1.0, 0.5, 1.5, 2.0, 1.0, 3.0, 10, 4, 3, 2, 1, 100)
 STEADY = TimeToSteady(3.0, 150, 0.8, 0.83)
+ORIGIN = OriginRecord("shop", 12, 3, 2, 4, 1, 1, 1.5, 1.0, 4.0)
 SWITCH = StrategySwitch(1000.0, "adaptive", "conservative", "MODERATE pressure for 2.0 s")
 MEASURED = report(
     uplift=UPLIFT,
@@ -99,9 +101,16 @@ def test_each_phase_tells_its_caches():
 
 
 def test_plan_report_and_progress_are_plain_data():
-    progress = WarmupProgress("standard", 1, 4, 10, 20, MemoryPressureLevel.HIGH, 2.0)
+    progress = WarmupProgress("standard", 1, 4, 10, 20, MemoryPressureLevel.HIGH, 2.0, origins=(ORIGIN,))
     for tree in (plan_summary(plan()), report_summary(MEASURED), progress_summary(progress)):
         assert tree == as_json(tree)
+
+
+def test_what_was_asked_of_each_origin_is_told():
+    progress = WarmupProgress("standard", 1, 4, 10, 20, MemoryPressureLevel.HIGH, 2.0, origins=(ORIGIN,))
+    for summary in (report_summary(report(origins=(ORIGIN,))), progress_summary(progress)):
+        (told,) = summary["origins"]
+        assert (told["origin"], told["requests"], told["limited_seconds"]) == ("shop", 12, 1.5)
 
 
 def test_progress_tells_percent_and_time_left():

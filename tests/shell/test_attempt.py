@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from builders import item
-from preheat._attempt import MOST_KINDS, Allowance, kinds_of, load_async, load_batch, settle, undo_batch, undo_of
-from preheat._limit import load_limit_bytes
+from preheat._attempt import (
+    ABANDONED,
+    Allowance,
+    Attempt,
+    load_async,
+    load_batches_async,
+    load_here,
+    settle,
+    smooth_sizes,
+    way_of,
+)
+from preheat._kinds import MOST_KINDS, kinds_of
+from preheat._limit import limited_by, load_limit_bytes
 from preheat._model import ItemResult, ItemStatus, WarmupItem
+from preheat._turns import Turn, Turns
+from preheat._undo import undo_batch, undo_of
 from preheat.errors import ItemTooLarge
 
 ITEMS = [item("x"), item("y"), item("z")]
@@ -44,14 +57,55 @@ class AskedOnTheLoop(Asked):
         return super().warmup_item(item)
 
 
+class AskedLater(Asked):
+    """A plain function that gives an awaitable."""
+
+    def warmup_item(self, item: WarmupItem) -> Any:
+        async def later() -> Any:
+            return Asked.warmup_item(self, item)
+
+        return later()
+
+
+class AskedInBulkOnTheLoop(AskedOnTheLoop):
+    async def warmup_items(self, items: list[WarmupItem]) -> list[ItemResult]:
+        self.limits.append(load_limit_bytes())
+        await asyncio.sleep(0)
+        return [ItemResult(ItemStatus.LOADED, 10) for _ in items]
+
+
+class Until:
+    """A brake that is pulled as soon as something holds."""
+
+    def __init__(self, holds: Callable[[], bool] = lambda: False) -> None:
+        self._holds = holds
+
+    @property
+    def is_on(self) -> bool:
+        return self._holds()
+
+
+def attempt_at(cache: Any, items: Sequence[WarmupItem], allowance: Any = Allowance(), brake: Any = None) -> Attempt:  # noqa: B008
+    places = tuple(range(len(items)))
+    return Attempt(cache, way_of(cache), places, iter(items), allowance, brake or Until(), Turn(Turns()), 0.0)
+
+
 def load(
-    cache: Any, *items: WarmupItem, allowance: Allowance, may_begin: Callable[[], bool] = lambda: True
+    cache: Any,
+    *items: WarmupItem,
+    allowance: Allowance,
+    may_begin: Callable[[], bool] = lambda: True,
+    batch_size: int = 100,
 ) -> list[Any]:
     async def scene() -> list[Any]:
-        if isinstance(cache, AskedOnTheLoop):
-            return await load_async(cache, items, allowance, may_begin)
-        begun = load_batch(cache, items, allowance, may_begin)
-        return [await settle(each, result) for each, result in zip(items, begun, strict=True)]
+        attempt = attempt_at(cache, items, allowance, Until(lambda: not may_begin()))
+        if attempt.way.is_on_loop and attempt.way.is_in_bulk:
+            await load_batches_async(attempt, batch_size)
+        elif attempt.way.is_on_loop:
+            await load_async(attempt)
+        else:
+            load_here(attempt, batch_size if attempt.way.is_in_bulk else 1)
+        return await settle(attempt)
 
     return asyncio.run(scene())
 
@@ -73,17 +127,34 @@ def test_each_load_may_take_its_reservation_and_what_is_spare(kind):
     assert cache.limits == [110, 120, 130]
 
 
-@pytest.mark.parametrize("kind", [Asked, AskedOnTheLoop])
+@pytest.mark.parametrize("kind", [Asked, AskedOnTheLoop, AskedLater])
 def test_what_one_took_of_the_spare_the_next_can_not_have(kind):
     cache = kind({"x": 70, "y": 500, "z": 10}.__getitem__)
     load(cache, *ITEMS, allowance=Allowance((10, 20, 30), 100))
     assert cache.limits == [110, 20 + 40, 30]  # 60 of the spare are gone, then all of it
 
 
-def test_in_bulk_all_of_them_share_what_there_is():
-    cache = AskedInBulk()
+@pytest.mark.parametrize("kind", [AskedInBulk, AskedInBulkOnTheLoop])
+def test_in_bulk_all_of_them_share_what_there_is(kind):
+    cache = kind()
     load(cache, *ITEMS, allowance=Allowance((10, 20, 30), 100))
     assert cache.limits == [160 // 3]
+
+
+@pytest.mark.parametrize("kind", [AskedInBulk, AskedInBulkOnTheLoop])
+def test_a_run_is_handed_over_in_batches_and_a_last_one_alone_as_an_item(kind):
+    cache = kind()
+    load(cache, *ITEMS, allowance=Allowance((10, 20, 30), 100), batch_size=2)
+    assert cache.limits == [130 // 2, 130]
+
+
+def test_a_cache_whose_batches_are_not_of_the_kind_of_its_items_is_loaded_item_by_item():
+    class Mixed(AskedOnTheLoop):
+        def warmup_items(self, items: list[WarmupItem]) -> list[ItemResult]:
+            raise AssertionError("it would block the loop")
+
+    assert way_of(Mixed()) == (True, False)
+    assert len(load(Mixed(), *ITEMS, allowance=Allowance())) == 3
 
 
 @pytest.mark.parametrize("size", [ItemResult(ItemStatus.REJECTED), "big", None, -1])
@@ -103,12 +174,18 @@ def test_an_awaitable_from_a_plain_function_is_told_its_limit_too():
         return ItemResult(ItemStatus.LOADED, load_limit_bytes() or 0)
 
     async def scene() -> ItemResult:
-        from preheat._limit import limited_to
-
-        with limited_to(77):
-            return await settle(ITEMS[0], later())
+        attempt = attempt_at(Asked(), ITEMS[:1], Allowance((7,), 70))
+        attempt.results.append(later())
+        (result,) = await settle(attempt)
+        return result
 
     assert asyncio.run(scene()).size_bytes == 77
+
+
+def test_limits_end_with_what_they_are_for():
+    with limited_by(lambda: 5):
+        assert load_limit_bytes() == 5
+    assert load_limit_bytes() is None
 
 
 # ------------------------------------------------------------------------------------------------------------ outcomes
@@ -187,6 +264,87 @@ def test_the_rest_of_a_batch_is_not_begun_once_it_may_not(kind):
     cache = kind()
     results = load(cache, *ITEMS, allowance=Allowance(), may_begin=lambda: len(cache.limits) < 2)
     assert [result is None for result in results] == [False, False, True]
+
+
+LOADED = ItemResult(ItemStatus.LOADED, 10)
+
+
+def sizes_of(*results: Any) -> Any:
+    attempt = attempt_at(Asked(), ITEMS)
+    attempt.results += results
+    return smooth_sizes(attempt)
+
+
+class Told(Exception):
+    """As an origin that says when to come back."""
+
+    retry_after = 7
+
+
+ONE_BY_ONE = [Asked, AskedOnTheLoop]
+
+
+def statuses_of(results: Sequence[ItemResult | None]) -> list[ItemStatus | None]:
+    return [result.status if result is not None else None for result in results]
+
+
+@pytest.mark.parametrize("kind", ONE_BY_ONE)
+def test_a_run_ends_where_its_origin_asks_for_rest_and_the_failure_tells_for_how_long(kind):
+    results = load(kind(raising(Told())), *ITEMS, allowance=Allowance())
+    assert statuses_of(results) == [ItemStatus.FAILED, None, None]
+    assert results[0] is not None
+    assert results[0].wait_seconds == 7.0
+
+
+@pytest.mark.parametrize("kind", ONE_BY_ONE)
+def test_a_run_ends_with_its_third_failure(kind):
+    results = load(kind(raising(OSError("down"))), *ITEMS, *ITEMS, allowance=Allowance())
+    assert statuses_of(results) == [ItemStatus.FAILED] * 3 + [None] * 3
+    assert {result.wait_seconds for result in results if result is not None} == {None}
+
+
+@pytest.mark.parametrize("kind", [AskedInBulk, AskedInBulkOnTheLoop])
+def test_a_batch_that_was_refused_is_not_tried_one_by_one(kind):
+    class Refused(kind):
+        def warmup_items(self, items: list[WarmupItem]) -> Any:
+            raise Told()
+
+    class RefusedOnTheLoop(kind):
+        async def warmup_items(self, items: list[WarmupItem]) -> Any:
+            raise Told()
+
+    cache = RefusedOnTheLoop() if kind is AskedInBulkOnTheLoop else Refused()
+    assert statuses_of(load(cache, *ITEMS, allowance=Allowance())) == [ItemStatus.FAILED, None, None]
+    assert cache.limits == []
+
+
+def test_plain_loads_are_taken_for_their_sizes_alone():
+    assert list(sizes_of(LOADED, LOADED._replace(size_bytes=3), LOADED)) == [10, 3, 10]
+    assert sizes_of(LOADED, LOADED) is None, "one is missing"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        (ItemStatus.LOADED, 1, 0.0, ""),
+        ItemResult(ItemStatus.RESIDENT),
+        ItemResult("loaded", 1),
+        LOADED._replace(reason="but slowly"),
+        *(LOADED._replace(size_bytes=size) for size in (-1, 1.5, "3", None, 2**48 + 1, 2**63)),
+    ],
+)
+def test_results_of_which_there_is_something_to_say_are_looked_at_one_by_one(other):
+    assert sizes_of(LOADED, other, LOADED) is None
+
+
+def test_what_is_taken_of_an_attempt_is_what_has_ended_and_what_comes_later_is_named_as_late():
+    attempt = attempt_at(Asked(), ITEMS)
+    attempt.results.append(LOADED)
+    assert attempt.take(ABANDONED) == [LOADED, ABANDONED, None]
+    assert attempt.late_loads() == []
+    attempt.results.append(LOADED)
+    assert (attempt.late_loads(), attempt.late_loads()) == ([1], [])
 
 
 # ---------------------------------------------------------------------------------------------------------------- undo

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from builders import history_of, item, plan_of, same_history
+from builders import batch, history_of, item, plan_of, planned, same_history
+from preheat._history.forgetting import Forgotten
 from preheat._ledger import Ledger
+from preheat._log import CacheLog
 from preheat._model import ItemStatus, WarmupReport
-from preheat._store import DATABASE, MOST_MODEL_BYTES, SqliteStore
+from preheat._store import DATABASE, SqliteStore
+from preheat._store.sqlite import MOST_MODEL_BYTES
 from preheat.errors import StoreError
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")
@@ -65,6 +69,10 @@ def saved(folder):
         store.close()
 
 
+def saves_in(store):
+    return store._connection.execute("SELECT max(generation), (SELECT count(*) FROM change) FROM base").fetchone()
+
+
 def wait_for(condition):
     until = time.monotonic() + 5.0
     while not condition():
@@ -108,10 +116,10 @@ def test_no_thread_runs_before_the_first_log(open_ledger):
 def test_the_thread_saves_when_it_is_time_and_not_before(open_ledger, folder, clock):
     ledger = open_ledger(flush_seconds=5.0)
     ledger.log("c").hit("a")
-    wait_for(lambda: ledger._dirty)
+    wait_for(lambda: ledger._kept.is_dirty)
     clock.now += 4.9
     time.sleep(0.3)  # more than one drain
-    assert ledger._dirty
+    assert ledger._kept.is_dirty
     clock.now += 0.1
     reader = SqliteStore(folder)
     wait_for(lambda: reader.load() is not None)
@@ -125,9 +133,9 @@ def test_nothing_new_is_not_saved_again(open_ledger, folder):
     ledger.history()
     ledger.flush()
     reader = SqliteStore(folder)
-    before = reader._connection.execute("SELECT max(generation) FROM history").fetchone()
+    before = saves_in(reader)
     ledger.flush()
-    assert before == reader._connection.execute("SELECT max(generation) FROM history").fetchone()
+    assert before == saves_in(reader)
     reader.close()
 
 
@@ -141,9 +149,32 @@ def test_accesses_are_told_by_cache(open_ledger):
     assert ledger.accesses() == {"c": 3, "d": 1}
 
 
-def test_overflows_of_the_logs_are_told(open_ledger):
+def test_loads_that_traffic_waited_for_are_told_until_nobody_wants_to_know(open_ledger):
+    ledger, told = open_ledger(), []
+    log = ledger.log("c")
+    ledger.tell_misses_to(lambda *miss: told.append(miss))
+    log.hit("x")
+    log.miss("y", 10, 0.5, "", "")
+    log.miss("z", 10, 0.25, "", "")
+    log.miss("broken", -1, -1.0, "", "")
+    ledger.history()
+    assert sum(misses for _, misses, _ in told) == 2
+    assert sum(seconds for _, _, seconds in told) == 0.75
+    told.clear()
+    ledger.tell_misses_to(None)
+    log.miss("w", 10, 0.5, "", "")
+    ledger.history()
+    assert told == []
+
+
+def test_accesses_that_were_dropped_are_told(open_ledger):
     ledger = open_ledger()
-    assert ledger.overflows == 0
+    assert ledger.dropped == 0
+    log = ledger._recorder._logs["c"] = CacheLog("c", limit=3)
+    for n in range(10):
+        log.hit(str(n))
+    ledger.history()
+    assert ledger.dropped == 7
 
 
 # ------------------------------------------------------------------------------------------------------------ reports
@@ -319,7 +350,9 @@ def test_a_save_that_fails_is_noted_and_done_again_later(open_ledger, folder, ca
     ledger = open_ledger()
     ledger.log("c").hit("a")
     ledger.history()
-    ledger._store._connection.execute("PRAGMA max_page_count = 1")  # SQLite says "full", as it does when a disk is
+    ledger._kept._store._connection.execute(
+        "PRAGMA max_page_count = 1"
+    )  # SQLite says "full", as it does when a disk is
     for n in range(3000):
         ledger.log("c").hit(f"a long key, so that the pages there are do not do: {n}")
     ledger.history()
@@ -327,7 +360,7 @@ def test_a_save_that_fails_is_noted_and_done_again_later(open_ledger, folder, ca
     ledger.flush()
     assert "full" in ledger.fault
     assert len(caplog.records) == 1  # said once
-    ledger._store._connection.execute("PRAGMA max_page_count = 1000000")
+    ledger._kept._store._connection.execute("PRAGMA max_page_count = 1000000")
     ledger.flush()
     assert ledger.fault is None
     ledger.close()
@@ -377,3 +410,65 @@ def test_a_closed_ledger_still_answers(open_ledger):
     assert len(ledger.history()) == 2
     assert ledger.last_report() is None
     ledger.flush()
+
+
+# -------------------------------------------------------------------------------------------------------- forgetting
+
+
+def forgotten(*keys, cache="c"):
+    return Forgotten(cache, frozenset(keys))
+
+
+def test_what_is_forgotten_is_gone_here_and_in_the_folder(open_ledger, folder):
+    ledger = open_ledger()
+    for key in ("secret", "kept"):
+        ledger.log("c").hit(key)
+    ledger.flush()
+    assert ledger.forget(forgotten("secret", "unknown")) == 1
+    assert list(ledger.history().keys) == list(saved(folder)[0].keys) == ["kept"]
+    ledger.log("c").hit("kept")
+    ledger.close()
+    assert list(saved(folder)[0].keys) == ["kept"]
+    assert all(b"secret" not in path.read_bytes() for path in folder.iterdir())
+
+
+def test_a_run_goes_on_being_measured_but_tells_no_failure_of_what_is_forgotten(open_ledger, folder):
+    ledger = open_ledger()
+    one, other = planned(PLAN)[:2]
+    ledger.begin_run(PLAN)
+    ledger.end_run(failed_report(one, other))
+    assert [row["item"] for row in ledger.last_report()["failures"]] == [f"c:{one}", f"c:{other}"]
+    ledger.forget(forgotten(one))
+    assert [row["item"] for row in ledger.last_report()["failures"]] == [f"c:{other}"]
+    ledger.log("c").hit(other)
+    ledger.close()
+    _, (report,) = saved(folder)
+    assert [row["item"] for row in report["failures"]] == [f"c:{other}"]
+
+
+def failed_report(*keys):
+    report = report_of()
+    status = report.status.copy()
+    places = [n for n, row in enumerate(PLAN.order.tolist()) if PLAN.candidates.keys[row] in keys]
+    status[places] = list(ItemStatus).index(ItemStatus.FAILED)
+    return replace(report, status=status, reasons=dict.fromkeys(places, "it was not to be had"))
+
+
+def test_forgetting_in_a_folder_of_another_says_so_and_forgets_here(open_ledger, folder):
+    owner = SqliteStore(folder)
+    owner.save(history_of(batch(["secret"])))
+    ledger = open_ledger()
+    try:
+        with pytest.raises(StoreError, match="another process owns"):
+            ledger.forget(forgotten("secret"))
+        assert list(ledger.history().keys) == []
+        assert list(owner.load().keys) == ["secret"]
+    finally:
+        owner.close()
+
+
+def test_forgetting_without_a_folder_says_so(open_ledger, tmp_path):
+    (tmp_path / "file").write_text("")
+    ledger = open_ledger(tmp_path / "file")
+    with pytest.raises(StoreError, match="nothing can be erased: the state folder"):
+        ledger.forget(forgotten("a"))

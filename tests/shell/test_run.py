@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from builders import GIB, HeldCache, item, plan_of, reading
+from builders import GIB, item, plan_of, reading
 from preheat._events import MemoryLog
 from preheat._execution import MAX_ATTEMPTS
 from preheat._limit import load_limit_bytes
@@ -22,7 +22,6 @@ from preheat._model import (
     ItemResult,
     ItemStatus,
     MemoryPressureLevel,
-    MemoryReading,
     PressureResponse,
     PressureResponses,
     WarmupItem,
@@ -31,131 +30,13 @@ from preheat._model import (
 )
 from preheat._plan.fallback import with_fallback
 from preheat._plan.strategy import STRATEGIES
-from preheat._pressure import pressure_level
 from preheat._run import Run, report_without_running
 from preheat.errors import ItemTooLarge
+from running import Async, Bulk, Plain, Script, Undoable, Weather, perform, reasons, run_of, some, statuses
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")
 
 LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
-
-
-class Plain(HeldCache):
-    """A cache of nothing but a dict, one item at a time."""
-
-    def __init__(self, name: str = "c", load: Callable[[WarmupItem], Any] | None = None) -> None:
-        super().__init__(name)
-        self.calls: list[str] = []
-        self.threads: set[str] = set()
-        self._load = load
-
-    def warmup_item(self, item: WarmupItem) -> Any:
-        self.calls.append(item.ref.key)
-        self.threads.add(threading.current_thread().name)
-        result = self._load(item) if self._load else None
-        if result is None:
-            self.held[item.ref.key] = item.size_bytes
-            return ItemResult(ItemStatus.LOADED, item.size_bytes)
-        return result
-
-
-class Undoable(Plain):
-    def __init__(self, *arguments: Any, in_use: Sequence[str] = ()) -> None:
-        super().__init__(*arguments)
-        self.in_use, self.undone = in_use, []
-
-    def undo_warmup(self, key: str) -> int:
-        if key in self.in_use:
-            return 0
-        self.undone.append(key)
-        return self.held.pop(key)
-
-
-class Bulk(Plain):
-    """One bad item spoils the whole batch."""
-
-    def __init__(self, bad: Sequence[str] = (), answer: Callable[[list[ItemResult]], Any] = lambda results: results):
-        super().__init__(load=self._refuse)
-        self.bad, self.batches, self._answer = bad, [], answer
-
-    def _refuse(self, item: WarmupItem) -> None:
-        if item.ref.key in self.bad:
-            raise ValueError(f"{item.ref.key} is bad")
-
-    def warmup_items(self, items: Sequence[WarmupItem]) -> Any:
-        self.batches.append([each.ref.key for each in items])
-        for each in items:
-            self._refuse(each)
-        return self._answer([Plain.warmup_item(self, each) for each in items])
-
-
-class Async(Plain):
-    async def warmup_item(self, item: WarmupItem) -> Any:
-        await asyncio.sleep(0)
-        return super().warmup_item(item)
-
-
-class Script:
-    """Memory that gives one reading after another, the last one again and again."""
-
-    def __init__(self, *available: int | BaseException) -> None:
-        self._left = list(available) or [4 * GIB]
-
-    def __call__(self) -> MemoryReading:
-        now = self._left.pop(0) if len(self._left) > 1 else self._left[0]
-        if isinstance(now, BaseException):
-            raise now
-        return reading(now, process_bytes=GIB - now // 8)
-
-
-class Weather:
-    """A watch without a thread: what the memory says, when it is asked."""
-
-    def __init__(self, memory: Script) -> None:
-        self._memory, self._level = memory, LOW
-        self.subscribers: list[Callable[..., None]] = []
-
-    def read(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
-        try:
-            now = self._memory()
-        except OSError:
-            return self._level, None
-        self._level = pressure_level(now, self._level)
-        return self._level, now
-
-    def subscribe(self, tell: Callable[..., None], *, interval_seconds: float) -> Callable[[], None]:
-        self.subscribers.append(tell)
-        return lambda: self.subscribers.remove(tell)
-
-
-def run_of(caches: Any, items: Sequence[WarmupItem], granted_bytes: int = 10**9, **changes: Any) -> Run:
-    caches = caches if isinstance(caches, list) else [caches]
-    arguments: dict[str, Any] = {
-        "watch": Weather(changes.pop("memory", Script())),
-        "concurrency_limit": 4,
-        "batch_size": 1,
-    }
-    return Run(plan_of(items, granted_bytes), {cache.name: cache for cache in caches}, **(arguments | changes))
-
-
-def perform(run: Run, seconds: float = 20.0) -> WarmupReport:
-    async def within() -> WarmupReport:
-        return await asyncio.wait_for(run.perform(), seconds)
-
-    return asyncio.run(within())
-
-
-def statuses(report: WarmupReport) -> dict[str, str]:
-    keys = [report.plan.candidates.keys[row] for row in report.plan.order.tolist()]
-    return dict(zip(keys, [list(ItemStatus)[code].value for code in report.status.tolist()], strict=True))
-
-
-def reasons(report: WarmupReport) -> dict[str, str]:
-    return {report.plan.candidates.keys[int(report.plan.order[n])]: why for n, why in report.reasons.items()}
-
-
-def some(n: int, **columns: Any) -> list[WarmupItem]:
-    return [item(f"{i:02}", **columns) for i in range(n)]
 
 
 # ----------------------------------------------------------------------------------------------------------- outcomes
@@ -718,21 +599,6 @@ def test_a_cache_that_fails_to_tell_kinds_is_loaded_as_if_all_were_alike(kind, c
     report = perform(run_of(Kinds(), some(5)))
     assert [size[:3] for size in report.sizes] == [("c", "", 5)]
     assert caplog.text.count("could not be told apart") == 1
-
-
-def test_awaitables_of_a_batch_share_the_spare_memory():
-    def later(item: WarmupItem) -> Any:
-        async def made() -> ItemResult:
-            limits.append(load_limit_bytes() or 0)
-            return ItemResult(ItemStatus.LOADED, 2**20 if len(limits) <= 3 else 2**24)
-
-        return made()
-
-    limits: list[int] = []
-    perform(run_of(Plain(load=later), some(11), batch_size=8, concurrency_limit=1))
-    in_batch = limits[-8:]
-    assert in_batch == sorted(in_batch, reverse=True)
-    assert in_batch[0] - in_batch[7] > 7 * 14 * 2**20
 
 
 # --------------------------------------------------------------------------------------------------------- strategies

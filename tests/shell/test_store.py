@@ -12,28 +12,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import pytest
-import xxhash
 
-from builders import batch, history_of, same_history, trail_of
-from preheat._history import TRAIL_LIMIT, HistoryBuilder, empty_history
-from preheat._store import (
-    DATABASE,
-    KEPT_MODELS,
-    KEPT_REPORTS,
-    LOCK,
-    MOST_MODEL_BYTES,
-    SCHEMA_VERSION,
-    SqliteStore,
-    decode_history,
-    encode_history,
-)
+from builders import batch, history_of, same_history
+from older_schemas import write_older
+from preheat._history import HistoryBuilder, empty_history
+from preheat._store import DATABASE, LOCK, SqliteStore
+from preheat._store import saves as _saves
+from preheat._store.encoding import as_kept
+from preheat._store.saves import MOST_CHANGES
+from preheat._store.sqlite import KEPT_MODELS, KEPT_REPORTS, KEPT_STARTS, MOST_MODEL_BYTES, SCHEMA_VERSION
 from preheat.errors import StoreCorrupt, StoreError
 
-OLD = history_of(batch(["old"], loads={"old": (10, 0.5, "v", "r")}))
-NEW = history_of(batch(["old", "new"], at=2000.0, hits=[True, False]))
+OLD = as_kept(history_of(batch(["old"], loads={"old": (10, 0.5, "v", "r")})))
+NEW = as_kept(history_of(batch(["old", "new"], at=2000.0, hits=[True, False])))
 
 
 @pytest.fixture
@@ -68,6 +60,7 @@ def uses_of(store):
     return [
         *(store.load, store.reports, store.models, lambda: store.save(NEW)),
         *(lambda: store.save_report(1.0, {}), lambda: store.save_model("m", b"")),
+        *(lambda: store.begin_start(1.0), lambda: store.end_start(1.0, 2.0)),
     ]
 
 
@@ -93,7 +86,7 @@ def test_an_empty_history_comes_back_and_can_grow(store):
     assert same_history(empty_history(), back)
     builder = HistoryBuilder(back)
     builder.fold(batch(["a"]))
-    assert same_history(history_of(batch(["a"])), builder.history())
+    assert len(builder.history()) == 1
 
 
 def test_a_save_waits_for_the_disk(store):
@@ -106,7 +99,7 @@ def test_two_generations_are_kept(store, folder):
     for _ in range(5):
         store.save(OLD)
     store.close()
-    assert raw(folder, ("SELECT count(*) FROM history",)) == [[(2,)]]
+    assert raw(folder, ("SELECT count(DISTINCT generation) FROM base",)) == [[(2,)]]
 
 
 def test_reports_come_back_newest_first_and_bounded(store):
@@ -140,68 +133,6 @@ def test_after_close_the_store_says_so_instead_of_crashing(store):
     for use in uses_of(store):
         with pytest.raises(StoreError):
             use()
-
-
-# ------------------------------------------------------------------------------------------------------------- trail
-
-TRAIL = history_of(batch(["a", "b", "a"], at=1000.0), batch(["b"], at=2000.0))
-
-
-def decoded(history, **fields):
-    """What is read of `history` where `fields` were written in place of its own; None takes one out."""
-    written = msgspec.msgpack.decode(encode_history(history)) | fields
-    encoded = msgspec.msgpack.encode({name: value for name, value in written.items() if value is not None})
-    return decode_history(encoded, xxhash.xxh3_128_digest(encoded))
-
-
-def raw_column(kind, *values):
-    return np.array(values, kind).tobytes()
-
-
-def test_what_was_written_before_there_was_a_trail_loads_with_an_empty_one():
-    older = decoded(TRAIL, trail=None, trail_instants=None, trail_times=None)
-    assert (list(older.keys), trail_of(older)) == (["a", "b"], [])
-    builder = HistoryBuilder(older)
-    builder.fold(batch(["b"], at=3000.0))
-    assert trail_of(builder.history()) == [("c", "b", 3000.0)]
-
-
-@pytest.mark.parametrize(
-    ("fields", "why"),
-    [
-        ({"trail": raw_column("i4", 0, 1, 2, 1)}, "names a row that is not there"),
-        ({"trail": raw_column("i4", 0, -1, 0, 1)}, "names a row that is not there"),
-        ({"trail": raw_column("i4", 0, 1, 0)}, "counts don't add up"),
-        ({"trail": b"odd"}, "don't fit"),
-        ({"trail": 7}, "don't fit"),
-        ({"trail_times": raw_column("i4", 2**31 - 1, 2**31 - 1)}, "counts don't add up"),
-        ({"trail_times": raw_column("i4", 5, -1)}, "counts don't add up"),
-        ({"trail_times": raw_column("i4", 4)}, "other instants than counts"),
-        ({"trail_times": raw_column("i4", 4, 0)}, "counts don't add up"),
-        ({"trail_times": None}, "other instants than counts"),
-        ({"trail_instants": raw_column("f8", 2000.0, 1000.0)}, "don't rise"),
-        ({"trail_instants": raw_column("f8", 1000.0, 1000.0)}, "don't rise"),
-        ({"trail_instants": raw_column("f8", 1000.0, np.nan)}, "don't rise"),
-        ({"trail_instants": raw_column("f8", -np.inf, 1000.0)}, "don't rise"),
-        ({"trail_instants": raw_column("f8", 1000.0, 2000.5)}, "after the history's end"),
-        ({"trail": bytes(4 * (TRAIL_LIMIT + 1))}, "longer than"),
-    ],
-)
-def test_a_trail_that_does_not_fit_is_damage(fields, why):
-    with pytest.raises(StoreCorrupt, match=why):
-        decoded(TRAIL, **fields)
-
-
-def test_a_long_trail_takes_little_more_than_its_rows():
-    """A million accesses at a thousand a second, drained four times a second."""
-    keys = [f"k{n}" for n in range(250)]
-    builder = HistoryBuilder()
-    for n in range(4000):
-        builder.fold(batch(keys, at=1000.0 + n / 4))
-    history = builder.history()
-    assert len(history.trail) == 1_000_000
-    without = replace(history, trail=history.trail[:0], trail_at=history.trail_at[:0])
-    assert len(encode_history(history)) - len(encode_history(without)) < 4.1 * len(history.trail)
 
 
 # ------------------------------------------------------------------------------------------------------------ models
@@ -277,7 +208,7 @@ def test_a_damaged_model_is_absent_and_the_others_stand(store, folder, damage):
 def test_models_survive_the_damage_of_a_history_and_a_history_that_of_the_models(store, folder):
     store.save(OLD)
     keep_models(store)
-    raw(folder, ("UPDATE history SET digest = x'00'",))
+    raw(folder, ("UPDATE base SET digest = x'00'",))
     assert store.load() is None
     assert store.models() == MODELS
     store.save(NEW)
@@ -288,30 +219,208 @@ def test_models_survive_the_damage_of_a_history_and_a_history_that_of_the_models
     assert same_history(NEW, store.load())
 
 
-def as_written_before_there_were_models(folder):
-    saved_twice(folder)
-    raw(folder, ("DROP TABLE model",), ("PRAGMA user_version = 1",))
+# ------------------------------------------------------------------------------------------------------------ schemas
 
 
-def test_a_database_of_the_schema_before_is_taken_on_with_all_that_is_in_it(folder):
-    as_written_before_there_were_models(folder)
+def as_known_to(version, history=NEW):
+    """`history`, without the hours that older schemas had no room for, and the trail that the first had none for."""
+    older = replace(history, hours=history.hours[:0], hourly=history.hourly[:0])
+    return older if version > 1 else replace(older, trail=older.trail[:0], trail_at=older.trail_at[:0])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_database_of_a_schema_before_is_taken_on_with_all_that_is_in_it(folder, version):
+    write_older(folder, [OLD, NEW], version, reports=[{"n": 1}])
     store = SqliteStore(folder)
-    assert same_history(NEW, store.load())
-    assert (store.models(), store.notice) == ({}, None)
+    assert same_history(as_known_to(version), store.load())
+    assert (store.reports(), store.models(), store.interrupted_starts(), store.notice) == ([{"n": 1}], {}, 0, None)
     keep_models(store)
-    assert store.models() == MODELS
+    builder = HistoryBuilder(store.load())
+    builder.fold(batch(["c"], at=3000.0))
+    store.save_changes([builder.changes()])
     store.close()
     assert raw(folder, ("PRAGMA user_version",)) == [[(SCHEMA_VERSION,)]]
+    assert raw(folder, ("SELECT name FROM sqlite_master WHERE name = 'history'",)) == [[]]
     assert not (folder / f"{DATABASE}.damaged").exists()
+    assert same_history(as_kept(builder.history()), loaded(folder))
 
 
-def test_a_reader_of_the_schema_before_finds_no_models_and_changes_nothing(folder):
-    as_written_before_there_were_models(folder)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_reader_of_a_schema_before_reads_it_and_changes_nothing(folder, version):
+    write_older(folder, [OLD, NEW], version)
     reader = SqliteStore(folder, read_only=True)
-    assert same_history(NEW, reader.load())
-    assert (reader.models(), reader.notice) == ({}, None)
+    assert same_history(as_known_to(version), as_kept(reader.load()))
+    assert (reader.models(), reader.interrupted_starts(), reader.notice) == ({}, 0, None)
     reader.close()
-    assert raw(folder, ("PRAGMA user_version",)) == [[(1,)]]
+    assert raw(folder, ("PRAGMA user_version",)) == [[(version,)]]
+
+
+@pytest.mark.parametrize("damage", ["digest = x'00'", "columns = 7", "columns = x'80'"])
+def test_a_damaged_save_of_a_schema_before_costs_that_save_alone(folder, damage):
+    write_older(folder, [OLD, NEW], 2)
+    raw(folder, (f"UPDATE history SET {damage} WHERE generation = 2",))
+    reader = SqliteStore(folder, read_only=True)
+    assert same_history(as_known_to(2, OLD), as_kept(reader.load()))
+    assert "was damaged" in reader.notice
+    reader.close()
+    assert same_history(as_known_to(2, OLD), loaded(folder))
+
+
+# ------------------------------------------------------------------------------------------------------------ changes
+
+
+def grown(store, times=3):
+    """A store with a whole history and `times` changes; the histories before and after each of them."""
+    builder = HistoryBuilder(max_items=10_000)
+    builder.fold(batch([f"k{n}" for n in range(200)]))
+    builder.changes()
+    store.save(builder.history())
+    stages = [as_kept(builder.history())]
+    for n in range(times):
+        builder.fold(batch([f"k{n}", f"new{n}"], at=2000.0 + n))
+        store.save_changes([builder.changes()])
+        stages.append(as_kept(builder.history()))
+    return builder, stages
+
+
+def test_changes_are_kept_beside_the_whole_and_found_by_the_next_process(store, folder):
+    assert store.wants_whole
+    builder, stages = grown(store)
+    assert not store.wants_whole
+    assert same_history(stages[-1], store.load())
+    store.close()
+    again = SqliteStore(folder)
+    assert again.wants_whole  # until it is known what to build on
+    assert same_history(stages[-1], again.load())
+    builder = HistoryBuilder(again.load())
+    builder.fold(batch(["x"], at=9000.0))
+    again.save_changes([builder.changes()])
+    assert same_history(as_kept(builder.history()), again.load())
+    again.close()
+
+
+def test_a_flush_writes_what_changed_and_not_the_whole(store):
+    builder = HistoryBuilder()
+    builder.fold(batch([f"a key of some length {n}" for n in range(20_000)]))
+    builder.changes()
+    store.save(builder.history())
+    before = store._saves
+    builder.fold(batch(["one", "two"], at=2000.0))
+    store.save_changes([builder.changes()])
+    assert before.base_bytes > 500_000
+    assert store._saves.log_bytes < 1000
+
+
+def test_several_changes_are_kept_at_once_or_not_at_all(store):
+    builder, _ = grown(store, 0)
+    changes = []
+    for n in range(3):
+        builder.fold(batch([f"new{n}"], at=2000.0 + n))
+        changes.append(builder.changes())
+    store.save_changes(changes)
+    assert same_history(as_kept(builder.history()), store.load())
+
+
+@pytest.mark.parametrize("entry", [1, 2, 3])
+@pytest.mark.parametrize("damage", ["digest = x'00'", "body = x'80'", "body = 7", "number = 9"])
+def test_a_damaged_change_ends_the_log_there_and_is_noticed(folder, entry, damage):
+    store = SqliteStore(folder)
+    _, stages = grown(store)
+    raw(folder, (f"UPDATE change SET {damage} WHERE number = {entry}",))
+    assert same_history(stages[entry - 1], store.load())
+    assert "was damaged" in store.notice
+    assert same_history(stages[entry - 1], store.load())
+    store.close()
+    assert same_history(stages[entry - 1], loaded(folder))
+
+
+def test_a_change_of_another_history_is_damage_even_if_its_checksum_is_right(store):
+    builder, stages = grown(store, 2)
+    other = HistoryBuilder(history_of(batch(["z"], at=1.0)))
+    other.fold(batch(["y"], at=9000.0))
+    store.save_changes([other.changes()])
+    builder.fold(batch(["k1"], at=9001.0))
+    store.save_changes([builder.changes()])
+    assert same_history(stages[-1], store.load())
+    assert "was damaged" in store.notice
+
+
+def test_a_damaged_base_falls_back_to_the_one_before_with_all_its_changes(store, folder):
+    builder, stages = grown(store)
+    store.save(builder.history())
+    builder.fold(batch(["later"], at=3000.0))
+    store.save_changes([builder.changes()])
+    raw(folder, ("UPDATE base SET digest = x'00' WHERE generation = 2 AND name = 'about'",))
+    assert same_history(stages[-1], store.load())
+    assert "was damaged" in store.notice
+
+
+def test_after_damage_changes_are_refused_until_the_whole_is_saved(store, folder):
+    builder, stages = grown(store)
+    raw(folder, ("DROP TABLE change",))
+    builder.fold(batch(["later"], at=3000.0))
+    with pytest.raises(StoreCorrupt, match="has to be saved whole"):
+        store.save_changes([builder.changes()])
+    assert store.wants_whole
+    assert same_history(stages[0], store.load())
+    store.save(builder.history())
+    assert same_history(as_kept(builder.history()), store.load())
+
+
+def test_a_long_log_wants_a_new_base(store, monkeypatch):
+    builder, _ = grown(store)
+    monkeypatch.setattr(_saves, "LEAST_LOG_BYTES", store._saves.log_bytes)
+    monkeypatch.setattr(_saves, "MOST_CHANGES", 4)
+    assert not store.wants_whole
+    builder.fold(batch(["a"], at=3000.0))
+    store.save_changes([builder.changes()])
+    assert store.wants_whole
+    store.save(builder.history())
+    assert not store.wants_whole
+    assert MOST_CHANGES <= 1000
+
+
+def test_large_columns_are_kept_in_parts(store, folder, monkeypatch):
+    monkeypatch.setattr(_saves, "PART_BYTES", 1000)
+    _, stages = grown(store, 1)
+    assert same_history(stages[-1], store.load())
+    assert raw(folder, ("SELECT max(part) FROM base WHERE name = 'counts'",)) == [[(1,)]]
+    raw(folder, ("DELETE FROM base WHERE name = 'counts' AND part = 0",))
+    assert store.load() is None
+    assert "a part of it is missing" not in (store.notice or "")  # the file as a whole was set aside
+
+
+# -------------------------------------------------------------------------------------------------------------- starts
+
+
+def test_starts_that_never_ended_are_counted_as_far_as_they_come_in_a_row(store, folder):
+    assert store.interrupted_starts() == 0
+    for n in range(3):
+        store.begin_start(float(n))
+    store.end_start(0.0, 5.0)
+    assert store.interrupted_starts() == 2
+    store.close()
+    again = SqliteStore(folder)
+    assert again.interrupted_starts() == 2
+    again.begin_start(9.0)
+    again.end_start(9.0, 10.0)
+    assert again.interrupted_starts() == 0
+    again.close()
+
+
+def test_starts_are_bounded(store, folder):
+    for n in range(KEPT_STARTS + 5):
+        store.begin_start(float(n))
+    assert store.interrupted_starts() == KEPT_STARTS
+    assert raw(folder, ("SELECT count(*) FROM start",)) == [[(KEPT_STARTS,)]]
+
+
+def test_starts_survive_the_damage_of_a_history(store, folder):
+    store.save(OLD)
+    store.begin_start(1.0)
+    raw(folder, ("UPDATE base SET digest = x'00'",))
+    assert store.load() is None
+    assert store.interrupted_starts() == 1
 
 
 # ------------------------------------------------------------------------------------------------------------ folder
@@ -411,7 +520,7 @@ def test_a_second_process_reads_and_may_not_write(store, folder):
     store.save(OLD)
     assert answer(folder, "print(store.owner, len(store.load()))") == "False 1"
     said = answer(folder, f"exec({SAVE!r})")
-    assert f"another process owns {folder}; this one only reads it" == said
+    assert f"another process owns {folder}; its history is read, nothing is written" == said
     assert same_history(OLD, store.load())
 
 
@@ -455,30 +564,101 @@ def test_after_a_kill_the_next_process_takes_over_with_what_was_saved(folder):
     store.close()
 
 
-def test_a_forked_child_never_uses_its_parent_s_connection(store):
-    store.save(OLD)
+def in_a_child(act):
+    """What `act` returns in a forked child, as plain data."""
     read, write = os.pipe()
     child_id = os.fork()
-    if not child_id:  # the child
-        said = [str(store.owner)]
-        for use in uses_of(store):
-            try:
-                use()
-                said.append("worked")
-            except StoreError as error:
-                said.append(str(error))
-        store.close()
-        os.write(write, json.dumps(said).encode())
-        os._exit(0)
+    if not child_id:
+        said = ["the child failed"]
+        try:
+            said = act()
+        finally:
+            os.write(write, json.dumps(said).encode())
+            os._exit(0)
     os.close(write)
     os.waitpid(child_id, 0)
     with os.fdopen(read, "rb") as pipe:
-        owner, *errors = json.loads(pipe.read())
-    assert owner == "False"
-    assert len(errors) == len(uses_of(store))
-    assert all("was opened before this process was forked" in error for error in errors)
+        return json.loads(pipe.read())
+
+
+def outcome(use):
+    try:
+        use()
+    except StoreError as error:
+        return str(error)
+    return "worked"
+
+
+def test_a_forked_child_reads_with_a_connection_of_its_own_and_may_not_write(store, folder):
+    store.save(OLD)
+
+    def look():
+        known = store.load()
+        said = [outcome(use) for use in uses_of(store)[3:]]
+        owner = store.owner
+        store.close()
+        return [owner, same_history(OLD, known), said]
+
+    owner, same, said = in_a_child(look)
+    assert (owner, same) == (False, True)
+    assert {f"another process owns {folder}; its history is read, nothing is written"} == set(said)
+    assert store.owner
     store.save(NEW)
     assert same_history(NEW, store.load())
+
+
+def test_no_connection_is_open_while_a_process_forks(store):
+    store.save(OLD)
+    assert in_a_child(lambda: [store._opened is None]) == [True]
+
+
+def test_a_child_takes_the_folder_over_when_its_parent_lets_go(store):
+    store.save(OLD)
+
+    def wait_and_save():
+        sys.stdin.close()
+        os.read(let_go, 1)
+        first = store.try_own()
+        store.save(NEW)
+        return [first, store.owner]
+
+    let_go, release = os.pipe()
+    read, write = os.pipe()
+    child_id = os.fork()
+    if not child_id:
+        os.write(write, json.dumps(wait_and_save()).encode())
+        os._exit(0)
+    store.give_up()
+    os.write(release, b"x")
+    os.waitpid(child_id, 0)
+    assert json.loads(os.read(read, 100)) == [True, True]
+    assert same_history(NEW, store.load())
+    assert store.try_own()
+    for descriptor in (let_go, release, read, write):
+        os.close(descriptor)
+
+
+def test_whoever_comes_after_takes_over_when_the_owner_closes(store, folder):
+    waiting = SqliteStore(folder)
+    assert not waiting.try_own()
+    store.save(OLD)
+    store.close()
+    assert waiting.try_own()
+    assert waiting.try_own()
+    assert (waiting.refusal, same_history(OLD, waiting.load())) == (None, True)
+    waiting.save(NEW)
+    waiting.close()
+    assert not waiting.try_own()
+    assert same_history(NEW, loaded(folder))
+
+
+def test_a_store_for_reading_never_owns(folder, store):
+    store.close()
+    reader = SqliteStore(folder, read_only=True)
+    assert not reader.try_own()
+    with pytest.raises(StoreError, match="opened for reading only"):
+        reader.save(OLD)
+    reader.close()
 
 
 # ------------------------------------------------------------------------------------------------------------ damage
@@ -515,15 +695,17 @@ def test_a_database_cut_short_costs_the_history_and_nothing_else(folder):
     store.close()
 
 
-@pytest.mark.parametrize("flipped", ["digest", "columns"])
-def test_a_flipped_byte_in_the_newest_save_falls_back_to_the_one_before(folder, flipped):
+@pytest.mark.parametrize("section", ["about", "keys", "counts", "last_at"])
+@pytest.mark.parametrize("flipped", ["digest", "body", "name", "part", "row"])
+def test_a_flipped_byte_in_the_newest_save_falls_back_to_the_one_before(folder, section, flipped):
     saved_twice(folder)
-    [[(value,)]] = raw(folder, (f"SELECT {flipped} FROM history ORDER BY generation DESC LIMIT 1",))
-    damaged = bytes([value[0] ^ 1]) + value[1:]
-    raw(
-        folder,
-        (f"UPDATE history SET {flipped} = ? WHERE generation = (SELECT max(generation) FROM history)", (damaged,)),
-    )
+    one = f"name = '{section}' AND generation = (SELECT max(generation) FROM base)"
+    if flipped == "row":
+        raw(folder, (f"DELETE FROM base WHERE {one}",))
+    else:
+        [[(value,)]] = raw(folder, (f"SELECT CAST({flipped} AS BLOB) FROM base WHERE {one}",))
+        damaged = {"name": "another", "part": 1}.get(flipped, bytes([value[0] ^ 1]) + value[1:] if value else b"x")
+        raw(folder, (f"UPDATE base SET {flipped} = ? WHERE {one}", (damaged,)))
     store = SqliteStore(folder)
     assert same_history(OLD, store.load())
     assert f"was damaged; it was moved to {folder / DATABASE}.damaged" in store.notice
@@ -535,7 +717,7 @@ def test_a_flipped_byte_in_the_newest_save_falls_back_to_the_one_before(folder, 
 
 def test_a_reader_of_a_damaged_save_uses_the_one_before_and_moves_nothing(folder):
     saved_twice(folder)
-    raw(folder, ("UPDATE history SET digest = x'00' WHERE generation = (SELECT max(generation) FROM history)",))
+    raw(folder, ("UPDATE base SET digest = x'00' WHERE generation = (SELECT max(generation) FROM base)",))
     owner, reader = SqliteStore(folder), SqliteStore(folder)
     assert not reader.owner
     assert same_history(OLD, reader.load())
@@ -549,7 +731,7 @@ def test_reports_survive_the_damage_of_a_history_and_a_history_that_of_the_repor
     store = SqliteStore(folder)
     store.save(OLD)
     store.save_report(1.0, {"n": 1})
-    raw(folder, ("UPDATE history SET digest = x'00'",))
+    raw(folder, ("UPDATE base SET digest = x'00'",))
     assert store.load() is None
     assert store.reports() == [{"n": 1}]
     store.save(NEW)
@@ -563,7 +745,7 @@ def test_reports_survive_the_damage_of_a_history_and_a_history_that_of_the_repor
 @pytest.mark.parametrize("value", [7, "text", b""])
 def test_a_save_that_is_no_bytes_is_damage(folder, value):
     saved_twice(folder)
-    raw(folder, ("UPDATE history SET columns = ?", (value,)))
+    raw(folder, ("UPDATE base SET body = ?", (value,)))
     assert loaded(folder) is None
 
 
@@ -579,7 +761,7 @@ def test_a_newer_schema_is_refused_and_left_alone(folder):
 
 
 def test_a_table_that_is_gone_is_damage(store, folder):
-    raw(folder, ("DROP TABLE history",))
+    raw(folder, ("DROP TABLE base",))
     assert store.load() is None
     store.save(NEW)
     assert same_history(NEW, store.load())
@@ -596,7 +778,7 @@ def test_a_reader_of_a_table_that_is_gone_is_told_so(store, folder):
 def test_a_full_disk_is_an_error_and_the_last_save_stands(store):
     store.save(OLD)
     store._connection.execute("PRAGMA max_page_count = 1")  # SQLite says "full", as it does when a disk is
-    big = history_of(batch([f"a long key number {n}" for n in range(5000)]))
+    big = as_kept(history_of(batch([f"a long key number {n}" for n in range(5000)])))
     with pytest.raises(StoreError, match="full"):
         store.save(big)
     assert same_history(OLD, store.load())
@@ -622,3 +804,40 @@ def test_a_read_only_folder_can_still_be_read(folder: Path):
         store.close()
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def test_rewriting_keeps_exactly_what_is_given_and_the_models(store, folder):
+    store.save(OLD)
+    store.save_report(1.0, {"started": 1.0})
+    store.save_report(2.0, {"started": 2.0})
+    store.save_model("m", b"body")
+    store.rewrite(NEW, [{"started": 2.0, "new": True}, {"started": 1.0}])
+    assert same_history(store.load(), NEW)
+    assert store.reports() == [{"started": 2.0, "new": True}, {"started": 1.0}]
+    assert store.models() == {"m": b"body"}
+    assert raw(folder, ("SELECT count(DISTINCT generation) FROM base",)) == [[(1,)]]
+
+
+def test_rewriting_while_another_process_reads_is_said(store, folder):
+    store.save(OLD)
+    reader = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM base").fetchone()
+    try:
+        with pytest.raises(StoreError, match="another process reads"):
+            store.rewrite(NEW, [])
+    finally:
+        reader.close()
+    store.rewrite(NEW, [])
+    assert b"old" in (folder / DATABASE).read_bytes()  # which NEW has too
+
+
+def test_what_does_not_own_the_folder_rewrites_nothing(store, folder):
+    store.save(OLD)
+    other = SqliteStore(folder)
+    try:
+        with pytest.raises(StoreError, match="another process owns"):
+            other.rewrite(NEW, [])
+    finally:
+        other.close()
+    assert same_history(store.load(), OLD)

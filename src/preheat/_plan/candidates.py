@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from preheat._columns import TextColumn, is_storable
 from preheat._model import CandidateTable, History, ItemRef
 
 if TYPE_CHECKING:
@@ -49,6 +50,27 @@ def candidates_from_history(
         warmup_cost=np.nan_to_num(history.load_seconds[rows].astype(np.float64), nan=0.0),
         needs={n: refs for n, refs in found if refs},
     )
+
+
+def find_absent(keys: TextColumn, resident: Collection[str], holds: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """For each of `keys`, whether a cache that has the keys `resident` doesn't hold it: (n,).
+
+    `holds` is asked only about keys that may be among `resident`; so an empty cache costs nothing, however much is
+    known, and a full one as much as it has.
+    """
+    names = TextColumn.of(filter(is_storable, resident))
+    absent = np.ones(len(keys), np.bool_)
+    if not len(names) or not len(keys):
+        return absent
+    there, asked = np.sort(_hashes(names)), _hashes(keys)
+    place = np.minimum(np.searchsorted(there, asked), len(there) - 1)
+    suspects = np.flatnonzero(there[place] == asked)
+    absent[suspects] = [not holds(key) for key in keys.take(suspects)]
+    return absent
+
+
+def _hashes(keys: TextColumn) -> NDArray[np.uint64]:
+    return keys.hashes(np.zeros(len(keys), np.int16))
 
 
 def _known_or_mean(size_bytes: NDArray[np.int64]) -> NDArray[np.int64]:

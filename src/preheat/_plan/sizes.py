@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,12 @@ LEAST_ITEMS = 3
 MOST_FACTOR = 64.0
 MOST_BYTES = 2**48
 """More than a process can address: no item weighs that much, and the sum of many still fits 64 bits."""
+
+
+def is_size(size_bytes: object) -> bool:
+    """Whether `size_bytes` is a size that an item can have."""
+    return isinstance(size_bytes, Integral) and 0 <= size_bytes <= MOST_BYTES  # type: ignore[operator]
+
 
 NEGLIGIBLE = 0.02
 """Estimates that are wrong by less are left alone: most of what they are off by is chance."""

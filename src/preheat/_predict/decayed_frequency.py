@@ -23,12 +23,13 @@ HORIZONS_PER_HALF_LIFE = HALF_LIVES[SLOW]
 
 def predict(history: History, horizon_seconds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Accesses per second expected of each row: (n,); see `preheat.abc.Predictor`."""
-    counts = history.decayed_counts(history.at)
     half_lives = np.array(history.half_lives)
     wanted = np.log(np.maximum(horizon_seconds, 1e-9) * HORIZONS_PER_HALF_LIFE)
-    nearest = np.abs(wanted[:, None] - np.log(half_lives)).argmin(axis=1)
+    nearest = np.searchsorted(np.log(half_lives[1:] * half_lives[:-1]) / 2, wanted)
+    age = np.maximum(0.0, history.at - history.last_at)
+    counts = history.counts[np.arange(len(history)), nearest] * np.exp2(-age / half_lives[nearest])
     covered = _covered(half_lives, max(history.at - history.since, 1.0))
-    rates: NDArray[np.float64] = counts[np.arange(len(history)), nearest] / covered[nearest]
+    rates: NDArray[np.float64] = counts / covered[nearest]
     return rates
 
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from preheat._model import History
 
 MIN_SECONDS = 1.0
+FIRST_LOOK = 2**14  # rows
 
 
 def refill_seconds(history: History, cache: str, capacity_bytes: int | None) -> float:
@@ -22,9 +25,21 @@ def refill_seconds(history: History, cache: str, capacity_bytes: int | None) -> 
     span = max(MIN_SECONDS, history.at - history.since)
     if capacity_bytes is None or not len(rows):
         return span
-    newest_first = rows[np.argsort(-history.last_at[rows], kind="stable")]
-    touched = np.cumsum(history.size_bytes[newest_first])
-    filled = int(np.searchsorted(touched, capacity_bytes))
-    if filled >= len(rows):
+    sizes, last_at = history.size_bytes[rows], history.last_at[rows]
+    if sizes.sum() < capacity_bytes:
         return span
-    return max(MIN_SECONDS, history.at - float(history.last_at[newest_first[filled]]))
+    newest = _newest(last_at, sizes, capacity_bytes)
+    newest = newest[np.argsort(-last_at[newest])]
+    filled = int(np.searchsorted(np.cumsum(sizes[newest]), capacity_bytes))
+    return max(MIN_SECONDS, history.at - float(last_at[newest[filled]]))
+
+
+def _newest(last_at: NDArray[np.float64], sizes: NDArray[np.int64], least_bytes: int) -> NDArray[np.int64]:
+    """So many of those asked for last, in no order, that they have `least_bytes` together."""
+    reach = FIRST_LOOK
+    while reach < len(last_at):
+        newest = np.argpartition(last_at, -reach)[-reach:]
+        if sizes[newest].sum() >= least_bytes:
+            return newest
+        reach *= 8
+    return np.arange(len(last_at))

@@ -1,12 +1,13 @@
-"""Trace files -> `preheat._replay.Trace`: CSV, JSONL (both also gzipped) and Parquet.
+"""Files of requests: CSV, JSONL (both also gzipped), Parquet, and access logs.
 
-The columns are described in docs/reference/traces.md.  Lines that can't be used are left out, counted and named; the
-keys themselves are not kept.
+`read_trace` makes them a `preheat._replay.Trace`, without the keys themselves; `recording` makes them a history.  The
+columns are described in docs/reference/traces.md.  Lines that can't be used are left out, counted and named.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from preheat._trace.columns import Columns, Recording
 from preheat._trace.text import read_csv, read_jsonl
@@ -48,7 +49,12 @@ def _read_parquet(path: str, columns: Columns) -> None:
     read_parquet(path, columns)
 
 
-_FORMATS = {".csv": read_csv, ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": _read_parquet}
+_FORMATS: dict[str, Callable[[str, Columns], None]] = {
+    ".csv": read_csv,
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".parquet": _read_parquet,
+}
 
 
 def _check(path: str, recording: Recording) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
 
+from preheat._bad_lines import BadLines
 from preheat._replay import Trace
 from preheat.errors import UsageError
 
@@ -46,13 +48,23 @@ class Recording:
 class Columns:
     """The columns of one file, growing while it is read."""
 
+    types: Mapping[str, Any] = {
+        "key": str | int,
+        "t": float | None,
+        "size": float | None,
+        "op": str | int | None,
+        "cost": float | None,
+    }
+    required: tuple[str, ...] = ("t", "size")
+
     def __init__(self, path: str, *, limit: int, reads_only: bool) -> None:
         self.path = path
+        self.roles = {role: role for role in ("key", *OPTIONAL)}
         self._limit, self._reads_only = limit, reads_only
         self._numbers: dict[bytes, int] = {}
         self._items, self._times, self._sizes, self._costs = array("q"), array("d"), array("q"), array("d")
         self._present: frozenset[str] = frozenset()
-        self._bad, self._examples, self._not_reads = 0, list[str](), 0
+        self._bad, self._not_reads = BadLines(MAX_EXAMPLES), 0
 
     def begin(self, names: list[str]) -> tuple[bool, ...]:
         """Which of `OPTIONAL` a file whose columns are `names` has.
@@ -78,16 +90,15 @@ class Columns:
 
     def bad(self, line: int, reason: str, times: int = 1) -> None:
         """Note that a line can't be used; or that many, the first of them being `line`."""
-        self._bad += times
-        if len(self._examples) < MAX_EXAMPLES:
-            self._examples.append(f"line {line}: {reason}")
+        self._bad.note(line, reason, times)
 
-    def add(self, key: Any, t: Any, size: Any, op: Any, cost: Any) -> None:
+    def add(self, key: Any, *values: Any) -> None:
         """Add a row of checked presence; what the file has no column for is None.
 
         Raises:
             ValueError: Something in it can't be used; nothing is added.
         """
+        t, size, op, cost = values
         item = key_digest(key)
         at = 0.0 if t is None else _number(t, "t")
         size_bytes = 1 if size is None else _size(size)
@@ -135,7 +146,7 @@ class Columns:
             raise UsageError(f"the sizes of all items of {self.path} add up to more than 2**60 bytes")
         costs = _mean_cost(items, np.frombuffer(self._costs)) if "cost" in self._present else None
         trace = Trace(name, times, items, sizes, costs)
-        return Recording(trace, self._bad, tuple(self._examples), self._not_reads, self.full)
+        return Recording(trace, self._bad.count, tuple(self._bad.named), self._not_reads, self.full)
 
 
 def key_digest(key: Any) -> bytes:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from preheat._trace.columns import MAX_SIZE_BYTES, OPTIONAL, Columns, is_read, key_digest
+from preheat._trace.columns import MAX_SIZE_BYTES, Columns, is_read, key_digest
+from preheat._trace.text import Gathers
 from preheat.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH_ROWS = 1 << 18
+ROWS_AT_ONCE = 1 << 12
 BAD_KEY = -1
 
 
@@ -22,6 +25,40 @@ def read_parquet(path: str, columns: Columns) -> None:
     Raises:
         OSError, UsageError: See `read_trace`.
     """
+    line = 1
+    for batch, pa in _batches(path, columns, BATCH_ROWS):
+        _add(batch.slice(0, columns.room), line, columns, pa)
+        line += len(batch)
+        if columns.full:
+            return
+
+
+def read_parquet_rows(path: str, columns: Gathers) -> None:
+    """Read the wanted columns row by row, for what needs the keys themselves.
+
+    Raises:
+        OSError, UsageError: See `read_accesses`.
+    """
+    line = 0
+    for batch, _ in _batches(path, columns, ROWS_AT_ONCE):
+        there = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+        nothing = [None] * len(batch)
+        for row in zip(*(there.get(name, nothing) for name in columns.roles.values()), strict=True):
+            line += 1
+            try:
+                columns.add(*_whole(row, columns))
+            except ValueError as error:
+                columns.bad(line, str(error))
+
+
+def _whole(row: tuple[Any, ...], columns: Gathers) -> tuple[Any, ...]:
+    if row[0] is None:
+        raise ValueError("key is missing")
+    return row
+
+
+def _batches(path: str, columns: Gathers, rows: int) -> Iterator[tuple[Any, Any]]:
+    """The wanted columns of the file, some rows at a time, and pyarrow."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -31,26 +68,23 @@ def read_parquet(path: str, columns: Columns) -> None:
         with pq.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)
             columns.begin(names)
-            _check_types(path, file.schema_arrow, pa)
-            wanted = [name for name in ("key", *OPTIONAL) if name in names]
-            line = 1
-            for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
-                _add(batch.slice(0, columns.room), line, columns, pa)
-                line += len(batch)
-                if columns.full:
-                    return
+            _check_types(path, file.schema_arrow, columns.roles, pa)
+            wanted = [name for name in columns.roles.values() if name in names]
+            for batch in file.iter_batches(rows, columns=wanted):
+                yield batch, pa
     except pa.ArrowException as error:
         raise UsageError(f"can't read {path} as Parquet: {str(error).splitlines()[0]}") from error
 
 
-def _check_types(path: str, schema: Any, pa: Any) -> None:
-    kinds = {"key": (_is_text, pa.types.is_integer), "op": (_is_text, pa.types.is_integer, pa.types.is_boolean)}
+def _check_types(path: str, schema: Any, roles: Mapping[str, str], pa: Any) -> None:
+    word = (_is_text, pa.types.is_integer, pa.types.is_boolean)
+    kinds = {"key": (_is_text, pa.types.is_integer), "op": word, "hit": word, "version": word, "recipe": (_is_text,)}
     number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp)
-    for name in ("key", *OPTIONAL):
+    for role, name in roles.items():
         index = schema.get_field_index(name)
         kind = schema.field(index).type if index >= 0 else None
-        if kind is not None and not any(fits(kind) for fits in kinds.get(name, number)):
-            what = "text or whole numbers" if name in kinds else "numbers"
+        if kind is not None and not any(fits(kind) for fits in kinds.get(role, number)):
+            what = "text or whole numbers" if role in kinds else "numbers"
             raise UsageError(f"column `{name}` of {path} is {kind}; it has to be {what}")
 
 

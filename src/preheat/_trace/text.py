@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
-from preheat._trace.columns import OPTIONAL, Columns
+from preheat._bad_lines import without_place
+from preheat._trace.lines import Lines
 from preheat.errors import UsageError
 
-MAX_LINE = 65_536  # characters
+
+class Gathers(Protocol):
+    """What rows are added to.
+
+    Attributes:
+        roles: What the file calls each column that is wanted, the key first.
+        types: What may stand in them.
+        required: The roles of those that every row has to have if the file has them.
+        full: Whether no more rows are wanted.
+    """
+
+    roles: dict[str, str]
+    types: Mapping[str, Any]
+    required: tuple[str, ...]
+
+    @property
+    def full(self) -> bool: ...
+    def begin(self, names: list[str]) -> tuple[bool, ...]: ...
+    def add(self, key: Any, *values: Any) -> None: ...
+    def bad(self, line: int, reason: str, times: int = 1) -> None: ...
 
 
-def read_csv(path: str, columns: Columns) -> None:
+def read_csv(path: str, columns: Gathers) -> None:
     """Read comma-separated lines; the first one names the columns.
 
     Raises:
         OSError, UsageError: See `read_trace`.
     """
-    with _open(path) as file:
-        lines = _Lines(path, file, columns.bad)
+    with Lines(path, columns.bad) as lines:
         rows = csv.reader(lines, strict=True)
         try:
             names = [name.strip() for name in next(rows, [])]
         except csv.Error as error:
             raise UsageError(f"the first line of {path} is not CSV: {error}") from error
         present = columns.begin(names)
-        places = [names.index("key"), *(names.index(name) if has else -1 for name, has in _optional(present))]
+        has = (True, *present)
+        places = [names.index(n) if there else -1 for n, there in zip(columns.roles.values(), has, strict=True)]
         while not columns.full:
             try:
                 row = next(rows)
@@ -44,24 +62,16 @@ def read_csv(path: str, columns: Columns) -> None:
                 columns.bad(lines.number, str(error))
 
 
-class _Line(msgspec.Struct):
-    key: str | int
-    t: float | None = None
-    size: float | None = None
-    op: str | int | None = None
-    cost: float | None = None
-
-
-def read_jsonl(path: str, columns: Columns) -> None:
+def read_jsonl(path: str, columns: Gathers) -> None:
     """Read one JSON object per line; the first one tells which columns there are.
 
     Raises:
         OSError, UsageError: See `read_trace`.
     """
-    decode = msgspec.json.Decoder(_Line).decode
+    decode = msgspec.json.Decoder(_line_type(columns)).decode
+    _, *optional = columns.roles
     present: tuple[bool, ...] = ()
-    with _open(path) as file:
-        lines = _Lines(path, file, columns.bad)
+    with Lines(path, columns.bad) as lines:
         for text in lines:
             if columns.full:
                 return
@@ -70,65 +80,31 @@ def read_jsonl(path: str, columns: Columns) -> None:
             present = present or _begin_jsonl(path, text, columns)
             try:
                 row = decode(text)
-                columns.add(row.key, *_values(row, present))
+                columns.add(row.key, *_values(row, optional, present, columns.required))
             except (ValueError, RecursionError) as error:
-                columns.bad(lines.number, _said(error))
+                columns.bad(lines.number, without_place(error))
 
 
-def _begin_jsonl(path: str, text: str, columns: Columns) -> tuple[bool, ...]:
+def _line_type(columns: Gathers) -> Any:
+    """The type of a line: an object of which only the wanted fields are looked at."""
+    fields = [
+        (role, kind) if role == "key" else (role, kind, None)
+        for role, kind in ((role, columns.types[role]) for role in columns.roles)
+    ]
+    return msgspec.defstruct("Line", fields, rename=columns.roles)
+
+
+def _begin_jsonl(path: str, text: str, columns: Gathers) -> tuple[bool, ...]:
     try:
         first = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"the first line of {path} is no JSON object: {_said(error)}") from error
+        raise UsageError(f"the first line of {path} is no JSON object: {without_place(error)}") from error
     return columns.begin(list(first))
 
 
-def _values(row: _Line, present: tuple[bool, ...]) -> Iterator[Any]:
-    for name, has in _optional(present):
-        value = getattr(row, name) if has else None
-        if has and value is None and name in ("t", "size"):
-            raise ValueError(f"{name} is missing")
+def _values(row: Any, roles: list[str], present: tuple[bool, ...], required: tuple[str, ...]) -> Iterator[Any]:
+    for role, has in zip(roles, present, strict=True):
+        value = getattr(row, role) if has else None
+        if has and value is None and role in required:
+            raise ValueError(f"{role} is missing")
         yield value
-
-
-def _optional(present: tuple[bool, ...]) -> Iterator[tuple[str, bool]]:
-    return zip(OPTIONAL, present, strict=True)
-
-
-def _said(error: Exception) -> str:
-    return str(error).partition(" (byte")[0] if str(error) else "it is nested too deeply"
-
-
-def _open(path: str) -> TextIO:
-    opened: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
-    file: TextIO = opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
-    return file
-
-
-class _Lines:
-    """The lines of a file, each of bounded length; those that are longer are bad ones."""
-
-    def __init__(self, path: str, file: TextIO, bad: Callable[[int, str], None]) -> None:
-        self._path, self._file, self._bad = path, file, bad
-        self.number = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        while True:
-            line = self._read()
-            if not line:
-                raise StopIteration
-            self.number += 1
-            if len(line) < MAX_LINE:
-                return line
-            self._bad(self.number, f"it is longer than {MAX_LINE} characters")
-            while line and not line.endswith("\n"):
-                line = self._read()
-
-    def _read(self) -> str:
-        try:
-            return self._file.readline(MAX_LINE)
-        except (EOFError, zlib.error) as error:
-            raise UsageError(f"{self._path} is no whole gzip file: {error}") from error

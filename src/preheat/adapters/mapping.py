@@ -21,6 +21,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -36,7 +38,7 @@ from preheat._model import (
     MemoryEventKind,
     WarmupItem,
 )
-from preheat._plan.candidates import candidates_from_history
+from preheat._plan.candidates import candidates_from_history, find_absent
 from preheat._record import is_quiet, quietly
 from preheat._size import estimate_item_memory_usage
 from preheat.abc import AccessLog, MemoryTracker
@@ -71,6 +73,7 @@ class MappingCache(Generic[V]):
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
         needs: For a key, what has to be resident before its value is loaded.
+        lock: What serialises access to the mapping, where the application has something that does.
     """
 
     def __init__(
@@ -81,10 +84,11 @@ class MappingCache(Generic[V]):
         name: str,
         priority: int = DEFAULT_PRIORITY,
         needs: Callable[[str], Iterable[ItemRef]] | None = None,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.mapping, self.name, self.priority = mapping, name, priority
         self._load, self._needs = load, needs
-        self._lock = threading.Lock()
+        self._lock = lock or threading.Lock()
         self._log: AccessLog | None = None
         self._memory = MemoryReporter(name)
         self._weights: dict[str, int] = {}
@@ -147,9 +151,8 @@ class MappingCache(Generic[V]):
     def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
         """Keys that history knows and the mapping lacks."""
         rows = history.rows_of(self.name)
-        keys = history.keys.take(rows)
         with self._lock:
-            absent = np.array([key not in self.mapping for key in keys], np.bool_)
+            absent = find_absent(history.keys.take(rows), self._resident(), self.mapping.__contains__)
         needs = self._needs
         return candidates_from_history(
             history,
@@ -160,6 +163,9 @@ class MappingCache(Generic[V]):
             needs=None if needs is None else lambda key, _: needs(key),
         )
 
+    def _resident(self) -> list[str]:
+        return [key for key in list(self.mapping) if isinstance(key, str)]  # listed at once: others may change it
+
     def warmup_item(self, item: WarmupItem) -> ItemResult:
         """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
         key = item.ref.key
@@ -169,13 +175,18 @@ class MappingCache(Generic[V]):
         try:
             with quietly():
                 value = self._load(key)
-            seconds = time.perf_counter() - started
-            size_bytes = estimate_item_memory_usage(value, key=key)
-        except BaseException:
+            return self._admit(item, value, time.perf_counter() - started, partial(self._may_keep, key, load))
+        finally:
             self._end_load(key, load)
-            raise
+
+    def _admit(
+        self, item: WarmupItem, value: V, seconds: float, may_keep: Callable[[], bool] = lambda: True
+    ) -> ItemResult:
+        """Insert what a warm-up loaded, unless that would evict or replace anything."""
+        key = item.ref.key
+        size_bytes = estimate_item_memory_usage(value, key=key)
         with self._lock:
-            if not self._may_keep(key, load):
+            if not may_keep():
                 return ItemResult(ItemStatus.REJECTED, 0, seconds, "it was invalidated while it was being loaded")
             if key in self.mapping:
                 return ItemResult(ItemStatus.RESIDENT, 0, seconds)
@@ -213,7 +224,7 @@ class MappingCache(Generic[V]):
         """Drop `key` if a warm-up loaded it and nobody read or replaced it since; the bytes released."""
         released_bytes = 0
         with self._lock:
-            if key in self._warmed:
+            if key in self._warmed and not self._is_used(key):
                 value = self._warmed.pop(key).value
                 if key in self.mapping and self.mapping[key] is value:
                     del self.mapping[key]
@@ -245,27 +256,40 @@ class MappingCache(Generic[V]):
                 order.move_to_end(key, last=False)
         self._is_out_of_order = False
 
+    def _is_used(self, key: str) -> bool:
+        """Whether traffic has asked for `key`, which a warm-up loaded, without this having been noted so far."""
+        return False
+
     def _load_and_keep(self, key: str) -> V:
         started, load = time.perf_counter(), self._begin_load(key)
         try:
             value = self._load(key)
         except BaseException:
             self._end_load(key, load)
-            if self._log is not None:
-                self._log.miss(key, -1, -1.0, "", "")
+            self._report_miss(key, -1, -1.0)
             raise
-        seconds = time.perf_counter() - started
+        return self._keep(key, value, time.perf_counter() - started, partial(self._may_keep, key, load))
+
+    def _keep(self, key: str, value: V, seconds: float, may_keep: Callable[[], bool] = lambda: True) -> V:
+        """Insert what traffic loaded, if `may_keep` says so once the lock is held, and report the miss.
+
+        Returns what a reader is to have: the resident value if somebody was faster, for it may be newer.
+        """
         is_heard = self._log is not None or self._memory.is_followed
         size_bytes = estimate_item_memory_usage(value, key=key) if is_heard else None
         with self._lock:
-            if self._may_keep(key, load):
+            if may_keep():
                 if key not in self.mapping:
                     self._put(key, value, size_bytes, "traffic")
-                value = self.mapping.get(key, value)  # somebody may have been faster, perhaps with a newer one
+                value = self.mapping.get(key, value)
         self._memory.tell()
-        if self._log is not None and size_bytes is not None:
-            self._log.miss(key, size_bytes, seconds, "", "")
+        if size_bytes is not None:
+            self._report_miss(key, size_bytes, seconds)
         return value
+
+    def _report_miss(self, key: str, size_bytes: int, seconds: float) -> None:
+        if self._log is not None:
+            self._log.miss(key, size_bytes, seconds, "", "")
 
     def _begin_load(self, key: str) -> object:
         load = object()
@@ -336,7 +360,9 @@ def _order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
     cachetools has no way to insert an entry as the one used least recently, so its own order is taken from it.  A
     version that keeps it elsewhere is served as any other mapping.
     """
-    order = mapping if isinstance(mapping, OrderedDict) else getattr(mapping, "_LRUCache__order", None)
+    if isinstance(mapping, OrderedDict):
+        return mapping
+    order = getattr(mapping, "_LRUCache__order", getattr(mapping, "order", None))
     return order if isinstance(order, OrderedDict) else None
 
 

@@ -23,6 +23,7 @@ from preheat._model import (
     DEFAULT_PRIORITY,
     CacheStatistics,
     CandidateTable,
+    HeldValue,
     History,
     ItemRef,
     ItemResult,
@@ -30,12 +31,12 @@ from preheat._model import (
     MemoryEventKind,
     WarmupItem,
 )
-from preheat._plan.candidates import candidates_from_history
+from preheat._plan.candidates import candidates_from_history, find_absent
 from preheat._predict.decayed_frequency import predict as decayed_frequency
 from preheat._predict.horizon import refill_seconds
 from preheat._record import is_quiet, quietly
 from preheat._size import estimate_item_memory_usage
-from preheat.abc import AccessLog, MemoryTracker
+from preheat.abc import AccessLog, MemoryTracker, Snapshot, SnapshotCodec
 from preheat.errors import InvalidSetting, ItemTooLarge
 
 if TYPE_CHECKING:
@@ -60,10 +61,11 @@ class Request(NamedTuple):
 class _Entry(Generic[V]):
     """A resident value; `warmed` is the number of its insertion if a warm-up made it and nobody used it, else 0."""
 
-    __slots__ = ("size_bytes", "value", "version", "warmed")
+    __slots__ = ("made_at", "size_bytes", "value", "version", "warmed")
 
-    def __init__(self, value: V, size_bytes: int, version: str, warmed: int = 0) -> None:
+    def __init__(self, value: V, size_bytes: int, version: str, made_at: float, warmed: int = 0) -> None:
         self.value, self.size_bytes, self.version, self.warmed = value, size_bytes, version, warmed
+        self.made_at = made_at
 
 
 class _Warmed(NamedTuple):
@@ -73,6 +75,15 @@ class _Warmed(NamedTuple):
     value_per_byte: float
     number: int  # of its insertion, negative
     key: str
+
+
+class _Made(NamedTuple, Generic[V]):
+    """What a warm-up has at hand for an item, and when it was made; `size_bytes` is -1 until it has been weighed."""
+
+    value: V
+    version: str
+    made_at: float
+    size_bytes: int = -1
 
 
 class _Flight(Generic[V]):
@@ -101,7 +112,14 @@ class _Flight(Generic[V]):
 class LoadingCache(Generic[V]):
     """The machinery; a ready cache adds what its keys, recipes and versions mean.  Thread-safe."""
 
-    def __init__(self, name: str, *, capacity_bytes: int, priority: int = DEFAULT_PRIORITY) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        capacity_bytes: int,
+        priority: int = DEFAULT_PRIORITY,
+        codec: SnapshotCodec | None = None,
+    ) -> None:
         if not isinstance(capacity_bytes, int) or capacity_bytes <= 0:
             raise InvalidSetting(f"cache {name!r}: capacity_bytes is {capacity_bytes!r}; it has to be a positive int")
         if not 1 <= priority <= 10:
@@ -117,14 +135,18 @@ class LoadingCache(Generic[V]):
         self._warmed_items = self._warmed_bytes = 0
         self._least_worth: list[_Warmed] = []  # a heap of what was warmed; used items linger in it
         self._insertions = 0
+        self._codec = codec
+        self._snapshot: Snapshot | None = None
 
     # -------------------------------------------------------------------------------- for the application
 
     def invalidate(self, key: str) -> None:
-        """Forget `key`; a load of it under way, by traffic or by a warm-up, will not be kept."""
+        """Forget `key`; a load of it under way will not be kept, and a snapshot of it not restored."""
         with self._lock:
             self._drop([key], MemoryEventKind.RELEASE, "invalidated")
             self._ground([key])
+            if self._snapshot is not None:  # under the lock: what is being saved was taken before this or is without it
+                self._snapshot.erase([key])
         self._memory.tell()
 
     def clear(self) -> None:
@@ -132,6 +154,8 @@ class LoadingCache(Generic[V]):
         with self._lock:
             self._drop(list(self._entries), MemoryEventKind.RELEASE, "cleared")
             self._ground(list(self._flights))
+            if self._snapshot is not None:
+                self._snapshot.erase_all()
         self._memory.tell()
 
     def _ground(self, keys: Iterable[str]) -> None:
@@ -155,6 +179,26 @@ class LoadingCache(Generic[V]):
         with self._lock:
             self._memory.follow(track, self._used_bytes, len(self._entries))
         self._memory.tell()
+
+    # -------------------------------------------------------------------------------- for the snapshot
+
+    def snapshot_codec(self) -> SnapshotCodec:
+        """How its values become bytes; see `preheat.abc.SnapshotsValues`."""
+        if self._codec is None:
+            from preheat.codecs import DocumentCodec
+
+            self._codec = DocumentCodec()
+        return self._codec
+
+    def held_values(self) -> Sequence[HeldValue]:
+        """What is resident, what was used last first."""
+        with self._lock:
+            entries = list(self._entries.items())
+        return [HeldValue(key, e.version, e.value, e.size_bytes, e.made_at) for key, e in reversed(entries)]
+
+    def restore_from(self, snapshot: Snapshot | None) -> None:
+        """From now on look in `snapshot` before loading; see `preheat.abc.SnapshotsValues`."""
+        self._snapshot = snapshot
 
     # --------------------------------------------------------------------------------- for the warm-up
 
@@ -220,6 +264,10 @@ class LoadingCache(Generic[V]):
         """The version that a read of `key` would ask for now; None if there is nothing to read."""
         raise NotImplementedError
 
+    def _resident(self) -> list[str]:
+        with self._lock:
+            return list(self._entries)
+
     def _holds(self, key: str) -> bool:
         """Whether a read of `key` would be a hit."""
         entry = self._entries.get(key)
@@ -231,6 +279,8 @@ class LoadingCache(Generic[V]):
     def _get(self, request: Request, make: Callable[[], V]) -> V:
         """The value of `request`, made by `make` if it is absent."""
         value = self._lookup(request)
+        if value is _ABSENT:
+            value = self._restore(request)
         if value is not _ABSENT:
             found: V = value
             return found
@@ -250,6 +300,34 @@ class LoadingCache(Generic[V]):
             self._hits += 1
         if self._log is not None:
             self._log.hit(key)
+        return entry.value
+
+    def _restore(self, request: Request) -> Any:
+        """The value from the snapshot, kept and counted as a hit; `_ABSENT` if it has none."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return _ABSENT
+        erasures = snapshot.erasures
+        held = snapshot.find(request.key, request.version)
+        if held is None:
+            return _ABSENT
+        if is_quiet():
+            return held.value
+        with self._lock:
+            entry = self._entries.get(request.key)
+            if entry is None or entry.version != request.version:
+                if snapshot.erasures != erasures:  # this value may be what was erased
+                    return _ABSENT
+                entry = _Entry(held.value, held.size_bytes, request.version, held.made_at)
+                if entry.size_bytes <= self.capacity_bytes:
+                    self._insert(request.key, entry, "snapshot")
+            else:  # another thread was faster
+                self._entries.move_to_end(request.key)
+                self._note_use(entry)
+            self._hits += 1
+        self._memory.tell()
+        if self._log is not None:
+            self._log.hit(request.key)
         return entry.value
 
     def _load_missing(self, requests: Sequence[Request], make: Callable[[list[int]], Sequence[V]]) -> list[V]:
@@ -342,7 +420,7 @@ class LoadingCache(Generic[V]):
             return
         with self._lock:
             if not unless.invalidated:
-                self._insert(request.key, _Entry(value, size_bytes, request.version), "traffic")
+                self._insert(request.key, _Entry(value, size_bytes, request.version, time.time()), "traffic")
 
     def _insert(self, key: str, entry: _Entry[V], cause: str) -> None:
         if key in self._entries:
@@ -431,20 +509,35 @@ class LoadingCache(Generic[V]):
         started = time.perf_counter()
         try:
             with quietly():
-                made = self._make([items[n] for n in mine])
-            sizes = [
-                0 if new is None else self._size_of(items[n].ref.key, new[0]) for n, new in zip(mine, made, strict=True)
-            ]
+                made = [self._weighed(items[n], new) for n, new in zip(mine, self._obtain(items, mine), strict=True)]
         except BaseException as error:
             for n in mine:
                 self._end_flight(items[n].ref.key, _some(flights[n]), error=error)
             raise
         seconds = (time.perf_counter() - started) / len(mine)
         results = [_RESIDENT for _ in items]
-        for n, new, size_bytes in zip(mine, made, sizes, strict=True):
-            results[n] = self._settle(items[n], _some(flights[n]), new, size_bytes, seconds)
+        for n, new in zip(mine, made, strict=True):
+            results[n] = self._settle(items[n], _some(flights[n]), new, seconds)
         self._memory.tell()
         return results
+
+    def _obtain(self, items: Sequence[WarmupItem], mine: Sequence[int]) -> list[_Made[V] | None]:
+        """Those of `items` that are `mine`: from the snapshot what it holds, made what it doesn't."""
+        held = {n: self._held(items[n].ref.key) for n in mine}
+        absent = [n for n in mine if held[n] is None]
+        made = dict(zip(absent, self._make([items[n] for n in absent]), strict=True)) if absent else {}
+        now = time.time()
+        return [held[n] or (None if (new := made[n]) is None else _Made(*new, now)) for n in mine]
+
+    def _held(self, key: str) -> _Made[V] | None:
+        version = None if self._snapshot is None else self._version_of(key)
+        held = None if self._snapshot is None or version is None else self._snapshot.find(key, version)
+        return None if held is None else _Made(held.value, held.version, held.made_at, held.size_bytes)
+
+    def _weighed(self, item: WarmupItem, made: _Made[V] | None) -> _Made[V] | None:
+        if made is None or made.size_bytes >= 0:
+            return made
+        return made._replace(size_bytes=self._size_of(item.ref.key, made.value))
 
     def _board_quietly(self, items: Sequence[WarmupItem]) -> list[_Flight[V] | None]:
         """A flight for each item that is neither resident nor being loaded already."""
@@ -456,23 +549,21 @@ class LoadingCache(Generic[V]):
                 flights.append(None if taken else self._flights.setdefault(item.ref.key, _Flight(warming=True)))
         return flights
 
-    def _settle(
-        self, item: WarmupItem, flight: _Flight[V], made: tuple[V, str] | None, size_bytes: int, seconds: float
-    ) -> ItemResult:
+    def _settle(self, item: WarmupItem, flight: _Flight[V], made: _Made[V] | None, seconds: float) -> ItemResult:
         key = item.ref.key
         if made is None:
             self._end_flight(key, flight, error=LookupError(f"{self.name}: {key} is not there any more"))
             return ItemResult(ItemStatus.UNAVAILABLE, 0, seconds, "its source is not there any more")
-        flight.value, flight.version = made
+        flight.value, flight.version = made.value, made.version
         with self._lock:
-            result = self._admit(item, flight, size_bytes, seconds)
+            result = self._admit(item, flight, made, seconds)
             self._leave(key, flight)
         flight.done.set()
         return result
 
-    def _admit(self, item: WarmupItem, flight: _Flight[V], size_bytes: int, seconds: float) -> ItemResult:
+    def _admit(self, item: WarmupItem, flight: _Flight[V], made: _Made[V], seconds: float) -> ItemResult:
         """Insert what a warm-up loaded: where nobody waits for it, at the cold end and evicting nothing."""
-        key = item.ref.key
+        key, size_bytes = item.ref.key, made.size_bytes
         known = self._entries.get(key)
         if flight.invalidated:
             return ItemResult(ItemStatus.REJECTED, 0, seconds, "it was invalidated while it was being loaded")
@@ -482,10 +573,9 @@ class LoadingCache(Generic[V]):
         room = self.capacity_bytes - (0 if flight.wanted else self._used_bytes - stale_bytes)
         if size_bytes > room:
             return ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
-        value: Any = flight.value
         self._insertions += 1
         number = 0 if flight.wanted else self._insertions
-        self._insert(key, _Entry(value, size_bytes, flight.version, number), "warm-up")
+        self._insert(key, _Entry(made.value, size_bytes, made.version, made.made_at, number), "warm-up")
         if number:
             self._entries.move_to_end(key, last=False)
             self._note_worth(_Warmed(*item.worth(size_bytes), -number, key))
@@ -532,8 +622,7 @@ def warmup_candidates(
     if rates is None:
         horizon = refill_seconds(history, cache.name, cache.capacity_bytes)
         rates = decayed_frequency(history, np.full(len(history), horizon))
-    if len(cache):
-        rows = rows[np.array([not cache._holds(key) for key in history.keys.take(rows)], np.bool_)]
+    rows = rows[find_absent(history.keys.take(rows), cache._resident(), cache._holds)]
     if where is not None:
         pairs = zip(history.keys.take(rows), history.recipes.take(rows), strict=True)
         rows = rows[np.array([where(key, recipe) for key, recipe in pairs], np.bool_)]

@@ -14,6 +14,7 @@ import xxhash
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
 from preheat.caches._loading import _ABSENT, LoadingCache, Request, warmup_candidates
+from preheat.codecs import VectorCodec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
         text_of: Callable[[str], str | None] | None = None,
         needs: Callable[[str], Iterable[ItemRef]] | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority)
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=VectorCodec(np.float32))
         self.model = model
         self._encode, self._text_of, self._needs = encode, text_of, needs
 
@@ -65,6 +66,7 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
             self._request(text, source) for text, source in zip(texts, sources or [""] * len(texts), strict=True)
         ]
         found = {request.key: self._lookup(request) for request in requests}
+        found |= {request.key: self._restore(request) for request in requests if found[request.key] is _ABSENT}
         absent = {request.key: n for n, request in enumerate(requests) if found[request.key] is _ABSENT}
         if absent:
             at = list(absent.values())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from preheat._limit import demand_within_limit, load_limit_bytes, read_within_limit
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
+from preheat.abc import SnapshotCodec
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class FileCache(LoadingCache[V]):
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
+        codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class FileCache(LoadingCache[V]):
         capacity_bytes: int,
         name: str = "file",
         priority: int = DEFAULT_PRIORITY,
+        codec: SnapshotCodec | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority)
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
         self.root = root
         self._parse = parse
 

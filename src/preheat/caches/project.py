@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import xxhash
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
-from preheat.abc import Clock
+from preheat.abc import Clock, SnapshotCodec
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
 from preheat.caches.file import inside
 
@@ -43,6 +43,7 @@ class ProjectCache(LoadingCache[V]):
             project is not simply all files below its folder.
         recheck_seconds: How long a state is believed.
         clock: Seconds that never go back.
+        codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class ProjectCache(LoadingCache[V]):
         state_of: Callable[[Path], str] | None = None,
         recheck_seconds: float = 1.0,
         clock: Clock = time.monotonic,
+        codec: SnapshotCodec | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority)
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
         self.root = root
         self._analyse, self._recheck_seconds, self._clock = analyse, recheck_seconds, clock
         self._look = state_of or folder_state

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
+from preheat.abc import SnapshotCodec
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
 from preheat.errors import InvalidSetting
 
@@ -31,6 +32,7 @@ class SearchCache(LoadingCache[V]):
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
         needs: Called like `search`: what has to be resident before a result is made.
+        codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class SearchCache(LoadingCache[V]):
         name: str = "search",
         priority: int = DEFAULT_PRIORITY,
         needs: Callable[..., Iterable[ItemRef]] | None = None,
+        codec: SnapshotCodec | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority)
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
         self._search, self._version, self._needs = search, version, needs
 
     def get(self, query: str, **parameters: Any) -> V:

@@ -1,0 +1,55 @@
+"""How many items make a run of loads: so many that handing them out costs next to nothing, and no more.
+
+Between two runs of one loader the machine is asked, memory is read and progress is told; so a run should last a
+fixed short time, however long a single load takes.  As little is known of that at first, lengths begin at one load
+and are at most twice that of a run that was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+GROWTH = 32
+"""How many times as long as one that was seen a run may be."""
+
+SHORTEST_SHARE = 8
+"""When little is left and is shared out, no run becomes shorter than this part of what it should be."""
+
+MOST_ITEMS = 1024
+"""Rows of one run are made before it begins, which takes memory for each."""
+
+
+class RunLengths:
+    """The length of the next run, by cache.
+
+    Args:
+        batch_size: Items handed to a loader at once.
+        seconds: How long a run should last; 0 makes each run one batch.
+        in_bulk: Caches that load a batch at once: their runs are whole batches.
+    """
+
+    def __init__(self, batch_size: int, seconds: float = 0.0, in_bulk: Container[str] = ()) -> None:
+        self._batch_size, self._seconds, self._in_bulk = batch_size, seconds, in_bulk
+        self._loads: dict[str, int] = {}
+
+    def most(self, cache: str, share: int) -> int:
+        """Items of the next run of `cache`, at most, when its share of what is left would be `share`."""
+        loads = self._loads.get(cache, 1)
+        return min(max(share, loads // SHORTEST_SHARE), loads * self._unit(cache))
+
+    def at_once(self, cache: str) -> int:
+        """Items of one call of the loader of `cache`, at most."""
+        return self._batch_size if cache in self._in_bulk else 1
+
+    def learn(self, cache: str, items: int, seconds: float) -> None:
+        """A run of `items` took `seconds`."""
+        if not self._seconds:
+            return
+        unit = self._unit(cache)
+        loads, now = -(-items // unit), self._loads.get(cache, 1)
+        fitting = int(self._seconds * loads / seconds) if seconds > 0 else MOST_ITEMS
+        if fitting > now <= loads or 2 * fitting < now:
+            self._loads[cache] = max(1, min(fitting, GROWTH * loads, MOST_ITEMS // unit))
+
+    def _unit(self, cache: str) -> int:
+        return self._batch_size if not self._seconds or cache in self._in_bulk else 1

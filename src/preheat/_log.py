@@ -1,0 +1,397 @@
+"""The access log of one cache: what a request thread does to record an access, and what a drain takes out.
+
+A hit is one `deque.append` of the key, a bound C method: no lock, no clock, no object but the key itself.  A miss had
+to load something, so it may cost more: it goes into a log of its own, with the place that it has among the hits.  Both
+are bounded; what is dropped is counted.  The time of an access is the time of the drain that takes it out.
+
+Where very many hits wait, a drain takes every `STRIDE`-th of them, from a random one of the first `STRIDE` on, and all
+misses, so that the cost of folding is bounded whatever the traffic.
+
+Nothing here needs the interpreter's lock for its correctness, except the one step that `_take_out` says.  Without it
+that step is not taken.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache as once
+from itertools import chain, count, islice, repeat, starmap
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from preheat._model import AccessBatch
+from preheat.abc import AccessLog
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HIT_LIMIT = 2**20  # hits waiting per cache, 8 MiB of pointers; beyond it the oldest are dropped
+MISS_LIMIT = 2**16  # misses waiting per cache
+SAMPLE_ABOVE = 2**16  # hits waiting beyond which a drain samples: a quarter of a million per second
+STRIDE = 16
+BATCH_LIMIT = 10_000  # folding more at once holds the interpreter's lock long enough to be felt
+
+_HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+# ------------------------------------------------------------------------------------------------------------- quiet
+
+_quiet: ContextVar[bool] = ContextVar("preheat_quiet", default=False)
+_all_logs: weakref.WeakSet[CacheLog] = weakref.WeakSet()
+_changing = threading.Lock()  # of the set above, and of how many loads are quiet
+_quiet_loads = 0
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """While this lasts, what the thread or task reads from any cache is no traffic: a warm-up is loading."""
+    before = _quiet.set(True)
+    _count_quiet_load(1)
+    try:
+        yield
+    finally:
+        _count_quiet_load(-1)
+        _quiet.reset(before)
+
+
+def is_quiet() -> bool:
+    """Whether this thread or task loads for a warm-up."""
+    return _quiet.get()
+
+
+def _count_quiet_load(change: int) -> None:
+    """Hits are looked at one by one only while something is loading quietly."""
+    global _quiet_loads
+    with _changing:
+        was_any, _quiet_loads = _quiet_loads > 0, _quiet_loads + change
+        if was_any != (_quiet_loads > 0):
+            for log in _all_logs:
+                log.choose_way()
+
+
+def start_logs_over() -> None:
+    """After a fork, in the child: this thread is alone, and what was recorded is the parent's."""
+    global _changing, _quiet_loads
+    _changing = threading.Lock()
+    _quiet_loads = int(is_quiet())
+    for log in _all_logs:
+        log.start_over()
+
+
+# --------------------------------------------------------------------------------------------------------------- log
+
+
+class _Miss(NamedTuple):
+    place: int  # how many hits came before it, since the log began
+    number: int
+    key: str
+    size_bytes: int
+    load_seconds: float
+    version: str
+    recipe: str
+
+
+class _Mark(str):
+    """Stands before the oldest hit.  A full `deque` drops from there without a word; the end of this is the word."""
+
+    __slots__ = ("fell",)
+    fell: weakref.WeakMethod[Callable[[], None]]
+
+    def __del__(self) -> None:
+        tell = self.fell()
+        if tell is not None:
+            tell()
+
+
+_MARK = "\0drained up to here"
+
+
+class CacheLog:
+    """The access log of one cache; see `preheat.abc.AccessLog`.  Any thread may record; one at a time may drain.
+
+    Args:
+        cache: Name of the cache.
+        limit: Hits that wait at most.
+        sample_above: Hits waiting beyond which a drain samples: -1 for always, None for never.
+
+    Attributes:
+        hit: Records a hit.  To be looked up anew for each, or followed: which way is the right one changes.
+        asked: Called with the keys of each batch that is drained.
+        settle: Drains now; does nothing while the log belongs to no recorder.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_begin", "_dropped_hits", "_dropped_misses", "_expected", "_follow", "_hits"),
+        *(
+            "_is_draining",
+            "_misses",
+            "_numbers",
+            "_sample_above",
+            "_taken",
+            "_turns",
+            "asked",
+            "cache",
+            "hit",
+            "settle",
+        ),
+    )
+
+    def __init__(self, cache: str, limit: int = HIT_LIMIT, sample_above: int | None = SAMPLE_ABOVE) -> None:
+        self.cache, self._sample_above = cache, sample_above
+        self._hits: deque[str] = deque(maxlen=limit + 1)  # and the mark
+        self._misses: deque[_Miss] = deque(maxlen=MISS_LIMIT)
+        self._begin: Callable[[], CacheLog] | None = None
+        self._follow: Callable[[Callable[[str], None]], None] | None = None
+        self.asked: Callable[[Sequence[str]], None] | None = None
+        self.settle: Callable[[], None] = _nothing
+        self.hit: Callable[[str], None]
+        self._taken = self._turns = self._expected = self._dropped_hits = self._dropped_misses = 0
+        self._numbers = count()
+        self._put_mark()
+        with _changing:
+            _all_logs.add(self)
+            self.choose_way()
+
+    # ------------------------------------------------------------------------------------ in a request thread
+
+    def miss(self, key: str, size_bytes: int, load_seconds: float, version: str, recipe: str) -> None:
+        """`key` had to be loaded; sizes and times of -1 where that failed."""
+        if self._begin is not None:
+            self._begin_now().miss(key, size_bytes, load_seconds, version, recipe)
+        elif not is_quiet():
+            place = self._taken + len(self._hits) - 1
+            self._misses.append(_Miss(place, next(self._numbers), key, size_bytes, load_seconds, version, recipe))
+
+    def _look_and_hit(self, key: str) -> None:
+        if self._begin is not None:
+            self._begin_now().hit(key)
+        elif not is_quiet():
+            self._hits.append(key)
+
+    def _begin_now(self) -> CacheLog:
+        begin, self._begin = self._begin, None
+        self.choose_way()
+        return begin() if begin is not None else self
+
+    def _mark_fell(self) -> None:
+        """The log is full: the hit just recorded pushed out the mark, those that come now push out hits."""
+        if not self._is_draining:
+            self._turns += 1
+            self._hits.append(self._mark())
+
+    def _mark(self) -> _Mark:
+        mark = _Mark(_MARK)
+        mark.fell = weakref.WeakMethod(self._mark_fell)
+        return mark
+
+    # -------------------------------------------------------------------------------------- for the recorder
+
+    def begin_with(self, begin: Callable[[], CacheLog]) -> None:
+        """Call `begin` at the next access; it says which log takes that."""
+        self._begin = begin
+        self.choose_way()
+
+    def follow(self, tell: Callable[[Callable[[str], None]], None] | None) -> None:
+        """Call `tell` with `hit`, now and whenever it changes, instead of whom it was told to so far."""
+        self._follow = tell
+        self.choose_way()
+
+    def choose_way(self) -> None:
+        """Make `hit` the plain append, unless each hit has to be looked at."""
+        self.hit = self._look_and_hit if self._begin is not None or _quiet_loads else self._hits.append
+        if self._follow is not None:
+            self._follow(self.hit)
+
+    def start_over(self) -> None:
+        """Forget what waits, as if it had been drained.  Nobody else may be using the log."""
+        self._lift_mark()
+        self._taken += len(self._hits)
+        self._expected = self.recorded_misses
+        self._hits.clear()
+        self._misses.clear()
+        self._numbers = count(self._expected)
+        self._put_mark()
+
+    def waiting(self) -> Sequence[str]:
+        """The keys of the hits that wait; takes a copy of all of them."""
+        return list(self._hits.copy())
+
+    def pass_on(self, log: AccessLog) -> None:
+        """Have `log` take what waits here, if nobody drains this one.  The order of hits and misses is not kept."""
+        if self.settle is _nothing:
+            self._lift_mark()
+            for key in starmap(self._hits.popleft, repeat((), len(self._hits))):
+                log.hit(key)
+            for miss in starmap(self._misses.popleft, repeat((), len(self._misses))):
+                log.miss(*miss[2:])
+            self._put_mark()
+
+    @property
+    def recorded_hits(self) -> int:
+        """Hits recorded since the log began, waiting and dropped ones included."""
+        return self._taken + len(self._hits) - 1 + self._dropped_hits
+
+    @property
+    def recorded_misses(self) -> int:
+        """Misses recorded since the log began, waiting and dropped ones included."""
+        return self._expected + len(self._misses)
+
+    @property
+    def dropped(self) -> int:
+        """Accesses that drains found to have been dropped for want of room: at least so many were."""
+        return self._dropped_hits + self._dropped_misses
+
+    @property
+    def fullness(self) -> float:
+        """Hits that wait, as a share of the most that may."""
+        return len(self._hits) / (self._hits.maxlen or 1)
+
+    def drain(self, at: float) -> Iterator[AccessBatch]:
+        """Take out what has been recorded so far, as batches of the time `at`."""
+        misses = self._take_misses()  # first: the hits before them are in the log already
+        began = self._taken
+        hits, stride, offset = self._take_hits()
+        places = np.array([miss.place - began for miss in misses], np.int64)
+        places = np.maximum.accumulate((places - offset + stride - 1) // stride).clip(0, len(hits))
+        yield from _batches(self.cache, at, hits, misses, places, stride)
+
+    def _take_misses(self) -> list[_Miss]:
+        is_full = len(self._misses) == self._misses.maxlen
+        misses = list(starmap(self._misses.popleft, repeat((), len(self._misses))))
+        if is_full:
+            self._dropped_misses += max(0, misses[0].number - self._expected)
+        if misses:
+            self._expected = misses[-1].number + 1
+        return misses
+
+    def _take_hits(self) -> tuple[list[str], int, int]:
+        """The hits that wait, or each 16th of them; for how many each stands; and which of them was the first."""
+        self._lift_mark()
+        waiting, stride, offset = len(self._hits), 1, 0
+        if self._sample_above is not None and waiting > self._sample_above:
+            stride, offset = STRIDE, os.urandom(1)[0] % STRIDE
+        waiting, hits = _take_out(self._hits, stride, offset)
+        self._taken += waiting
+        self._put_mark()
+        return hits, stride, offset
+
+    def _put_mark(self) -> None:
+        if len(self._hits) < (self._hits.maxlen or 0):  # or it would push out the newest hit
+            self._hits.appendleft(self._mark())
+        self._is_draining = False
+
+    def _lift_mark(self) -> None:
+        """Take the mark out.  If it has fallen, it was put behind the newest hit then, and has come to where it is."""
+        self._is_draining = True
+        turns, self._turns = self._turns, 0
+        with suppress(ValueError, IndexError, RuntimeError):  # it is not there, or threads without a common lock
+            behind = len(self._hits) - self._hits.index(_MARK)
+            self._hits.remove(_MARK)
+            self._dropped_hits += ((turns - 1) * (self._hits.maxlen or 0) + behind) if turns else 0
+
+
+def _take_out(hits: deque[str], stride: int, offset: int) -> tuple[int, list[str]]:
+    """Empty `hits`: how many there were, and every one in `stride` from `offset` on."""
+    if _HAS_GIL:
+        some = map(list, starmap(islice, [(hits, offset, None, stride)]))
+        with suppress(RuntimeError):  # a collection of garbage let other threads run
+            # One instruction, in which nothing comes between looking and clearing.  Taking out one by one costs thrice.
+            waiting, taken, _ = chain(starmap(hits.__len__, [()]), some, starmap(hits.clear, [()]))
+            return waiting, taken  # type: ignore[return-value]
+    waiting = len(hits)
+    return waiting, list(islice(starmap(hits.popleft, repeat((), waiting)), offset, None, stride))
+
+
+# ----------------------------------------------------------------------------------------------------------- batches
+
+
+def _batches(
+    cache: str, at: float, hits: list[str], misses: list[_Miss], places: NDArray[np.int64], stride: int
+) -> Iterator[AccessBatch]:
+    """`hits`, with each of `misses` after as many of them as `places` says (ascending), in batches."""
+    where = places + np.arange(len(misses))
+    total = len(hits) + len(misses)
+    for start in range(0, total, BATCH_LIMIT):
+        stop = min(start + BATCH_LIMIT, total)
+        first, last = np.searchsorted(where, (start, stop)).tolist()
+        part = hits[start - first : stop - last], misses[first:last], where[first:last] - start
+        try:
+            batch = _batch(cache, at, *part, stride)
+        except Exception:  # what was recorded is no access: a key that can't be hashed, a size beyond 64 bits
+            log_failure("accesses of cache %r could not be read", cache)
+        else:
+            yield batch
+
+
+def _batch(
+    cache: str, at: float, hits: list[str], misses: list[_Miss], where: NDArray[np.int64], stride: int
+) -> AccessBatch:
+    rows: defaultdict[str, int] = defaultdict(count().__next__)  # numbers each new key, without a line of Python
+    row = _numbered(rows, hits)
+    hit = np.ones(len(hits) + len(misses), np.bool_)
+    if misses:
+        hit[where] = False
+        row = np.insert(row, where - np.arange(len(where)), [rows[miss.key] for miss in misses])
+    loads = {rows[miss.key]: miss for miss in misses if miss.load_seconds >= 0}
+    size_bytes, load_seconds = np.full(len(rows), -1, np.int64), np.full(len(rows), -1.0)
+    versions, recipes = [""] * len(rows), [""] * len(rows)
+    for n, load in loads.items():
+        size_bytes[n], load_seconds[n] = load.size_bytes, load.load_seconds
+        versions[n], recipes[n] = load.version, load.recipe
+    batch = AccessBatch(cache, at, list(rows), row, hit, size_bytes, load_seconds, versions, recipes, stride)
+    return batch if set(map(type, rows)) <= {str} else _with_text_keys(batch)
+
+
+def _numbered(rows: defaultdict[str, int], keys: list[str]) -> NDArray[np.int64]:
+    """The number of each of `keys`."""
+    numbers = itemgetter(*keys)(rows) if len(keys) > 1 else map(rows.__getitem__, keys)
+    return np.fromiter(numbers, np.int64, len(keys))
+
+
+def _with_text_keys(batch: AccessBatch) -> AccessBatch:
+    """`batch` without the accesses whose key is no text."""
+    kept = np.array([isinstance(key, str) for key in batch.keys], np.bool_)
+    rows, known = np.flatnonzero(kept), kept[batch.row]
+    if not kept.all():
+        _log_strange_keys(batch.cache)
+    return batch._replace(
+        keys=[str.__str__(batch.keys[n]) for n in rows.tolist()],
+        row=(np.cumsum(kept) - 1)[batch.row[known]],
+        hit=batch.hit[known],
+        size_bytes=batch.size_bytes[rows],
+        load_seconds=batch.load_seconds[rows],
+        versions=[batch.versions[n] for n in rows.tolist()],
+        recipes=[batch.recipes[n] for n in rows.tolist()],
+    )
+
+
+def _nothing() -> None:
+    pass
+
+
+def log_failure(message: str, *about: object) -> None:
+    """Log the exception at hand.  `logging` is imported by the first failure, to keep `import preheat` light."""
+    import logging
+
+    logging.getLogger("preheat").exception(message, *about)
+
+
+@once
+def _log_strange_keys(name: str) -> None:
+    """Once per cache, for it goes on as long as the traffic."""
+    import logging
+
+    logging.getLogger("preheat").warning(
+        "cache %r is asked for keys that are no text; these accesses are not recorded, for history outlives the process"
+        " and only text does",
+        name,
+    )

@@ -1,0 +1,134 @@
+"""`preheat run`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from preheat.cli.configuring import on_service
+from preheat.cli.options import (
+    PARTIAL,
+    PRESSURE,
+    budget_option,
+    json_option,
+    only_option,
+    state_option,
+    strategy_option,
+    target_argument,
+)
+from preheat.cli.reports import print_summary
+from preheat.cli.showing import mib, print_json
+from preheat.errors import UsageError
+
+if TYPE_CHECKING:
+    from preheat import CacheWarmupService, WarmupPlan, WarmupProgress, WarmupReport
+
+
+@click.command(epilog="Example: preheat run shop.caches:caches --budget-mb 256")
+@target_argument
+@strategy_option
+@budget_option
+@only_option
+@state_option
+@click.option("--plan", "plan_file", metavar="FILE", help="Run the plan in this file, as far as it fits now.")
+@json_option
+def run(
+    target: str | None,
+    strategy: str | None,
+    budget_mb: float | None,
+    only: tuple[str, ...],
+    state_dir: str | None,
+    plan_file: str | None,
+    as_json: bool,
+) -> None:
+    """Plan and warm, in this process: what lives in its memory goes when it ends, shared caches stay warm."""
+    from preheat._target import read_plan
+
+    if plan_file is not None and strategy is not None:
+        raise UsageError("a saved plan has its strategy already; give --plan or --strategy, not both")
+    saved = read_plan(plan_file) if plan_file is not None else None
+
+    async def warm(service: CacheWarmupService) -> WarmupReport:
+        if saved is None:
+            made = await service.create_warmup_plan(strategy, budget_mb)
+        else:
+            made = await service.fit_warmup_plan(saved, budget_mb)
+            _warn_of_left_out(made)
+        with _progress_bar(quiet=as_json) as show:
+            return await service.execute_warmup_plan(made, show)
+
+    report = on_service(target, state_dir, only, warm)
+    _print_report(report, as_json=as_json)
+    sys.exit(exit_code(report))
+
+
+def _warn_of_left_out(made: WarmupPlan) -> None:
+    from preheat._summary import left_out_counts
+
+    for reason, count in left_out_counts(made).items():
+        click.echo(f"left out of the saved plan: {count} items; {reason}", err=True)
+
+
+def exit_code(report: WarmupReport) -> int:
+    """The exit code that says how a run ended."""
+    from preheat._model import ItemStatus
+
+    if report.stopped == "pressure":
+        return PRESSURE
+    return PARTIAL if report.count(ItemStatus.FAILED) or report.stopped in {"cancelled", "deadline"} else 0
+
+
+class _progress_bar:  # noqa: N801 - used as a function
+    """A bar on a terminal, nothing elsewhere; gives the callback that moves it."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet or not sys.stderr.isatty()
+        self._bar: Any = None
+
+    def __enter__(self) -> Any:
+        if self._quiet:
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.fields[phase]:10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(
+                "{task.fields[memory]} MiB  {task.fields[rate]}/s  {task.fields[pressure]}  {task.fields[strategy]}"
+            ),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("", total=None, phase="", memory="", rate="", pressure="", strategy="")
+        self._bar.start()
+        return self._show
+
+    def _show(self, progress: WarmupProgress) -> None:
+        self._bar.update(
+            self._task,
+            completed=progress.done,
+            total=progress.total,
+            phase=progress.phase,
+            memory=f"{mib(progress.loaded_bytes)}/{mib(progress.budget_bytes)}",
+            rate=f"{progress.items_per_second:.0f}",
+            pressure=progress.pressure.name,
+            strategy=progress.strategy,
+        )
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _print_report(report: WarmupReport, *, as_json: bool) -> None:
+    from preheat._summary import report_summary
+
+    summary = report_summary(report)
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(summary)
