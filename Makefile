@@ -44,7 +44,9 @@ test: $(VENV)/.ready
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest --quiet
+	@log=$$(mktemp); $(BIN)/coverage run -m pytest --quiet tests/faults >"$$log" 2>&1 & faults=$$!; \
+	 $(BIN)/coverage run -m pytest --quiet --ignore=tests/faults; rest=$$?; \
+	 wait $$faults; status=$$?; cat "$$log"; rm -f "$$log"; exit $$((rest | status))  # the faults mostly wait
 	@PYTHONPATH=$(VENV)/ml $(BIN)/coverage run -m pytest --quiet -k tree tests/pure  # the extra ml, which slows training
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95 --include='$(subst $() ,,$(PURE))'

@@ -198,7 +198,7 @@ class VirtualRun:
 
 def execution_of(items: int, gates, *, cache: str = "shop", concurrency_limit: int = 64, **changes) -> Execution:
     """A run over `items` of one byte each, all of one cache, as the service would make it."""
-    given = {"batch_size": 32, "run_seconds": 0.02, "budget_bytes": 2**40} | changes
+    given = {"batch_size": 32, "run_seconds": {cache: 0.02}, "budget_bytes": 2**40} | changes
     return Execution(
         [cache] * items,
         array("q", [1]) * items,

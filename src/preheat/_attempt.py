@@ -79,7 +79,7 @@ class Attempt:
     Attributes:
         way: How.
         positions: What is to be loaded, in the plan's order.
-        rows: The same; each item is made when it is its turn: one that lay about would leave the processor's cache.
+        rows: The same; items are made a few at a time: those that lie about leave the processor's cache.
         turn: What it knows of the turns on the loop.
         began_at: When it was begun.
         grown: Tells by how much the process has grown, once it has ended; `grown_bytes` is what that said.
@@ -221,7 +221,7 @@ async def load_async(attempt: Attempt) -> None:
     attempt.task = asyncio.current_task()
     with limited_by(attempt.limit_bytes):
         for _ in range(0, len(attempt.positions), ITEMS_PER_LOOK):
-            for item in islice(attempt.rows, ITEMS_PER_LOOK):
+            for item in list(islice(attempt.rows, ITEMS_PER_LOOK)):
                 if brake.is_on:
                     return
                 try:
@@ -341,7 +341,7 @@ def smooth_sizes(attempt: Attempt) -> array[int] | None:
     if not is_whole or set(map(type, results)) != {ItemResult}:
         return None
     statuses, sizes, _, reasons, _ = zip(*results, strict=True)
-    if set(map(id, statuses)) != {id(ItemStatus.LOADED)} or any(reasons):
+    if statuses.count(ItemStatus.LOADED) != len(statuses) or any(reasons):
         return None
     try:
         column = array("q", sizes)
@@ -372,11 +372,12 @@ async def _settle(attempt: Attempt, result: Any) -> ItemResult:
 
 def usable(result: Any) -> ItemResult:
     """`result`, which `warmup_item` gave, or else the failure to give one."""
-    if not isinstance(result, ItemResult) or not isinstance(result.status, ItemStatus):
+    if not isinstance(result, ItemResult) or result.status not in _STATUSES:
         return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave a {type(result).__name__}, not an ItemResult")
     if not is_size(result.size_bytes):
         return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave {result.size_bytes!r} as its size in bytes")
-    return result._replace(size_bytes=int(result.size_bytes), reason=_printable(result.reason))
+    status, size_bytes, reason = ItemStatus(result.status), int(result.size_bytes), _printable(result.reason)
+    return result._replace(status=status, size_bytes=size_bytes, reason=reason)
 
 
 def _failed(attempt: Attempt, error: BaseException) -> ItemResult:
@@ -401,6 +402,7 @@ def _failure(error: BaseException) -> ItemResult:
     )
 
 
+_STATUSES = tuple(ItemStatus)
 LATE = ItemResult(
     ItemStatus.FAILED, reason="its loader took longer than an item may (item_timeout_seconds)", wait_seconds=0.0
 )

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from preheat._attempt import way_of
+from preheat._attempt import Way, way_of
 from preheat._collector import calm_collector
 from preheat._events import MemoryLog
 from preheat._execution import (
@@ -81,6 +81,9 @@ RUN_SECONDS = 0.02
 
 RUN_INTERVAL_SECONDS = 0.001
 """How often one should end, all workers together: each costs some 50 us, which this makes a twentieth of the time."""
+
+THREAD_FACTOR = 4
+"""So many times as long where loads block: a thread waits for the loop, between two runs, behind all other threads."""
 
 ProgressCallback = Callable[[WarmupProgress], None]
 PhaseCallback = Callable[[PhaseOutcome], None]
@@ -155,6 +158,7 @@ class Run:
         names = [items.caches[code] for code in items.cache.tolist()]
         phase = np.repeat(np.arange(len(plan.chosen), dtype=np.int8), [len(rows) for rows in plan.chosen])
         kind_of = kinds_of(caches)
+        ways = {name: way_of(cache) for name, cache in caches.items()}
         self._reporting = {name for name, cache in caches.items() if isinstance(cache, ReportsMemory)}
         self._execution = Execution(
             names,
@@ -168,8 +172,8 @@ class Run:
             else (),
             concurrency_limit=concurrency_limit,
             batch_size=batch_size,
-            run_seconds=max(RUN_SECONDS, RUN_INTERVAL_SECONDS * concurrency_limit),
-            in_bulk={name for name, cache in caches.items() if way_of(cache).is_in_bulk},
+            run_seconds={name: _run_seconds(way, concurrency_limit) for name, way in ways.items()},
+            in_bulk={name for name, way in ways.items() if way.is_in_bulk},
             phase_delay_seconds=phase_delay_seconds,
             deadline_seconds=deadline_seconds,
             footing=_footing_of(plan),
@@ -273,8 +277,10 @@ class Run:
             await self._undoing.run(self._clear_up)
         finally:
             self._brake.is_on = True
-            await self._undoing.run(stop_watching)  # it waits for a thread, which the loop should not
-            await self._close()
+            try:
+                await self._undoing.run(stop_watching)  # it waits for a thread, which the loop should not
+            finally:  # a cancellation may fall here
+                await self._close()
         self._show(self._clock(), force=True)
         report = self._report(stopped, first_event)
         note_end(report)
@@ -558,6 +564,11 @@ _ANSWERS = {
     PressureResponse.STOP: "stops",
     PressureResponse.ROLL_BACK: "stops and undoes what nobody used",
 }
+
+
+def _run_seconds(way: Way, loaders: int) -> float:
+    interval_seconds = RUN_INTERVAL_SECONDS * (1 if way.is_on_loop else THREAD_FACTOR)
+    return max(RUN_SECONDS, interval_seconds * loaders)
 
 
 def _footing_of(plan: WarmupPlan) -> Footing:

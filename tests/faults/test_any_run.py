@@ -88,7 +88,7 @@ class Play:
             budget_bytes=rng.randint(0, 2000),
             concurrency_limit=rng.randint(1, 5),
             batch_size=rng.randint(1, 4),
-            run_seconds=rng.choice([0.0, 0.5]),
+            run_seconds=rng.choice([{}, {"a": 0.5}]),
             deadline_seconds=rng.choice([None, 50.0]),
             seed=seed,
         )

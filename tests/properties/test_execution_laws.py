@@ -83,7 +83,7 @@ class AnyRun(RuleBasedStateMachine):
                 self.takes[need] = True
         milder = data.draw(st.sampled_from(["milder", "milder", ""]))
         self.batch_size = data.draw(st.integers(1, 4))
-        self.run_seconds = data.draw(st.sampled_from([0.0, 0.0, 0.5]))
+        self.run_seconds = data.draw(st.sampled_from([{}, {}, {"a": 0.5}, {"a": 0.1, "b": 0.5}]))
         self.deadline = data.draw(st.sampled_from([None, None, 60.0]))
         self.held = False
         self.run = self.execution(

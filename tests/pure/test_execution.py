@@ -772,7 +772,7 @@ def test_of_a_smooth_run_too_what_is_beyond_the_budget_is_undone():
 
 
 def timed(n: int, **changes: Any) -> Execution:
-    return execution(n, **({"run_seconds": 1.0, "batch_size": 8, "concurrency_limit": 1} | changes))
+    return execution(n, **({"run_seconds": {"c": 1.0}, "batch_size": 8, "concurrency_limit": 1} | changes))
 
 
 def taken(instructions: list[Any]) -> int:
@@ -803,10 +803,10 @@ def test_the_runs_of_a_cache_that_loads_in_bulk_are_whole_batches():
 
 
 def test_what_is_left_is_shared_out_but_not_in_crumbs():
-    lengths = RunLengths(8, 1.0)
+    lengths = RunLengths(8, {"c": 1.0})
     lengths.learn("c", 1, 0.01)
     assert [lengths.most("c", share) for share in (100, 20, 3)] == [32, 20, 4]
-    assert RunLengths(8).most("c", 3) == 3
+    assert RunLengths(8, {}).most("c", 3) == 3
 
 
 # ----------------------------------------------------------------------------------------------- pause and resume

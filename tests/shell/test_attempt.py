@@ -329,7 +329,7 @@ def test_plain_loads_are_taken_for_their_sizes_alone():
         None,
         (ItemStatus.LOADED, 1, 0.0, ""),
         ItemResult(ItemStatus.RESIDENT),
-        ItemResult("loaded", 1),
+        ItemResult("done", 1),
         LOADED._replace(reason="but slowly"),
         *(LOADED._replace(size_bytes=size) for size in (-1, 1.5, "3", None, 2**48 + 1, 2**63)),
     ],

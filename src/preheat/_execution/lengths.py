@@ -7,7 +7,7 @@ and are at most twice that of a run that was seen.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 GROWTH = 32
 """How many times as long as one that was seen a run may be."""
@@ -24,11 +24,11 @@ class RunLengths:
 
     Args:
         batch_size: Items handed to a loader at once.
-        seconds: How long a run should last; 0 makes each run one batch.
+        seconds: By cache, how long a run should last; the runs of others are one batch each.
         in_bulk: Caches that load a batch at once: their runs are whole batches.
     """
 
-    def __init__(self, batch_size: int, seconds: float = 0.0, in_bulk: Container[str] = ()) -> None:
+    def __init__(self, batch_size: int, seconds: Mapping[str, float], in_bulk: Container[str] = ()) -> None:
         self._batch_size, self._seconds, self._in_bulk = batch_size, seconds, in_bulk
         self._loads: dict[str, int] = {}
 
@@ -43,13 +43,13 @@ class RunLengths:
 
     def learn(self, cache: str, items: int, seconds: float) -> None:
         """A run of `items` took `seconds`."""
-        if not self._seconds:
+        if cache not in self._seconds:
             return
         unit = self._unit(cache)
         loads, now = -(-items // unit), self._loads.get(cache, 1)
-        fitting = int(self._seconds * loads / seconds) if seconds > 0 else MOST_ITEMS
+        fitting = int(self._seconds[cache] * loads / seconds) if seconds > 0 else MOST_ITEMS
         if fitting > now <= loads or 2 * fitting < now:
             self._loads[cache] = max(1, min(fitting, GROWTH * loads, MOST_ITEMS // unit))
 
     def _unit(self, cache: str) -> int:
-        return self._batch_size if not self._seconds or cache in self._in_bulk else 1
+        return self._batch_size if cache not in self._seconds or cache in self._in_bulk else 1

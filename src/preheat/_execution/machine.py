@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class Execution:
         kinds: (n,) kind of each item within its cache; by default all are alike.
         concurrency_limit: Runs of loads in flight at the same time.
         batch_size: Items that a loader is handed at once, at most.
-        run_seconds: How long a run of loads should last; 0 makes each one batch.
+        run_seconds: By cache, how long a run of loads should last; those of others are one batch each.
         in_bulk: Caches that load a batch at once.
         phase_delay_seconds: Pause between two phases.
         deadline_seconds: Time after which it stops; None if never.
@@ -120,7 +120,7 @@ class Execution:
         budget_bytes: int,
         concurrency_limit: int,
         batch_size: int,
-        run_seconds: float = 0.0,
+        run_seconds: Mapping[str, float] | None = None,
         in_bulk: Container[str] = (),
         reserve_bytes: int = 0,
         kinds: Sequence[str] = (),
@@ -141,7 +141,7 @@ class Execution:
         self.switches: tuple[StrategySwitch, ...] = ()
         self.footing = footing or Footing()
         self.phases = Phases(phase, phase_delay_seconds)
-        group, self._groups = _group(caches, kinds or [""] * len(caches))
+        group, self._groups = _group(caches, kinds)
         self._group, self._sizes = group, size_bytes
         self.guard = Guard(
             size_bytes,
@@ -152,7 +152,7 @@ class Execution:
             known_after=known_after,
         )
         self._limit = concurrency_limit
-        self._lengths = RunLengths(batch_size, run_seconds, in_bulk)
+        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk)
         self._needs, self._queues, self._retries = Needs(needs), Queues(), Retries(len(caches), seed)
         self._gates, self._later = Gates(gates or {}), Later()
         self._begun_at = 0.0
@@ -273,7 +273,7 @@ class Execution:
             gate.loaded(event.at, seconds, len(positions))
         self.guard.learn(positions, event.sizes, event.peak_bytes)
         self.guard.keep(size_bytes)
-        self._loaded_order.extend(positions)
+        self._loaded_order.frombytes(_numbers(positions))
         self.results.load(positions, event.sizes)
         self.done += len(positions)
         self.phases.count_ended(positions[0], len(positions))
@@ -666,6 +666,14 @@ def _seconds(flight: _Flight, event: Loaded | Ended) -> float:
 
 def _group(caches: Sequence[str], kinds: Sequence[str]) -> tuple[array[int], list[Group]]:
     """The distinct pairs of cache and kind, and which of them each item is of."""
-    codes: dict[tuple[str, str], int] = {}
-    group = array("l", (codes.setdefault(pair, len(codes)) for pair in zip(caches, kinds, strict=True)))
-    return group, [Group(*pair) for pair in codes]
+    labels: Sequence[Any] = list(zip(caches, kinds, strict=True)) if kinds else caches
+    codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
+    groups = [Group(*label) if kinds else Group(label, "") for label in codes]
+    return array("l", map(codes.__getitem__, labels)), groups
+
+
+def _numbers(positions: Sequence[int]) -> bytes:
+    """`positions`, ascending, as 64-bit numbers."""
+    first, stop = positions[0], positions[-1] + 1
+    is_gapless = stop - first == len(positions)
+    return (np.arange(first, stop, dtype=np.int64) if is_gapless else np.array(positions, np.int64)).tobytes()
