@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha1
 
 from preheat._fleet import (
@@ -30,6 +30,7 @@ from preheat._reach import Door
 from preheat._record import log_failure
 from preheat._redis import Line, connect
 from preheat._sharing.steps import Command, Refused
+from preheat._threads import LoaderThreads
 
 SLICE_SECONDS = 0.05  # how soon a wait notices that its run has ended
 
@@ -47,6 +48,10 @@ class Coordination:
         rates: By origin, the loads per second that it takes from all replicas together.
         wait_seconds: After so long without an answer, the server counts as away.
         namespace: What the keys on the server begin with.
+        loaders: Blocking loads at the same time, at most.
+
+    Attributes:
+        threads: Where blocking loads are done.
 
     Raises:
         InvalidSetting: The URL can't be used, or the client library is missing.
@@ -61,7 +66,9 @@ class Coordination:
         rates: Mapping[str, float] | None = None,
         wait_seconds: float = 0.25,
         namespace: str = "preheat",
+        loaders: int = 4,
     ) -> None:
+        self.threads = LoaderThreads(loaders, "preheat-joint")
         self._rng = random.Random()
         self._client = connect(url, is_async=True, wait_seconds=wait_seconds) if url else None
         self._line = Line(self._client, Door(self._rng)) if url else None
@@ -73,7 +80,9 @@ class Coordination:
         self._heart: asyncio.Task[None] | None = None
         self.rates, self.replicas = dict(rates or {}), replicas
         self._paces = {name: Pace(rate / replicas) for name, rate in self.rates.items()}
-        self.is_alone, self.is_stopped = self._line is None, False
+        self.is_alone = self._line is None
+        self._was_stopped = False
+        self._is_over = self._is_held = _never
 
     # ------------------------------------------------------------------------------------ life of a run
 
@@ -84,13 +93,23 @@ class Coordination:
             self._heart = asyncio.ensure_future(self._go_on_beating())
         await self.sleep(start_delay(self._jitter_seconds, self._rng))
 
+    def follow(self, is_over: Callable[[], bool], is_held: Callable[[], bool]) -> None:
+        """From now on ask the run itself whether it is to end, and whether nothing may start just now."""
+        self._is_over, self._is_held = is_over, is_held
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run is to end, so that nothing is to be begun or waited for."""
+        return self._was_stopped or self._is_over()
+
     def stop(self) -> None:
         """Have nothing wait any longer: the run is to end.  From any thread."""
-        self.is_stopped = True
+        self._was_stopped = True
 
     async def end(self) -> None:
         """Leave the others."""
         self.stop()
+        self.threads.close()
         if self._heart is not None:
             self._heart.cancel()
             await asyncio.wait([self._heart])
@@ -127,6 +146,11 @@ class Coordination:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self.is_stopped:
             await asyncio.sleep(min(left, SLICE_SECONDS))
+
+    async def wait_while_held(self) -> None:
+        """Wait until loads may start, or the run is to end."""
+        while self._is_held() and not self.is_stopped:
+            await asyncio.sleep(SLICE_SECONDS)
 
     # ------------------------------------------------------------------------------------------- leases
 
@@ -227,3 +251,7 @@ class Coordination:
 
     def _lease(self, shared_as: str, key: str) -> str:
         return f"{self._namespace}\x00lease {shared_as} {key}"
+
+
+def _never() -> bool:
+    return False

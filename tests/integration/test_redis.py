@@ -13,11 +13,13 @@ from preheat import CacheWarmupService, create_warmup_item
 from preheat._model import ItemStatus
 from preheat._reach import Door
 from preheat._redis import Line, connect
+from preheat._sharing.protocol import AWAY
 from preheat._sharing.putting import PUT
 from preheat.adapters.redis import AsyncRedisCache, RedisCache
 from preheat.errors import InvalidSetting
 from preheat.testing import WarmableCacheContract
-from servers import find_binary, redis, server, shared_server, some_name  # noqa: F401 - two are fixtures
+from running import perform, reasons, run_of
+from servers import find_binary, free_port, redis, server, shared_server, some_name  # noqa: F401 - two are fixtures
 from sharing import WHOLE, Origin, control, interleavings, is_stale, reader, sharing, warm_up, writer
 
 databases = itertools.count(1)
@@ -297,3 +299,12 @@ def test_a_service_records_plans_and_warms_a_shared_cache(server, tmp_path):
 
 def test_there_is_a_server_to_test_with():
     assert find_binary() is not None
+
+
+@pytest.mark.parametrize("kind", [RedisCache, AsyncRedisCache])
+def test_patience_with_a_server_that_is_away_is_none_of_a_loader_s_time(kind):
+    client = connect(f"redis://127.0.0.1:{free_port()}/0", is_async=kind is AsyncRedisCache)
+    cache = kind(client, value_of, name="pages", patience_seconds=0.8)
+    items = [create_warmup_item("pages", f"page {n}") for n in range(4)]
+    report = perform(run_of(cache, items, batch_size=4, item_timeout_seconds=0.3))
+    assert set(reasons(report).values()) == {AWAY}

@@ -1,9 +1,13 @@
 """A cache as a run sees it where replicas warm up together, with nobody to talk to."""
 
 import asyncio
+import contextlib
+import threading
+import time
 
 import pytest
 
+import preheat._joint
 from preheat import create_warmup_item
 from preheat._coordination import Coordination
 from preheat._joint import JointCache, joint
@@ -11,6 +15,8 @@ from preheat._model import ItemResult, ItemStatus
 from preheat.abc import LoadsInBulk, TellsKinds, UndoesWarmup, WarmableCache
 from preheat.adapters.mapping import MappingCache
 from preheat.errors import ItemTooLarge
+from running import perform, reasons, run_of
+from running import statuses as told
 
 ITEMS = [create_warmup_item("pages", f"{n}") for n in range(6)]
 
@@ -127,3 +133,123 @@ def test_results_are_those_of_the_cache():
     result = asyncio.run(JointCache(Shelf(), alone()).warmup_item(ITEMS[0]))
     assert isinstance(result, ItemResult)
     assert result.size_bytes > 0
+
+
+# ------------------------------------------------------------------------------------------- as a run sees it
+
+
+def joint_run(cache, together, **changes):
+    run = run_of([JointCache(cache, together)], ITEMS, **({"batch_size": len(ITEMS)} | changes))
+    together.follow(lambda: run.is_stopping, lambda: run.is_holding)
+    return run
+
+
+def test_waits_for_the_rate_are_none_of_a_loader_s_time():
+    report = perform(joint_run(Shelf(), alone(rates={"pages": 15.0}), item_timeout_seconds=0.15))
+    assert report.seconds > 0.15
+    assert set(told(report).values()) == {"loaded"}
+
+
+class ServedByOthers(Coordination):
+    """Another replica has taken everything."""
+
+    async def take(self, shared_as, keys):
+        return []
+
+
+def load_later(shelf, seconds):
+    """Another replica loads what `shelf` lacks."""
+    others = threading.Timer(seconds, lambda: shelf.mapping.update((item.ref.key, "theirs") for item in ITEMS))
+    others.start()
+    return others
+
+
+@pytest.mark.parametrize(("is_apart", "outcome"), [(True, {"resident"}), (False, {"failed"})])
+def test_waits_for_others_are_none_of_a_loader_s_time(monkeypatch, is_apart, outcome):
+    """They would be, if it did not say that it waits: then it is late each time."""
+    if not is_apart:
+        monkeypatch.setattr(preheat._joint, "apart", contextlib.nullcontext)
+        monkeypatch.setattr(preheat._joint, "at_work", contextlib.nullcontext)
+    shelf = Shelf()
+    others = load_later(shelf, 0.6 if is_apart else 5.0)
+    report = perform(joint_run(shelf, ServedByOthers(), item_timeout_seconds=0.1))
+    others.cancel()
+    assert set(told(report).values()) == outcome
+
+
+def test_of_loads_in_turn_each_has_the_time_of_a_load():
+    report = perform(joint_run(Shelf(lambda key: time.sleep(0.1) or key), alone(), item_timeout_seconds=0.4))
+    assert report.seconds > 0.4
+    assert set(told(report).values()) == {"loaded"}
+
+
+def test_a_load_that_hangs_is_late_and_undone_when_it_ends():
+    ending, undone = threading.Event(), threading.Event()
+
+    class Hanging(Shelf):
+        def undo_warmup(self, key):
+            released_bytes = super().undo_warmup(key)
+            undone.set()
+            return released_bytes
+
+    def hang(key):
+        if key == "1":
+            ending.wait(10.0)
+        return key
+
+    shelf = Hanging(hang)
+    report = perform(joint_run(shelf, alone(), item_timeout_seconds=0.1))
+    assert "took longer than an item may" in reasons(report)["1"]
+    ending.set()
+    assert undone.wait(10.0)
+    assert "1" not in shelf.mapping
+
+
+@pytest.mark.parametrize("why", ["cancelled", "deadline"])
+def test_a_run_that_ends_waits_for_no_others(why):
+    async def go():
+        run = joint_run(Shelf(), ServedByOthers(), deadline_seconds=0.2 if why == "deadline" else None)
+        performing = asyncio.ensure_future(run.perform())
+        await asyncio.sleep(0.1)
+        if why == "cancelled":
+            run.cancel()
+        return await performing
+
+    report = asyncio.run(go())
+    assert (report.stopped, set(told(report).values())) == (why, {"skipped"})
+    assert report.seconds < preheat._joint.PATIENCE_SECONDS / 2
+
+
+def test_a_run_that_pauses_begins_nothing_in_the_middle_of_a_batch():
+    async def go():
+        shelf = Shelf()
+        run = joint_run(shelf, alone(rates={"pages": 20.0}))
+        performing = asyncio.ensure_future(run.perform())
+        while not shelf.mapping:
+            await asyncio.sleep(0.005)
+        run.pause()
+        await asyncio.sleep(0.1)
+        before = len(shelf.mapping)
+        await asyncio.sleep(0.3)
+        during = len(shelf.mapping)
+        run.resume()
+        return before, during, await performing
+
+    before, during, report = asyncio.run(go())
+    assert before == during < len(ITEMS)
+    assert set(told(report).values()) == {"loaded"}
+
+
+def test_an_origin_that_asks_for_rest_is_left_alone():
+    asked = []
+
+    class Overloaded(Exception):
+        status_code, headers = 503, {"Retry-After": "7"}
+
+    def refuse(key):
+        asked.append(key)
+        raise Overloaded(key)
+
+    results = asyncio.run(JointCache(Shelf(refuse), alone()).warmup_items(ITEMS))
+    assert {result.wait_seconds for result in results} == {7.0}
+    assert len(asked) == 1

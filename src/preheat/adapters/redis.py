@@ -28,6 +28,7 @@ from preheat._sharing.protocol import Sharing
 from preheat._sharing.putting import PUT
 from preheat._sharing.rules import FULL_RATIO, Codec, Life, Rules
 from preheat._sharing.steps import Ask, Make
+from preheat._turns import apart
 from preheat.abc import AccessLog
 from preheat.errors import InvalidSetting
 
@@ -207,7 +208,8 @@ class _RedisCache(Generic[V]):
                 answer = self._make(step)
             else:
                 answer = None
-                time.sleep(step.seconds)
+                with apart():
+                    time.sleep(step.seconds)
 
     def _make(self, step: Make) -> list[Any]:
         if not step.is_warm_up:
@@ -317,7 +319,8 @@ class AsyncRedisCache(_RedisCache[V]):
                 answer = await self._make_async(step)
             else:
                 answer = None
-                await asyncio.sleep(step.seconds)
+                with apart():
+                    await asyncio.sleep(step.seconds)
 
     async def _make_async(self, step: Make) -> list[Any]:
         import asyncio
