@@ -19,7 +19,7 @@ from preheat._limit import limited_by
 from preheat._model import ItemResult, ItemStatus, WarmupItem
 from preheat._origin import read_refusal
 from preheat._plan.sizes import MOST_BYTES, is_size
-from preheat._turns import ITEMS_PER_LOOK, Turn
+from preheat._turns import ITEMS_PER_LOOK, Turn, known_as
 from preheat.abc import LoadsInBulk, WarmableCache
 from preheat.errors import ItemTooLarge
 
@@ -150,9 +150,9 @@ class Attempt:
         self._accounted = self._used_bytes = 0
 
     def stalled_seconds(self, at: float) -> float:
-        """How long no load has ended, as far as that was looked at."""
-        progress = len(self.results) + len(self.settled)
-        if progress != self._progress:
+        """How long no load has ended, as far as that was looked at; waits for others are none of that time."""
+        progress = len(self.results) + len(self.settled) + self.turn.waits
+        if progress != self._progress or self.turn.is_apart:
             self._progress, self._progress_at = progress, at
             self.forgive()
         return at - self._progress_at
@@ -236,7 +236,7 @@ async def load_async(attempt: Attempt) -> None:
 async def load_batches_async(attempt: Attempt, batch_size: int) -> None:
     """Load batch by batch on the loop, as far as the attempt may go on."""
     attempt.task = asyncio.current_task()
-    with limited_by(attempt.limit_bytes):
+    with limited_by(attempt.limit_bytes), known_as(attempt.turn):
         for batch in _parts(attempt, batch_size):
             if len(batch) == 1 or not await _load_batch_async(attempt, batch):
                 await _load_each_async(attempt, batch)
@@ -276,7 +276,7 @@ def load_here(attempt: Attempt, batch_size: int) -> None:
 
     Batch by batch, or item by item where a batch is one.
     """
-    with limited_by(attempt.limit_bytes):
+    with limited_by(attempt.limit_bytes), known_as(attempt.turn):
         for part in _parts(attempt, batch_size if batch_size > 1 else ITEMS_PER_LOOK):
             if batch_size == 1 or len(part) == 1 or not _load_batch(attempt, part):
                 _load_each(attempt, part)
@@ -288,7 +288,7 @@ def _load_batch(attempt: Attempt, batch: Sequence[WarmupItem]) -> bool:
     try:
         attempt.results += _checked(list(attempt.cache.warmup_items(batch)), batch)  # type: ignore[attr-defined]
     except _ITEM_ERRORS as error:
-        return _take_failed_batch(attempt, _failure(error))
+        return _take_failed_batch(attempt, failure_of(error))
     finally:
         attempt.calling = 1
     return True
@@ -302,7 +302,7 @@ def _load_each(attempt: Attempt, items: Sequence[WarmupItem]) -> None:
         try:
             results.append(load(item))
         except _ITEM_ERRORS as error:
-            if attempt.fail(_failure(error)):
+            if attempt.fail(failure_of(error)):
                 return
 
 
@@ -389,10 +389,11 @@ def _failed(attempt: Attempt, error: BaseException) -> ItemResult:
     task, was_late = attempt.task, attempt.forgive()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
         raise error
-    return LATE if was_late else _failure(error)
+    return LATE if was_late else failure_of(error)
 
 
-def _failure(error: BaseException) -> ItemResult:
+def failure_of(error: BaseException) -> ItemResult:
+    """What became of an item whose load raised `error`."""
     if isinstance(error, ItemTooLarge | MemoryError):
         return ItemResult(ItemStatus.TOO_LARGE, reason=_printable(str(error) or type(error).__name__))
     refusal = read_refusal(error, time.time())

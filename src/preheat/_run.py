@@ -239,6 +239,16 @@ class Run:
             origins=state.origins,
         )
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to end, or something has stopped it: nothing starts any more."""
+        return self._is_cancelled or self._execution.stopped is not None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether nothing may start just now: it is paused, memory is short, or it ends."""
+        return self._brake.is_on
+
     def cancel(self, *, abandon: bool = False) -> None:
         """Ask the run to end.  From any thread, also before it has begun.
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from preheat._events import MemoryLog
 from preheat._model import (
-    MIB,
     CacheMemory,
     MemoryEvent,
     MemoryEventKind,
@@ -38,6 +37,7 @@ from preheat._plan.strategy import (
 )
 from preheat._planning import Planning, demand_known
 from preheat._pressure import pressure_level
+from preheat._replicas import Replicas
 from preheat._runs import Runs
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
@@ -54,7 +54,6 @@ from preheat.abc import (
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from preheat._execution import Gate
     from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
     from preheat._run import Run
@@ -107,7 +106,7 @@ class CacheWarmupService:
         self._sees_headroom = False
         self.is_closed = False
         self._opening = threading.Lock()
-        self._runs = Runs()
+        self._runs, self._replicas = Runs(), Replicas(self.settings)
         self._planning = Planning(
             self.settings,
             self._caches,
@@ -363,7 +362,7 @@ class CacheWarmupService:
 
         return Run(
             plan,
-            self.caches,
+            self._replicas.prepare(self.caches),
             watch=self._watch,
             memory_log=self._memory_log,
             release_memory=release_free_memory,
@@ -373,21 +372,9 @@ class CacheWarmupService:
             deadline_seconds=self.settings.deadline_seconds,
             item_timeout_seconds=self.settings.item_timeout_seconds,
             before=before,
-            gates=self._origins(plan.seed),
+            gates=self._replicas.gates(self._caches, plan.seed),
             on_progress=on_progress,
             on_phase=on_phase,
-        )
-
-    def _origins(self, seed: int) -> Mapping[str, Gate]:
-        """By cache, what protects the origin it is loaded from, for one run."""
-        from preheat._origin import origins_of
-
-        return origins_of(
-            self._caches,
-            concurrency=self.settings.concurrency_limit,
-            loads_per_second=self.settings.rate_limits,
-            bytes_per_second={name: mb * MIB for name, mb in self.settings.bandwidth_limits_mb.items()},
-            seed=seed,
         )
 
     async def _perform(self, run: Run) -> WarmupReport:
@@ -396,7 +383,7 @@ class CacheWarmupService:
         try:
             await asyncio.to_thread(self.ledger.begin_run, run.plan)
             self.ledger.tell_misses_to(run.note_misses)
-            report = await run.perform()
+            report = await self._replicas.perform(run)
         finally:
             self.ledger.tell_misses_to(None)
             self._watch.forget_headroom()

@@ -16,6 +16,8 @@ from preheat.errors import InvalidSetting, nearest
 PREFIX = "CACHE_WARMUP_"
 MOST_STRATEGIES = 100
 MOST_TABLES_TEXT = 100_000
+MOST_URL = 2_000
+DEFAULT_JITTER_SECONDS = 3.0
 MOST_VERSION_LENGTH = 256
 
 
@@ -45,6 +47,10 @@ class Settings:
         rate_limits: By cache or origin, the loads that may start per second; in the environment as JSON.
         bandwidth_limits_mb: By cache or origin, the MiB that may be asked for per second; in the environment as JSON.
         strategies: Tables of rules by strategy name, which change strategies or add some; in the environment as JSON.
+        coordinator_url: Redis or Valkey server over which replicas share out their loads; may hold a password, so it is
+            in no `repr` and no message.
+        replicas: Processes that warm the same caches from the same origins, at least.
+        start_jitter_seconds: Upper bound of the random wait before a run; none is 3 s where there are replicas, else 0.
     """
 
     enabled: bool = True
@@ -68,6 +74,21 @@ class Settings:
     rate_limits: Mapping[str, float] = field(default_factory=dict)
     bandwidth_limits_mb: Mapping[str, float] = field(default_factory=dict)
     strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    coordinator_url: str | None = field(default=None, repr=False)
+    replicas: int = 1
+    start_jitter_seconds: float | None = None
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether this process is told not to warm up alone."""
+        return self.coordinator_url is not None or self.replicas > 1
+
+    @property
+    def jitter_seconds(self) -> float:
+        """`start_jitter_seconds`, or what it is by default."""
+        if self.start_jitter_seconds is not None:
+            return self.start_jitter_seconds
+        return DEFAULT_JITTER_SECONDS if self.has_replicas else 0.0
 
     @property
     def memory_budget_bytes(self) -> int | None:
@@ -113,8 +134,16 @@ def _parse(name: str, shown: str, raw: Any) -> Any:
     except (ValueError, TypeError, OverflowError):
         value = None
     if value is None:
-        raise InvalidSetting(f"{shown} is {raw!r}; it has to be {expected}")
+        raise InvalidSetting(f"{shown} is {_without_secrets(raw)!r}; it has to be {expected}")
     return value
+
+
+def _without_secrets(raw: Any) -> Any:
+    """`raw`, but of an address only what is no user, password or option."""
+    if not isinstance(raw, str) or ("://" not in raw and "@" not in raw):
+        return raw
+    scheme, separator, rest = raw.partition("://") if "://" in raw else ("", "", raw)
+    return scheme + separator + rest.rpartition("@")[2].partition("?")[0]
 
 
 def _boolean(raw: Any) -> bool | None:
@@ -143,6 +172,11 @@ def _whole(low: int, high: int) -> Callable[[Any], int | None]:
 
 def _text(raw: Any) -> str | None:
     return raw.strip() or None if isinstance(raw, str) else None
+
+
+def _server_url(raw: Any) -> str | None:
+    url = _text(raw)
+    return url if url is not None and url.startswith(_SERVER_SCHEMES) and len(url) <= MOST_URL else None
 
 
 def _short_text(raw: Any) -> str | None:
@@ -179,6 +213,7 @@ def _tables(raw: Any) -> dict[str, dict[str, Any]] | None:
     return tables if len(tables) == len(found) and all(name.strip() for name in tables) else None
 
 
+_SERVER_SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -195,6 +230,9 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_history_items": ("a whole number from 1 to 100000000", _whole(1, 100_000_000)),
     "flush_seconds": ("a number of seconds from 0.05 to 3600", _number(0.05, 3600)),
     "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
+    "coordinator_url": ("the URL of a Redis or Valkey server, such as redis://host:6379/0", _server_url),
+    "replicas": ("a whole number from 1 to 10000", _whole(1, 10_000)),
+    "start_jitter_seconds": ("a number of seconds from 0 to 600", _number(0, 600)),
     "snapshots": ("true or false", _boolean),
     "snapshot_max_age_seconds": ("a number of seconds from 1 to 31536000", _number(1, 31_536_000)),
     "snapshot_limit_mb": ("a number of MiB from 1 to 1048576", _number(1, 2**20)),

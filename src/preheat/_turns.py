@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 ITEMS_PER_LOOK = 16
 """Loads between two looks."""
@@ -57,14 +59,17 @@ class Turn:
     """What one run of loads knows of the turns.
 
     Attributes:
-        waited_seconds: How long it has stepped back.
+        waited_seconds: How long it has stepped back, or waited for others.
+        is_apart: Whether its loader waits for others, which is none of its time.
+        waits: How many such waits have ended.
     """
 
-    __slots__ = ("_number", "_turns", "waited_seconds")
+    __slots__ = ("_number", "_since", "_turns", "is_apart", "waited_seconds", "waits")
 
     def __init__(self, turns: Turns) -> None:
         self._turns, self._number = turns, -1
-        self.waited_seconds = 0.0
+        self.waited_seconds = self._since = 0.0
+        self.is_apart, self.waits = False, 0
 
     def is_over(self) -> bool:
         """Whether the loop has been kept for too long."""
@@ -82,3 +87,52 @@ class Turn:
         since = self._turns.clock()
         await self._turns.wait()
         self.waited_seconds += self._turns.clock() - since
+
+    def step_aside(self) -> None:
+        """The loader waits for others from now on."""
+        self.is_apart, self._since = True, self._turns.clock()
+
+    def come_back(self) -> None:
+        """It does not any more."""
+        self.waited_seconds += self._turns.clock() - self._since
+        self.is_apart = False
+        self.waits += 1
+
+
+_turn: ContextVar[Turn | None] = ContextVar("preheat_turn", default=None)
+
+
+@contextmanager
+def known_as(turn: Turn) -> Iterator[None]:
+    """While this lasts, loaders called here can say when they wait for others."""
+    token = _turn.set(turn)
+    try:
+        yield
+    finally:
+        _turn.reset(token)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """While this lasts, the loader called here waits for others, but for what it does `at_work`."""
+    turn = _turn.get()
+    if turn is not None:
+        turn.step_aside()
+    try:
+        yield
+    finally:
+        if turn is not None:
+            turn.come_back()
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """While this lasts, the loader that is `apart` loads after all."""
+    turn = _turn.get()
+    if turn is not None:
+        turn.come_back()
+    try:
+        yield
+    finally:
+        if turn is not None:
+            turn.step_aside()

@@ -2,7 +2,7 @@
 
 A cache that has the five members of `WarmableCache` can be warmed.  The others are optional abilities that the
 service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`, `SharesOrigin`,
-`SnapshotsValues`) or parts that can be swapped.
+`SharesValues`, `SnapshotsValues`) or parts that can be swapped.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ __all__ = [
     "RecordsAccesses",
     "ReportsMemory",
     "SharesOrigin",
+    "SharesValues",
     "Snapshot",
     "SnapshotCodec",
     "SnapshotsValues",
@@ -166,6 +167,21 @@ class TellsKinds(Protocol):
         There is a small number of kinds.  What the items of one kind turn out to weigh, in proportion to what was
         estimated, corrects the estimates of the others.
         """
+        ...
+
+
+@runtime_checkable
+class SharesValues(Protocol):
+    """A cache whose values several processes share, so that one of them loads each.
+
+    Attributes:
+        shared_as: What all of them call it.
+    """
+
+    shared_as: str
+
+    def find_resident(self, keys: Sequence[str]) -> Sequence[bool] | Awaitable[Sequence[bool] | None] | None:
+        """Whether a read of each of `keys` would be a hit; None if that can't be told now."""
         ...
 
 

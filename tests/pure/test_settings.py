@@ -38,6 +38,9 @@ GOOD = {
     "QUOTAS_MB": [("{}", {}), ('{"files": 64, "x": 0.5}', {"files": 64.0, "x": 0.5})],
     "RATE_LIMITS": [("{}", {}), ('{"shop": 20, "x": 0.001}', {"shop": 20.0, "x": 0.001})],
     "BANDWIDTH_LIMITS_MB": [("{}", {}), ('{"shop": 8}', {"shop": 8.0})],
+    "COORDINATOR_URL": [(" redis://me:x@host:1/0 ", "redis://me:x@host:1/0"), ("unix:///run/s", "unix:///run/s")],
+    "REPLICAS": [("1", 1), ("8", 8)],
+    "START_JITTER_SECONDS": [("0", 0.0), ("2.5", 2.5)],
     "STRATEGIES": [("{}", {}), ('{"night": {"share": 0.9}}', {"night": {"share": 0.9}})],
 }
 BAD = {
@@ -61,6 +64,9 @@ BAD = {
     "QUOTAS_MB": ["", "64", "[]", '{"files": -1}', '{"files": NaN}', '{"files": "x"}', "{"],
     "RATE_LIMITS": ["", "20", "[]", '{"shop": 0}', '{"shop": -1}', '{"shop": NaN}', '{"shop": 1e7}', '{"shop": true}'],
     "BANDWIDTH_LIMITS_MB": ["", "8", "[]", '{"shop": 0}', '{"shop": "x"}', "{"],
+    "COORDINATOR_URL": ["", "localhost:6379", "http://host", "redis://" + "x" * 2000],
+    "REPLICAS": ["0", "10001", "1.5", "many"],
+    "START_JITTER_SECONDS": ["-1", "601", "nan"],
     "STRATEGIES": ["", "night", "[]", '{"night": 0.9}', '{" ": {}}', str({"x": 1}), '{"a": {}}' + " " * 10**5],
 }
 
@@ -148,3 +154,18 @@ def test_the_budget_in_bytes():
     assert resolve_settings({"CACHE_WARMUP_MEMORY_BUDGET_MB": "0.5"}).memory_budget_bytes == MIB // 2
     assert resolve_settings({}).memory_budget_bytes is None
     assert math.isclose(0.05, resolve_settings({}).holdout_ratio)
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@host/0?password=secret", "me:secret@host", "redis:/me:secret@host"])
+def test_the_password_in_a_url_is_in_no_message_and_no_repr(url):
+    with pytest.raises(InvalidSetting) as refusal:
+        resolve_settings({"CACHE_WARMUP_COORDINATOR_URL": url})
+    assert "secret" not in str(refusal.value)
+    assert "secret" not in repr(Settings(coordinator_url="redis://me:secret@host"))
+
+
+def test_a_start_is_spread_over_some_seconds_where_there_are_replicas_and_else_not():
+    assert resolve_settings({}).jitter_seconds == 0.0
+    assert resolve_settings({"CACHE_WARMUP_REPLICAS": "4"}).jitter_seconds == 3.0
+    assert resolve_settings({"CACHE_WARMUP_COORDINATOR_URL": "redis://host"}).jitter_seconds == 3.0
+    assert resolve_settings({}, coordinator_url="redis://host", start_jitter_seconds=0.0).jitter_seconds == 0.0

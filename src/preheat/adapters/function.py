@@ -218,6 +218,12 @@ class CachedResults(MappingCache[V]):
             self._drop([key])
         self._memory.tell()
 
+    def clear(self) -> None:
+        """Forget all results; no call under way will be kept."""
+        with self._lock:
+            self._drop([*self.results.order, *(key for key, _ in self._flights)])
+        self._memory.tell()
+
     def cache_clear(self) -> None:
         """Forget all results, and count from 0."""
         with self._lock:

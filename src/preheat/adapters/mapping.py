@@ -9,6 +9,10 @@ traffic loads only while somebody listens, for weighing costs time.  Nobody tell
 itself drops; that is noticed, and reported as released, when the key is asked for again, when statistics are read and
 the number of entries is another than expected, or when what the adapter remembers outgrows the mapping.  A value that
 the application has put in place of another keeps the other's weight.
+
+What is resident when a load ends stays: neither traffic nor a warm-up puts its value over one that came meanwhile.  Of
+a key that the application deletes from the mapping itself, while a load of it is under way that began before the
+change, the mapping can't tell: it was absent, and still is.  `invalidate` can.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -58,7 +63,8 @@ class MappingCache(Generic[V]):
     """A mapping that loads what is missing, reports its traffic and can be warmed.
 
     Read through it: `cache.get(key)` returns the resident value or loads it.  The mapping stays the application's:
-    what it deletes or replaces itself is respected.  Calls are serialised by a lock, loads are not.
+    what it deletes or replaces itself is respected; `invalidate` also stops loads that may be older than the change.
+    Calls are serialised by a lock, loads are not.
 
     Args:
         mapping: Where the values are.
@@ -88,6 +94,7 @@ class MappingCache(Generic[V]):
         self._weights: dict[str, int] = {}
         self._weighed_bytes = 0
         self._expected_items = len(mapping)  # if nobody else adds or drops any
+        self._loading: dict[str, list[object]] = {}  # what may still be kept when it is loaded
         self._warmed: dict[str, _Warmed[V]] = {}  # what a warm-up loaded and traffic has not asked for
         self._is_out_of_order = False
         self._hits = self._misses = 0
@@ -111,6 +118,20 @@ class MappingCache(Generic[V]):
         if self._log is not None:
             self._log.hit(key)
         return value
+
+    def invalidate(self, key: str) -> None:
+        """Delete `key`; a load of it under way, by traffic or by a warm-up, will not be kept."""
+        with self._lock:
+            self._loading.pop(key, None)
+            self._delete([key] if key in self.mapping else [], "invalidated")
+        self._memory.tell()
+
+    def clear(self) -> None:
+        """Delete everything; no load under way will be kept."""
+        with self._lock:
+            self._loading.clear()
+            self._delete(list(self.mapping), "cleared")
+        self._memory.tell()
 
     def ref(self, key: str) -> ItemRef:
         """The identity of `key`, as other items' dependencies name it."""
@@ -150,10 +171,13 @@ class MappingCache(Generic[V]):
         key = item.ref.key
         if key in self.mapping:
             return ItemResult(ItemStatus.RESIDENT)
-        started = time.perf_counter()
-        with quietly():
-            value = self._load(key)
-        return self._admit(item, value, time.perf_counter() - started)
+        started, load = time.perf_counter(), self._begin_load(key)
+        try:
+            with quietly():
+                value = self._load(key)
+            return self._admit(item, value, time.perf_counter() - started, partial(self._may_keep, key, load))
+        finally:
+            self._end_load(key, load)
 
     def _admit(
         self, item: WarmupItem, value: V, seconds: float, may_keep: Callable[[], bool] = lambda: True
@@ -237,38 +261,71 @@ class MappingCache(Generic[V]):
         return False
 
     def _load_and_keep(self, key: str) -> V:
-        started = time.perf_counter()
+        started, load = time.perf_counter(), self._begin_load(key)
         try:
             value = self._load(key)
         except BaseException:
+            self._end_load(key, load)
             self._report_miss(key, -1, -1.0)
             raise
-        self._keep(key, value, time.perf_counter() - started)
-        return value
+        return self._keep(key, value, time.perf_counter() - started, partial(self._may_keep, key, load))
 
-    def _keep(self, key: str, value: V, seconds: float, may_keep: Callable[[], bool] = lambda: True) -> None:
-        """Insert what traffic loaded, if `may_keep` says so once the lock is held, and report the miss."""
+    def _keep(self, key: str, value: V, seconds: float, may_keep: Callable[[], bool] = lambda: True) -> V:
+        """Insert what traffic loaded, if `may_keep` says so once the lock is held, and report the miss.
+
+        Returns what a reader is to have: the resident value if somebody was faster, for it may be newer.
+        """
         is_heard = self._log is not None or self._memory.is_followed
         size_bytes = estimate_item_memory_usage(value, key=key) if is_heard else None
         with self._lock:
             if may_keep():
-                self._put(key, value, size_bytes, "traffic")
+                if key not in self.mapping:
+                    self._put(key, value, size_bytes, "traffic")
+                value = self.mapping.get(key, value)
         self._memory.tell()
         if size_bytes is not None:
             self._report_miss(key, size_bytes, seconds)
+        return value
 
     def _report_miss(self, key: str, size_bytes: int, seconds: float) -> None:
         if self._log is not None:
             self._log.miss(key, size_bytes, seconds, "", "")
 
+    def _begin_load(self, key: str) -> object:
+        load = object()
+        with self._lock:
+            self._loading.setdefault(key, []).append(load)
+        return load
+
+    def _end_load(self, key: str, load: object) -> None:
+        with self._lock:
+            self._may_keep(key, load)
+
+    def _may_keep(self, key: str, load: object) -> bool:
+        """Whether nobody has invalidated `key` since `load` began, which ends now."""
+        loads = self._loading.get(key, [])
+        if load not in loads:
+            return False
+        loads.remove(load)
+        if not loads:
+            del self._loading[key]
+        return True
+
+    def _delete(self, keys: Sequence[str], cause: str) -> None:
+        for key in keys:
+            del self.mapping[key]
+            self._warmed.pop(key, None)
+        self._expected_items -= len(keys)
+        self._forget(keys, MemoryEventKind.RELEASE, cause)
+
     def _put(self, key: str, value: V, size_bytes: int | None, cause: str) -> None:
+        """Insert `key`, which the mapping lacks."""
         if len(self._weights) > 2 * len(self.mapping) + SPARE_WEIGHTS:
             self._forget_dropped()
-        is_replaced = key in self.mapping
         self.mapping[key] = value
-        self._expected_items += not is_replaced
+        self._expected_items += 1
         self._warmed.pop(key, None)
-        self._forget([key], MemoryEventKind.RELEASE, "replaced" if is_replaced else _DROPPED)
+        self._forget([key], MemoryEventKind.RELEASE, _DROPPED)
         if size_bytes is not None:
             self._weights[key] = size_bytes
             self._weighed_bytes += size_bytes

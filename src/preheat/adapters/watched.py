@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -152,12 +153,16 @@ class AwaitedCache(WatchedCache[V]):
 
     async def warmup_item(self, item: WarmupItem) -> ItemResult:  # type: ignore[override]
         """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
-        if item.ref.key in self.mapping:
+        key = item.ref.key
+        if key in self.mapping:
             return ItemResult(ItemStatus.RESIDENT)
-        started = time.perf_counter()
-        with quietly():
-            value = await self._load(item.ref.key)
-        return self._admit(item, value, time.perf_counter() - started)
+        started, load = time.perf_counter(), self._begin_load(key)
+        try:
+            with quietly():
+                value = await self._load(key)
+            return self._admit(item, value, time.perf_counter() - started, partial(self._may_keep, key, load))
+        finally:
+            self._end_load(key, load)
 
 
 def watch_mapping(

@@ -1,0 +1,257 @@
+"""What a replica knows of the others that warm up with it, over a Redis or Valkey server: a hint, no safety property.
+
+Of what they share, each takes leases on the keys that it loads; of any cache, they keep the rate of its origin
+together.  Whatever happens to the server, nothing of it reaches the run: a replica that nobody answers goes by its own
+share of the keys and of the rate, and asks again about once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import sha1
+
+from preheat._fleet import (
+    AHEAD_SECONDS,
+    BEAT_SECONDS,
+    BOOK,
+    LEASE_SECONDS,
+    TURN_SECONDS,
+    Booking,
+    Pace,
+    book_arguments,
+    owners,
+    portion,
+    start_delay,
+)
+from preheat._reach import Door
+from preheat._record import log_failure
+from preheat._redis import Line, connect
+from preheat._sharing.steps import Command, Refused
+from preheat._threads import LoaderThreads
+
+SLICE_SECONDS = 0.05  # how soon a wait notices that its run has ended
+
+_BOOK_DIGEST = sha1(BOOK, usedforsecurity=False).hexdigest()
+_LEASE_EXPIRY = ("PX", int(LEASE_SECONDS * 1000))
+
+
+class Coordination:
+    """One replica among the others, for the length of one run.  Its coroutines run on the loop of that run.
+
+    Args:
+        url: Of the server; None goes by this replica's share from the beginning.
+        replicas: How many there are, at least.
+        jitter_seconds: Upper bound of the random wait before the run begins.
+        rates: By origin, the loads per second that it takes from all replicas together.
+        wait_seconds: After so long without an answer, the server counts as away.
+        namespace: What the keys on the server begin with.
+        loaders: Blocking loads at the same time, at most.
+
+    Attributes:
+        threads: Where blocking loads are done.
+
+    Raises:
+        InvalidSetting: The URL can't be used, or the client library is missing.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        replicas: int = 1,
+        jitter_seconds: float = 0.0,
+        rates: Mapping[str, float] | None = None,
+        wait_seconds: float = 0.25,
+        namespace: str = "preheat",
+        loaders: int = 4,
+    ) -> None:
+        self.threads = LoaderThreads(loaders, "preheat-joint")
+        self._rng = random.Random()
+        self._client = connect(url, is_async=True, wait_seconds=wait_seconds) if url else None
+        self._line = Line(self._client, Door(self._rng)) if url else None
+        self._jitter_seconds, self._namespace = jitter_seconds, namespace
+        self._me = f"{self._rng.getrandbits(64):016x}"
+        self._number: int | None = None
+        self._gone: set[int] = set()
+        self._leased: dict[str, float] = {}
+        self._heart: asyncio.Task[None] | None = None
+        self.rates, self.replicas = dict(rates or {}), replicas
+        self._paces = {name: Pace(rate / replicas) for name, rate in self.rates.items()}
+        self.is_alone = self._line is None
+        self._was_stopped = False
+        self._is_over = self._is_held = _never
+
+    # ------------------------------------------------------------------------------------ life of a run
+
+    async def begin(self) -> None:
+        """Join the others, and wait a random while so that not all begin at once."""
+        if self._line is not None:
+            await self._beat()
+            self._heart = asyncio.ensure_future(self._go_on_beating())
+        await self.sleep(start_delay(self._jitter_seconds, self._rng))
+
+    def follow(self, is_over: Callable[[], bool], is_held: Callable[[], bool]) -> None:
+        """From now on ask the run itself whether it is to end, and whether nothing may start just now."""
+        self._is_over, self._is_held = is_over, is_held
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run is to end, so that nothing is to be begun or waited for."""
+        return self._was_stopped or self._is_over()
+
+    def stop(self) -> None:
+        """Have nothing wait any longer: the run is to end.  From any thread."""
+        self._was_stopped = True
+
+    async def end(self) -> None:
+        """Leave the others."""
+        self.stop()
+        self.threads.close()
+        if self._heart is not None:
+            self._heart.cancel()
+            await asyncio.wait([self._heart])
+        try:
+            await self._leave()
+        except Exception:
+            log_failure("the coordinator could not be left in order")
+
+    async def _leave(self) -> None:
+        if self._line is None or self._client is None:
+            return
+        commands: list[Command] = [("DEL", place) for place in self._leased]
+        if self._number is not None:
+            commands.append(("HDEL", self._place("members"), self._number))
+        if commands:
+            await self._line.ask_async(commands)
+        await self._client.aclose()
+
+    async def _go_on_beating(self) -> None:
+        while not self.is_stopped:
+            await asyncio.sleep(BEAT_SECONDS * self._rng.uniform(0.8, 1.2))
+            await self._beat()
+
+    async def _beat(self) -> None:
+        try:
+            await self._book("", 0, 1.0)
+            if not self.is_alone:
+                await self._renew()
+        except Exception:
+            log_failure("the coordinator could not be told that this replica is there")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, or less if the run is to end."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self.is_stopped:
+            await asyncio.sleep(min(left, SLICE_SECONDS))
+
+    async def wait_while_held(self) -> None:
+        """Wait until loads may start, or the run is to end."""
+        while self._is_held() and not self.is_stopped:
+            await asyncio.sleep(SLICE_SECONDS)
+
+    # ------------------------------------------------------------------------------------------- leases
+
+    async def take(self, shared_as: str, keys: Sequence[str]) -> list[int]:
+        """The positions of those `keys` of a shared cache that are this replica's to load now."""
+        if self.is_alone or self._line is None:
+            return self._own(keys)
+        wanted = portion(keys, self._number, self.replicas)
+        places = [self._lease(shared_as, keys[n]) for n in wanted]
+        replies = await self._line.ask_async([("SET", place, self._me, "NX", *_LEASE_EXPIRY) for place in places])
+        if replies is None or any(isinstance(reply, Refused) for reply in replies):
+            self._go_alone()
+            return self._own(keys)
+        now = time.monotonic()
+        self._leased.update((place, now) for place, reply in zip(places, replies, strict=True) if reply)
+        return [n for n, place in zip(wanted, places, strict=True) if place in self._leased]
+
+    def _own(self, keys: Sequence[str]) -> list[int]:
+        """By this replica's share; some at random, if it never was given a number."""
+        if self._number is None:
+            return self._rng.sample(range(len(keys)), min(len(keys), len(keys) // (4 * self.replicas) + 1))
+        me = self._number % self.replicas
+        return [n for n, who in enumerate(owners(keys, self.replicas, self._gone)) if who == me]
+
+    async def give_back(self, shared_as: str, keys: Sequence[str], loaded: Collection[str]) -> None:
+        """Let others have those of `keys` that were not `loaded`; the others stay leased until all see them there."""
+        held = {key: place for key in keys if (place := self._lease(shared_as, key)) in self._leased}
+        for place in held.values():
+            del self._leased[place]
+        commands: list[Command] = [("DEL", place) for key, place in held.items() if key not in loaded]
+        if commands and self._line is not None:
+            await self._line.ask_async(commands)
+
+    def give_up_on(self, keys: Sequence[str]) -> bool:
+        """Take those who should have loaded `keys` to be gone; False if that changes nothing."""
+        if not self.is_alone or self._number is None:
+            return False
+        before = len(self._gone)
+        self._gone.update(owners(keys, self.replicas, self._gone))
+        self._gone.discard(self._number % self.replicas)
+        return len(self._gone) > before
+
+    async def _renew(self) -> None:
+        now = time.monotonic()
+        old = [place for place, since in self._leased.items() if now - since > LEASE_SECONDS / 3]
+        if old and self._line is not None:
+            await self._line.ask_async([("SET", place, self._me, *_LEASE_EXPIRY) for place in old])
+            self._leased.update((place, now) for place in old if place in self._leased)
+
+    # --------------------------------------------------------------------------------------------- rate
+
+    def in_turns(self, origin: str, positions: Sequence[int]) -> list[Sequence[int]]:
+        """`positions` in parts so small that the rate is kept evenly."""
+        rate = self.rates.get(origin)
+        size = len(positions) if rate is None else max(1, int(rate / self.replicas * TURN_SECONDS))
+        return [positions[start : start + size] for start in range(0, len(positions), max(1, size))]
+
+    async def wait_for_turn(self, origin: str, loads: int) -> None:
+        """Wait until so many loads from `origin` may begin by its rate."""
+        rate = self.rates.get(origin)
+        while rate is not None and not self.is_stopped:
+            booking = await self._book(origin, loads, rate)
+            if booking is None:
+                await self.sleep(self._paces[origin].book(loads, time.monotonic()))
+                return
+            await self.sleep(max(0.001, abs(booking.wait_us) / 1e6))
+            if booking.wait_us >= 0:
+                return
+
+    async def _book(self, origin: str, loads: int, rate: float) -> Booking | None:
+        if self._line is None:
+            return None
+        places = (self._place("members"), self._place(f"rate {origin}"))
+        rest: Command = (2, *places, *book_arguments(self._me, self.replicas, loads, rate))
+        replies = await self._line.ask_async([("EVALSHA", _BOOK_DIGEST, *rest)])
+        if replies is not None and isinstance(replies[0], Refused) and replies[0].code == "NOSCRIPT":
+            replies = await self._line.ask_async([("EVAL", BOOK, *rest)])
+        if replies is None or not isinstance(replies[0], list):
+            self._go_alone()
+            return None
+        booking = Booking(*map(int, replies[0]))
+        self._number, self.replicas, self.is_alone = booking.number, booking.replicas, False
+        self._gone.clear()
+        return booking
+
+    def _go_alone(self) -> None:
+        """Go by the own share, beginning after what others may have booked."""
+        if not self.is_alone:
+            self.is_alone = True
+            for name, pace in self._paces.items():
+                pace.change_rate(self.rates[name] / self.replicas)
+                pace.hold_until(time.monotonic() + 4 * AHEAD_SECONDS)
+
+    # -------------------------------------------------------------------------------------------- places
+
+    def _place(self, what: str) -> str:
+        return f"{self._namespace}\x00fleet {what}"
+
+    def _lease(self, shared_as: str, key: str) -> str:
+        return f"{self._namespace}\x00lease {shared_as} {key}"
+
+
+def _never() -> bool:
+    return False

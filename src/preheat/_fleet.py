@@ -1,0 +1,151 @@
+"""How replicas share out the loading of what they share, and the origin's rate: the decisions, pure.
+
+The server side of the rate is `BOOK`, a script; while no server can be asked, `Pace` keeps the same rate for one
+replica's share.  Both are the generic cell rate algorithm (ITU-T I.371): all that is kept is the instant from which
+on the next load may begin.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import xxhash
+
+LEASE_SECONDS = 10.0
+"""How long a key is left to whoever took it; what a replica that was killed had taken is free after that."""
+
+BEAT_SECONDS = 0.4
+"""How often a replica tells that it is there, and so how soon it notices that nobody listens."""
+
+SILENT_SECONDS = 1.8  # after so long without a word, a replica may have lost the server and keep to its own share
+FORGOTTEN_SECONDS = 60.0
+GRACE_SECONDS = 2.5  # after a server has come back, before those who have not noticed yet have
+USED_RATIO = 0.97  # of a rate: loads begin a little later than booked, and then sometimes close together
+
+TURN_SECONDS = 0.05
+"""How much of its share of a rate a replica books at once."""
+
+AHEAD_SECONDS = 0.05
+"""How far ahead loads are booked; those who find nobody to book with wait as long before they go by their share."""
+
+PATIENCE_SECONDS = 1.2 * LEASE_SECONDS
+"""How long a replica waits for others to load a batch before it takes them to be gone."""
+
+BOOK = b"""
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local me, replicas = ARGV[1], tonumber(ARGV[2])
+local wanted, cap, ahead = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local mine, taken, fresh, silent = nil, {}, 0, 0
+local members = redis.call('HGETALL', KEYS[1])
+for n = 1, #members, 2 do
+  local slot, seen, who = tonumber(members[n]), string.match(members[n + 1], '(%d+) (.+)')
+  local quiet = now - tonumber(seen)
+  if who == me then mine = slot
+  elseif quiet > tonumber(ARGV[7]) then redis.call('HDEL', KEYS[1], members[n])
+  else
+    taken[slot] = true
+    if quiet > tonumber(ARGV[6]) then silent = silent + 1 else fresh = fresh + 1 end
+  end
+end
+if not mine then
+  mine = 0
+  while taken[mine] do mine = mine + 1 end
+end
+fresh = fresh + 1
+replicas = math.max(replicas, fresh + silent)
+redis.call('HSET', KEYS[1], mine, string.format('%.0f %s', now, me))
+redis.call('PEXPIRE', KEYS[1], 120000)
+if wanted == 0 then return {mine, replicas, 0} end
+local kept = redis.call('HMGET', KEYS[2], 'next', 'born', 'asked')
+local free, born, asked = tonumber(kept[1] or 0), tonumber(kept[2] or 0), tonumber(kept[3] or 0)
+if now - asked > 1000000 then born = now end
+local parts = replicas - silent
+if now - born < tonumber(ARGV[8]) then parts = fresh end
+free = math.max(free, now)
+local wait = free - now
+local answer = -wait
+if wait <= ahead then
+  answer = wait
+  free = free + wanted * 1000000 * replicas / (cap * math.max(parts, 1))
+end
+redis.call('HSET', KEYS[2], 'next', string.format('%.0f', free), 'born', string.format('%.0f', born), 'asked',
+  string.format('%.0f', now))
+redis.call('PEXPIRE', KEYS[2], 120000)
+return {mine, replicas, answer}
+"""
+"""Notes that a replica is there, and books loads at an origin's rate, all by the server's clock in microseconds.
+
+KEYS: members, and the origin's rate.  ARGV: who, how many replicas there are at least, how many loads, the origin's cap
+per second, how far ahead they may be booked, after how long a member is silent and forgotten, and the grace.
+
+Answers the member's number, the number of replicas, and in how long the loads may begin; negative: not booked, ask
+again then.  Who is silent may be going by its own share, which is then left to it.  After a while in which nobody
+asked, or if the server has forgotten everything, all who are silent may be: until the grace is over, only the shares of
+those who have come back are given out.
+"""
+
+
+class Booking(NamedTuple):
+    """The answer to `BOOK`: the replica's number, how many there are, and the wait; not booked if it is negative."""
+
+    number: int
+    replicas: int
+    wait_us: int
+
+
+def book_arguments(me: str, replicas: int, loads: int, per_second: float) -> tuple[str, ...]:
+    """The ARGV of `BOOK`."""
+    seconds = (AHEAD_SECONDS, SILENT_SECONDS, FORGOTTEN_SECONDS, GRACE_SECONDS)
+    return (me, str(replicas), str(loads), repr(per_second * USED_RATIO), *(f"{each * 1e6:.0f}" for each in seconds))
+
+
+class Pace:
+    """The loads that one replica may begin by itself: its share of a rate, without bursts."""
+
+    def __init__(self, per_second: float) -> None:
+        self.per_second = per_second * USED_RATIO
+        self._free_at = -float("inf")
+
+    def change_rate(self, per_second: float) -> None:
+        """Go by another share from now on."""
+        self.per_second = per_second * USED_RATIO
+
+    def hold_until(self, at: float) -> None:
+        """Let nothing begin before the instant `at`."""
+        self._free_at = max(self._free_at, at)
+
+    def book(self, loads: int, at: float) -> float:
+        """How long from the instant `at` until `loads` may begin; they count as begun then."""
+        begin = max(self._free_at, at)
+        self._free_at = begin + loads / self.per_second
+        return begin - at
+
+
+def owners(keys: Sequence[str], replicas: int, gone: Collection[int] = ()) -> list[int]:
+    """The number of the replica that loads each of `keys` first, of those that are not `gone`; the same everywhere."""
+    there = [number for number in range(replicas) if number not in gone] or list(range(replicas))
+    hashes = [xxhash.xxh3_64_intdigest(key.encode()) for key in keys]
+    return [each % replicas if each % replicas in there else there[each // replicas % len(there)] for each in hashes]
+
+
+def portion(keys: Sequence[str], number: int | None, replicas: int) -> list[int]:
+    """The positions in `keys` that a replica tries to take now: its own, or as many of the others'.
+
+    So they all go through a batch together, the most valuable first, and whoever is ready helps the others.
+    """
+    if number is None or replicas <= 1:
+        return list(range(len(keys)))
+    owner = owners(keys, replicas)
+    own = [n for n, who in enumerate(owner) if who == number % replicas]
+    if own:
+        return own
+    behind = sorted(range(len(keys)), key=lambda n: ((owner[n] - number) % replicas, n))
+    return behind[: -(-len(keys) // replicas)]
+
+
+def start_delay(jitter_seconds: float, rng: random.Random) -> float:
+    """How long a replica waits before it begins: anything up to `jitter_seconds`."""
+    return rng.uniform(0.0, jitter_seconds)

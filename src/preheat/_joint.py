@@ -1,0 +1,193 @@
+"""A cache as a run sees it where replicas warm up together: what others load is waited for, the rest keeps the rate."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from preheat._attempt import failure_of, usable
+from preheat._coordination import Coordination
+from preheat._fleet import PATIENCE_SECONDS
+from preheat._model import CacheStatistics, History, ItemResult, ItemStatus, WarmupItem
+from preheat._origin import origin_of
+from preheat._record import log_failure
+from preheat._turns import apart, at_work
+from preheat._undo import Undo, undo_of
+from preheat.abc import LoadsInBulk, SharesValues, WarmableCache
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+POLL_SECONDS = (0.03, 0.15)  # between two looks at what others load, at random
+
+_ABILITIES = ("undo_warmup", "report_memory_to", "kind_of")
+
+
+def joint(caches: Mapping[str, WarmableCache], coordination: Coordination) -> dict[str, WarmableCache]:
+    """`caches`, of which those that are shared, or whose origin has a rate, are loaded together with the others."""
+    return {
+        name: JointCache(cache, coordination)
+        if isinstance(cache, SharesValues) or origin_of(cache, name) in coordination.rates
+        else cache
+        for name, cache in caches.items()
+    }
+
+
+class JointCache:
+    """One cache, warmed in batches together with other replicas; a `preheat.abc.WarmableCache` itself.
+
+    Loads of a synchronous cache are done in threads.
+    """
+
+    def __init__(self, cache: WarmableCache, coordination: Coordination) -> None:
+        self.name, self.origin = cache.name, origin_of(cache, cache.name)
+        self._cache, self._coordination = cache, coordination
+        for ability in _ABILITIES:
+            if hasattr(cache, ability):  # as attributes of its own: the seams look for those
+                setattr(self, ability, getattr(cache, ability))
+
+    def get_warmup_candidates(self, history: History, rates: NDArray[Any]) -> Sequence[WarmupItem]:
+        """Those of the cache."""
+        return self._cache.get_warmup_candidates(history, rates)
+
+    def estimate_item_size(self, item: WarmupItem) -> int:
+        """That of the cache."""
+        return self._cache.estimate_item_size(item)
+
+    def get_warmup_statistics(self) -> CacheStatistics:
+        """Those of the cache."""
+        return self._cache.get_warmup_statistics()
+
+    async def warmup_item(self, item: WarmupItem) -> ItemResult:
+        """Load `item`, or wait until another replica has."""
+        return (await self.warmup_items([item]))[0]
+
+    async def warmup_items(self, items: Sequence[WarmupItem]) -> list[ItemResult]:
+        """Load those of `items` that are this replica's to load, and wait until the others are there."""
+        results: dict[int, ItemResult] = {}
+        with apart():
+            left = await self._share_out(items, results)
+            await self._load(items, left, results)
+        return [results.get(n, _STOPPED) for n in range(len(items))]
+
+    async def _share_out(self, items: Sequence[WarmupItem], results: dict[int, ItemResult]) -> list[int]:
+        """Do what is done together with the others; the positions that this replica is to load by itself."""
+        try:
+            if isinstance(self._cache, SharesValues):
+                return await self._go_through(self._cache, items, results)
+        except Exception:
+            log_failure("loads of cache %r could not be shared out, so this replica does them all", self.name)
+        return [n for n in range(len(items)) if n not in results]
+
+    async def _go_through(
+        self, cache: SharesValues, items: Sequence[WarmupItem], results: dict[int, ItemResult]
+    ) -> list[int]:
+        """Load what nobody else does until everything is there; the positions left for want of patience."""
+        left, together = list(range(len(items))), self._coordination
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while left and not together.is_stopped:
+            found = await self._called(cache.find_resident, [items[n].ref.key for n in left])
+            results.update((n, _LOADED_BY_OTHERS) for n, there in zip(left, found or (), strict=False) if there)
+            left = [n for n in left if n not in results]
+            mine = [left[n] for n in await together.take(cache.shared_as, [items[n].ref.key for n in left])]
+            if mine:
+                await self._load(items, mine, results)
+                keys = [items[n].ref.key for n in mine]
+                loaded = {items[n].ref.key for n in mine if n in results and results[n].status is ItemStatus.LOADED}
+                await together.give_back(cache.shared_as, keys, loaded)
+                left = [n for n in left if n not in results]
+                give_up_at = time.monotonic() + PATIENCE_SECONDS
+            elif left:
+                if time.monotonic() > give_up_at:
+                    if not together.give_up_on([items[n].ref.key for n in left]):
+                        break
+                    give_up_at = time.monotonic() + PATIENCE_SECONDS
+                await together.sleep(random.uniform(*POLL_SECONDS))
+        return left
+
+    async def _load(
+        self, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]
+    ) -> None:
+        for few in self._coordination.in_turns(self.origin, positions):
+            await self._coordination.wait_while_held()
+            await self._coordination.wait_for_turn(self.origin, len(few))
+            if self._coordination.is_stopped:
+                return
+            results.update(zip(few, await self._attempt([items[n] for n in few]), strict=True))
+
+    async def _attempt(self, items: Sequence[WarmupItem]) -> list[ItemResult]:
+        if len(items) > 1 and isinstance(self._cache, LoadsInBulk):
+            try:
+                with at_work():
+                    results = list(await self._called(self._cache.warmup_items, items))
+                if len(results) == len(items):
+                    return [usable(result) for result in results]
+            except Exception as error:
+                failed = failure_of(error)
+                if failed.wait_seconds is not None:
+                    return [failed] * len(items)
+        return await self._attempt_each(items)  # one bad item may have failed them all
+
+    async def _attempt_each(self, items: Sequence[WarmupItem]) -> list[ItemResult]:
+        """The results of `items`, one after another; an origin that asks for rest is not asked for the others."""
+        results: list[ItemResult] = []
+        for item in items:
+            try:
+                with at_work():
+                    results.append(usable(await self._called(self._cache.warmup_item, item)))
+            except Exception as error:
+                results.append(failure_of(error))
+            if results[-1].wait_seconds is not None:
+                break
+        return results + results[-1:] * (len(items) - len(results))
+
+    async def _called(self, function: Any, argument: Any) -> Any:
+        """What `function` gives: on the loop if it is a coroutine function, in a thread otherwise."""
+        if inspect.iscoroutinefunction(function):
+            return await function(argument)
+        call = _Call(partial(copy_context().run, function, argument), undo_of(self._cache))
+        try:
+            given = await self._coordination.threads.run(call)
+        except asyncio.CancelledError:
+            self._coordination.threads.give_one_up()
+            call.give_up(argument)
+            raise
+        return await given if inspect.isawaitable(given) else given
+
+
+class _Call:
+    """A call in a thread; what it loads when nobody waits for it any more is undone."""
+
+    def __init__(self, function: Callable[[], Any], undo: Undo) -> None:
+        self._function, self._undo = function, undo
+        self._given: Any = None
+        self._unwanted: Sequence[WarmupItem] = ()
+
+    def __call__(self) -> Any:
+        self._given = self._function()
+        self._drop()
+        return self._given
+
+    def give_up(self, argument: Any) -> None:
+        """Nobody waits any more."""
+        items = [argument] if isinstance(argument, WarmupItem) else argument
+        self._unwanted = [item for item in items if isinstance(item, WarmupItem)]
+        self._drop()
+
+    def _drop(self) -> None:
+        if not self._unwanted:
+            return
+        results = [self._given] if isinstance(self._given, ItemResult) else self._given or ()
+        for item, result in zip(self._unwanted, results, strict=False):
+            if isinstance(result, ItemResult) and result.status is ItemStatus.LOADED:
+                self._undo(item.ref.key)
+
+
+_LOADED_BY_OTHERS = ItemResult(ItemStatus.RESIDENT, reason="another replica has loaded it")
+_STOPPED = ItemResult(ItemStatus.SKIPPED, reason="not started: the run was stopped")

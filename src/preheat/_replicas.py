@@ -1,0 +1,80 @@
+"""What a run of the service gets where replicas warm up together: joint caches, gates, and a start among the others.
+
+The rate of an origin is kept in one place: by the coordinator where there is one, for all replicas together, and
+otherwise by the gate of each replica, which has its share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from preheat._model import MIB, WarmupReport
+from preheat._settings import Settings
+from preheat.abc import WarmableCache
+
+if TYPE_CHECKING:
+    from preheat._coordination import Coordination
+    from preheat._execution import Gate
+    from preheat._run import Run
+
+
+class Replicas:
+    """The others that warm up with this process, if there are any; for all runs of a service.
+
+    Args:
+        settings: Those of the service.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._together: Coordination | None = None
+
+    def prepare(self, caches: Mapping[str, WarmableCache]) -> Mapping[str, WarmableCache]:
+        """`caches` as the next run is to see them.
+
+        Raises:
+            InvalidSetting: The coordinator's URL can't be used, or its client library is missing.
+        """
+        if not self._settings.has_replicas:
+            return caches
+        from preheat._coordination import Coordination
+        from preheat._joint import joint
+
+        self._together = Coordination(
+            self._settings.coordinator_url,
+            replicas=self._settings.replicas,
+            jitter_seconds=self._settings.jitter_seconds,
+            rates=self._settings.rate_limits if self._settings.coordinator_url else {},
+            loaders=self._settings.concurrency_limit,
+        )
+        return joint(caches, self._together)
+
+    def gates(self, caches: Mapping[str, WarmableCache], seed: int) -> Mapping[str, Gate]:
+        """By cache, what protects the origin it is loaded from, for one run."""
+        from preheat._origin import origins_of
+
+        settings, replicas = self._settings, self._settings.replicas
+        rates = {} if settings.coordinator_url else settings.rate_limits
+        return origins_of(
+            caches,
+            concurrency=settings.concurrency_limit,
+            loads_per_second={name: rate / replicas for name, rate in rates.items()},
+            bytes_per_second={name: mb * MIB / replicas for name, mb in settings.bandwidth_limits_mb.items()},
+            seed=seed,
+        )
+
+    async def perform(self, run: Run) -> WarmupReport:
+        """Perform `run`, which was made of what `prepare` gave, among the others.
+
+        The wait for the start is over before the run begins, so its deadline does not know of it.
+        """
+        together, self._together = self._together, None
+        if together is None:
+            return await run.perform()
+        together.follow(lambda: run.is_stopping, lambda: run.is_holding)
+        try:
+            await together.begin()
+            return await run.perform()
+        finally:
+            await together.end()

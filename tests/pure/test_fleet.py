@@ -1,0 +1,84 @@
+"""How replicas share out keys and a rate."""
+
+import random
+
+import pytest
+
+from preheat._fleet import USED_RATIO, Pace, book_arguments, owners, portion, start_delay
+
+KEYS = [f"key {n}" for n in range(1000)]
+
+
+def test_every_key_has_one_owner_and_all_have_about_as_many():
+    owner = owners(KEYS, 8)
+    assert owner == owners(KEYS, 8)
+    assert set(owner) == set(range(8))
+    assert max(map(owner.count, range(8))) < 1.5 * min(map(owner.count, range(8)))
+
+
+def test_what_belonged_to_somebody_who_is_gone_is_spread_over_the_others_and_nothing_else_moves():
+    before, after = owners(KEYS, 8), owners(KEYS, 8, gone={3})
+    assert [b for b in before if b != 3] == [a for a, b in zip(after, before, strict=True) if b != 3]
+    assert {a for a, b in zip(after, before, strict=True) if b == 3} == set(range(8)) - {3}
+
+
+def test_with_everybody_gone_nothing_changes():
+    assert owners(KEYS, 3) == owners(KEYS, 3, gone={0, 1, 2})
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 8])
+def test_all_portions_together_are_everything_once(replicas):
+    taken = sorted(n for number in range(replicas) for n in portion(KEYS, number, replicas))
+    assert taken == list(range(len(KEYS)))
+
+
+def test_who_has_nothing_left_of_its_own_helps_the_next_with_a_share():
+    owner = owners(KEYS, 4)
+    others = [key for key, who in zip(KEYS, owner, strict=True) if who != 2]
+    helped = [others[n] for n in portion(others, 2, 4)]
+    assert {owners([key], 4)[0] for key in helped} == {3}
+    assert 0 < len(helped) <= -(-len(others) // 4)
+
+
+def test_who_has_no_number_may_take_anything():
+    assert portion(KEYS, None, 8) == list(range(len(KEYS)))
+    assert portion([], 1, 8) == []
+
+
+def test_a_pace_lets_loads_begin_evenly_and_without_bursts():
+    pace, at, begun = Pace(10.0), 0.0, []
+    for _ in range(30):
+        at += pace.book(2, at)
+        begun.append(at)
+    assert begun == pytest.approx([0.2 / USED_RATIO * n for n in range(30)])
+
+
+def test_a_pace_that_rested_has_saved_nothing_up():
+    pace = Pace(10.0)
+    pace.book(1, 0.0)
+    assert pace.book(1, 100.0) == 0.0
+    assert pace.book(1, 100.0) == pytest.approx(0.1 / USED_RATIO)
+
+
+def test_a_pace_changes_with_the_share():
+    pace = Pace(10.0)
+    pace.change_rate(1.0)
+    pace.book(1, 0.0)
+    assert pace.book(1, 0.0) == pytest.approx(1.0 / USED_RATIO)
+
+
+def test_a_pace_holds_as_long_as_it_is_told():
+    pace = Pace(10.0)
+    pace.hold_until(5.0)
+    assert pace.book(1, 2.0) == 3.0
+
+
+def test_delays_are_spread_over_the_whole_jitter():
+    delays = [start_delay(3.0, random.Random(n)) for n in range(500)]
+    assert 0.0 <= min(delays) < 0.1
+    assert 2.9 < max(delays) <= 3.0
+    assert start_delay(0.0, random.Random(0)) == 0.0
+
+
+def test_a_script_gets_its_times_in_microseconds():
+    assert book_arguments("me", 8, 2, 100.0)[:5] == ("me", "8", "2", repr(100.0 * USED_RATIO), "50000")

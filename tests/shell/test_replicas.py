@@ -1,0 +1,64 @@
+"""What a run of the service gets where replicas warm up together."""
+
+import asyncio
+
+from preheat._joint import JointCache
+from preheat._replicas import Replicas
+from preheat._settings import Settings
+from preheat.adapters.mapping import MappingCache
+
+PAGES = {"pages": MappingCache({}, str, name="pages")}
+
+
+def loads_per_second(gate, seconds=20.0, step=0.01):
+    """How many single loads that take no time a gate lets start, per second."""
+    loads = 0
+    for n in range(int(seconds / step)):
+        while gate.opens_at(n * step) <= n * step:
+            loads += gate.admit(n * step, [1])
+            gate.loaded(n * step, 1e-6, 1)
+    return loads / seconds
+
+
+def test_who_is_alone_gets_its_caches_as_they_are_and_the_whole_rate():
+    alone = Replicas(Settings(rate_limits={"pages": 40.0}))
+    assert alone.prepare(PAGES) is PAGES
+    assert 39.0 <= loads_per_second(alone.gates(PAGES, 1)["pages"]) <= 41.0
+
+
+def test_replicas_without_a_coordinator_have_their_share_of_the_rate_in_the_gate():
+    eight = Replicas(Settings(rate_limits={"pages": 40.0}, replicas=8))
+    assert type(eight.prepare(PAGES)["pages"]) is MappingCache
+    assert 4.5 <= loads_per_second(eight.gates(PAGES, 1)["pages"]) <= 5.5
+
+
+def test_with_a_coordinator_the_rate_is_kept_by_it_alone():
+    fleet = Replicas(Settings(rate_limits={"pages": 40.0}, replicas=8, coordinator_url="redis://127.0.0.1:1/0"))
+    assert type(fleet.prepare(PAGES)["pages"]) is JointCache
+    assert fleet.gates(PAGES, 1)["pages"].record().limited_seconds == 0.0
+    assert loads_per_second(fleet.gates(PAGES, 1)["pages"], seconds=0.2, step=0.1) > 40.0
+
+
+class Scene:
+    """A run that notes when it is performed."""
+
+    is_stopping = is_holding = False
+
+    def __init__(self):
+        self.was_stopping = None
+
+    async def perform(self):
+        self.was_stopping = self.is_stopping
+        return "report"
+
+
+def test_a_run_is_performed_after_the_wait_for_the_start_which_its_end_cuts_short():
+    async def go():
+        fleet, run = Replicas(Settings(replicas=2, start_jitter_seconds=600.0)), Scene()
+        fleet.prepare(PAGES)
+        performing = asyncio.ensure_future(fleet.perform(run))
+        await asyncio.sleep(0.1)
+        before, run.is_stopping = run.was_stopping, True
+        return before, await performing, run.was_stopping
+
+    assert asyncio.run(go()) == (None, "report", True)
