@@ -17,7 +17,10 @@ src/preheat/_measure.py,src/preheat/_summary.py,src/preheat/_replay/*,src/prehea
 src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py,\
 src/preheat/_origin/*,src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py
 
+# what tells our memory from that of others runs alone; the rest in parts side by side, for much of it waits
 ALONE := tests/faults/test_memory.py tests/faults/test_pressure_signals.py
+PARTS := "tests/faults $(ALONE:%=--ignore=%)" "tests/pure tests/properties" \
+  "tests --ignore=tests/faults --ignore=tests/pure --ignore=tests/properties"
 
 .PHONY: help demo test lint faults bench clean
 
@@ -46,10 +49,10 @@ test: $(VENV)/.ready
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest --quiet $(ALONE)  # these tell what others on the machine do from what we do
-	@log=$$(mktemp); $(BIN)/coverage run -m pytest --quiet tests/faults $(ALONE:%=--ignore=%) >"$$log" 2>&1 & faults=$$!; \
-	 $(BIN)/coverage run -m pytest --quiet --ignore=tests/faults; rest=$$?; \
-	 wait $$faults; status=$$?; cat "$$log"; rm -f "$$log"; exit $$((rest | status))  # the other faults mostly wait
+	@$(BIN)/coverage run -m pytest --quiet $(ALONE)
+	@logs=$$(mktemp -d); n=0; for part in $(PARTS); do n=$$((n + 1)); \
+	   { $(BIN)/coverage run -m pytest --quiet $$part >$$logs/$$n 2>&1 || touch $$logs/failed; } & \
+	 done; wait; cat $$logs/[0-9]; test ! -e $$logs/failed; status=$$?; rm -rf $$logs; exit $$status
 	@PYTHONPATH=$(VENV)/ml $(BIN)/coverage run -m pytest --quiet -k tree tests/pure  # the extra ml, which slows training
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95 --include='$(subst $() ,,$(PURE))'

@@ -750,27 +750,28 @@ class PhaseOutcome(NamedTuple):
         phase: Its name.
         counts: Its items by status, without those that no item has; empty where the phase had none.
         stopped: Why the run was stopped before the phase had ended; None if it was not.
+        put_off: Items that their origin did not give, and that are tried again after everything else.
     """
 
     phase: str
     counts: Mapping[ItemStatus, int]
     stopped: str | None = None
+    put_off: int = 0
 
     @property
     def is_warm(self) -> bool:
         """Whether every item of it is resident."""
-        return self.stopped is None and self.counts.keys() <= _RESIDENT
+        return self.stopped is None and not self.put_off and self.counts.keys() <= _RESIDENT
 
     @property
     def reason(self) -> str:
         """Why not all of it is warm, in a few words; empty if it is."""
         if self.is_warm:
             return "" if self.counts else "the phase had no items"
-        missing = {
-            status: n for status, n in self.counts.items() if status not in {ItemStatus.LOADED, ItemStatus.RESIDENT}
-        }
-        counts = ", ".join(f"{n} {status}" for status, n in missing.items())
-        return ": ".join(filter(None, (f"the run was stopped ({self.stopped})" if self.stopped else "", counts)))
+        missing = [f"{n} {status}" for status, n in self.counts.items() if status not in _RESIDENT]
+        missing += [f"{self.put_off} put off"] if self.put_off else []
+        stopped = f"the run was stopped ({self.stopped})" if self.stopped else ""
+        return ": ".join(filter(None, (stopped, ", ".join(missing))))
 
 
 class Uplift(NamedTuple):

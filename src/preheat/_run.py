@@ -517,8 +517,10 @@ class Run:
             return
         for phase in [phase for phase in state.phase_ended if phase >= 0][self._phases_told :]:
             self._phases_told += 1
-            counts = state.results.by_status(state.phases.members[phase])
-            outcome = PhaseOutcome(PHASES[phase], counts, state.stopped)
+            members = state.phases.members[phase]
+            counts = state.results.by_status(members)
+            put_off = len(members) - sum(counts.values()) if state.stopped is None else 0
+            outcome = PhaseOutcome(PHASES[phase], counts, state.stopped, put_off)
             note_phase(outcome, now - self._begun)
             if self._on_phase is not None:
                 self._on_phase(outcome)

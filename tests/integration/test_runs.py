@@ -203,7 +203,7 @@ def test_a_phase_that_failed_or_is_empty_opens_too_and_says_so():
         async with service(cache) as warm:
             await (await begin(warm, cache))
             critical = await warm.wait_for_phase("critical")
-            assert (critical.is_warm, critical.reason) == (False, "2 failed")
+            assert (critical.is_warm, critical.reason) == (False, "2 put off")
             assert (await warm.wait_for_phase("background")).reason == "the phase had no items"
 
     scene(play)
