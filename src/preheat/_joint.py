@@ -120,6 +120,10 @@ class JointCache:
             if self._coordination.is_stopped:
                 return
             results.update(zip(few, await self._attempt([items[n] for n in few]), strict=True))
+            refusal = results[few[-1]]
+            if refusal.wait_seconds is not None:  # none of the others is asked for before that
+                results.update((n, refusal) for n in range(len(items)) if n not in results)
+                return
 
     async def _attempt(self, items: Sequence[WarmupItem]) -> list[ItemResult]:
         if len(items) > 1 and isinstance(self._cache, LoadsInBulk):

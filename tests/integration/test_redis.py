@@ -304,7 +304,7 @@ def test_there_is_a_server_to_test_with():
 @pytest.mark.parametrize("kind", [RedisCache, AsyncRedisCache])
 def test_patience_with_a_server_that_is_away_is_none_of_a_loader_s_time(kind):
     client = connect(f"redis://127.0.0.1:{free_port()}/0", is_async=kind is AsyncRedisCache)
-    cache = kind(client, value_of, name="pages", patience_seconds=0.8)
-    items = [create_warmup_item("pages", f"page {n}") for n in range(4)]
-    report = perform(run_of(cache, items, batch_size=4, item_timeout_seconds=0.3))
+    cache = kind(client, value_of, name="pages", patience_seconds=0.4)
+    items = [create_warmup_item("pages", f"page {n}", usage_frequency=1.0, warmup_cost=0.1) for n in range(2)]
+    report = perform(run_of(cache, items, batch_size=2, item_timeout_seconds=0.1))
     assert set(reasons(report).values()) == {AWAY}

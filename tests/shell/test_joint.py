@@ -18,7 +18,7 @@ from preheat.errors import ItemTooLarge
 from running import perform, reasons, run_of
 from running import statuses as told
 
-ITEMS = [create_warmup_item("pages", f"{n}") for n in range(6)]
+ITEMS = [create_warmup_item("pages", f"{n}", size_bytes=1000, usage_frequency=1.0, warmup_cost=0.1) for n in range(6)]
 
 
 class Shelf(MappingCache):
