@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("no_leaked_threads", "state_dir")
 @pytest.fixture
 def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CACHE_WARMUP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)  # for those that keep theirs elsewhere
     return tmp_path / "state"
 
 
