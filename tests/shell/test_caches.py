@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 
 from builders import history_of
+from limits import limited_to
 from preheat import (
     create_warmup_item,
     get_embedding_cache_warmup_candidates,
@@ -27,7 +28,7 @@ from preheat import (
 )
 from preheat._events import MemoryLog
 from preheat._history import HistoryBuilder
-from preheat._limit import limited_to, load_limit_bytes
+from preheat._limit import load_limit_bytes
 from preheat._model import ItemRef, ItemStatus, MemoryEventKind, WarmupItem
 from preheat._record import AccessRecorder, CacheLog, quietly
 from preheat.adapters.mapping import SPARE_WEIGHTS, MappingCache

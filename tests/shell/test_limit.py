@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from preheat._limit import demand_within_limit, limited_to, load_limit_bytes, read_within_limit
+from limits import limited_to
+from preheat._limit import demand_within_limit, load_limit_bytes, read_within_limit
 from preheat.errors import ItemTooLarge, PreheatError
 
 MIB = 2**20
