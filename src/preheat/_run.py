@@ -271,8 +271,10 @@ class Run:
             await self._undoing.run(self._clear_up)
         finally:
             self._brake.is_on = True
-            await self._undoing.run(stop_watching)  # it waits for a thread, which the loop should not
-            await self._close()
+            try:
+                await self._undoing.run(stop_watching)  # it waits for a thread, which the loop should not
+            finally:  # a cancellation may fall here
+                await self._close()
         self._show(self._clock(), force=True)
         report = self._report(stopped, first_event)
         note_end(report)
