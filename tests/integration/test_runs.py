@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("no_leaked_threads", "state_dir")
 @pytest.fixture
 def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CACHE_WARMUP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)  # for those that keep theirs elsewhere
     return tmp_path / "state"
 
 
@@ -49,11 +50,6 @@ class Gated(Plain):
 
 def two_phases(n: int = 10) -> list[WarmupItem]:
     return [item(f"{i:02}", priority=9 if i < n // 2 else 5) for i in range(n)]
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def service(*caches: Any, **changes: Any) -> CacheWarmupService:
