@@ -51,6 +51,11 @@ def two_phases(n: int = 10) -> list[WarmupItem]:
     return [item(f"{i:02}", priority=9 if i < n // 2 else 5) for i in range(n)]
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def service(*caches: Any, **changes: Any) -> CacheWarmupService:
     made = CacheWarmupService(memory=lambda: reading(4 * GIB, 8 * GIB), holdout_ratio=0, **changes)
     for cache in caches:
