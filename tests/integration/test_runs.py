@@ -77,10 +77,10 @@ async def begin(warm: CacheWarmupService, cache: Gated, **how: Any) -> asyncio.T
 # ---------------------------------------------------------------------------------------------------- one at a time
 
 
-def test_a_second_caller_is_told_or_joins_in_this_service_and_in_others():
+def test_a_second_caller_is_told_or_joins_in_this_service_and_in_others(tmp_path: Path):
     async def play() -> None:
         cache, other = Gated(two_phases(), 3), Gated([], 0)
-        async with service(cache) as first, service(other, state_dir="elsewhere") as second:
+        async with service(cache) as first, service(other, state_dir=str(tmp_path / "elsewhere")) as second:
             task = await begin(first, cache)
             for warm in (first, second):
                 plan = await warm.create_warmup_plan("aggressive")
@@ -129,14 +129,14 @@ def test_who_joined_a_run_whose_caller_is_cancelled_is_told():
     scene(play)
 
 
-def test_a_run_of_another_thread_is_joined_from_this_one():
+def test_a_run_of_another_thread_is_joined_from_this_one(tmp_path: Path):
     started, go_on = threading.Event(), threading.Event()
 
     def elsewhere() -> None:
         async def play() -> None:
             cache = Plain("c", lambda item: started.set() or (go_on.wait(20.0) and None))
             cache.get_warmup_candidates = lambda history, rates: two_phases()  # type: ignore[method-assign]
-            async with service(cache, state_dir="elsewhere") as warm:
+            async with service(cache, state_dir=str(tmp_path / "elsewhere")) as warm:
                 reports.append(await warm.execute_warmup_plan(await warm.create_warmup_plan("aggressive")))
 
         asyncio.run(play())
