@@ -371,6 +371,7 @@ def test_a_recorded_tree_is_described_without_writing_to_it(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts descriptors in /proc/self/fd")
 def test_descriptors_are_given_back(tmp_path):
     tree(tmp_path, TREES["v2"][0])
+    gc.collect()  # what tests before have left behind is closed now, and not meanwhile
     before = len(os.listdir("/proc/self/fd"))
     memory = SystemMemory(tmp_path)
     memory()
