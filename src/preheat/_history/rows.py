@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from preheat._model import History
 
+MOST_HALVINGS = 200.0  # of which nothing is left in 32 bits
 LOAD_SMOOTHING = 0.3  # weight of the newest load; a cold disk or a busy model should not decide alone
 NUMBERS = ("counts", "last_at", "gaps", "size_bytes", "load_seconds")
 TEXTS = ("versions", "recipes")
@@ -81,7 +82,8 @@ class ItemRows:
         last_at, counts = self._numbers["last_at"].changeable(), self._numbers["counts"].changeable()
         last = last_at.take(rows)
         gap = np.maximum(at - last, 0.0)
-        decay = np.exp2((-gap[:, None] / self._half_lives).astype(np.float32))
+        halvings = np.minimum(gap[:, None] / self._half_lives, MOST_HALVINGS).astype(np.float32)
+        decay = np.exp2(-halvings)
         _put(counts, rows, counts.take(rows, axis=0) * decay + times[:, None])
         last_at[rows] = np.maximum(last, at)
         again = np.flatnonzero(gap)
