@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from preheat._model import History
 
+MOST_GAP_SECONDS = 1e12  # instants may come from a forged file
 MOST_HALVINGS = 200.0  # of which nothing is left in 32 bits
 LOAD_SMOOTHING = 0.3  # weight of the newest load; a cold disk or a busy model should not decide alone
 NUMBERS = ("counts", "last_at", "gaps", "size_bytes", "load_seconds")
@@ -81,7 +82,7 @@ class ItemRows:
         """The distinct `rows` have been asked for `times` (len(rows),) each, `at` one instant."""
         last_at, counts = self._numbers["last_at"].changeable(), self._numbers["counts"].changeable()
         last = last_at.take(rows)
-        gap = np.maximum(at - last, 0.0)
+        gap = np.clip(at - last, 0.0, MOST_GAP_SECONDS)
         halvings = np.minimum(gap[:, None] / self._half_lives, MOST_HALVINGS).astype(np.float32)
         decay = np.exp2(-halvings)
         _put(counts, rows, counts.take(rows, axis=0) * decay + times[:, None])
