@@ -89,11 +89,6 @@ class Line:
         self._client, self._door = client, door
         self._lock = threading.Lock()
 
-    @property
-    def is_down(self) -> bool:
-        """Whether the server did not answer when it was asked last."""
-        return self._door.is_shut
-
     def ask(self, commands: Sequence[Command]) -> list[Reply] | None:
         """The replies of `commands`, a `Refused` for each that was not carried out; None if nobody answers."""
         if not self._may_ask():

@@ -25,10 +25,6 @@ class Needs:
             for each in needed:
                 self._dependants.setdefault(each, []).append(item)
 
-    def are_met(self, item: int) -> bool:
-        """Whether `item` has everything that it needs."""
-        return not self._missing.get(item)
-
     def unmet(self) -> list[int]:
         """The items that still miss something."""
         return [item for item, missing in self._missing.items() if missing]

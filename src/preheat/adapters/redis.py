@@ -147,11 +147,6 @@ class _RedisCache(Generic[V]):
                 warmed_bytes=self._unused_bytes,
             )
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the server did not answer when it was asked last."""
-        return self._line.is_down
-
     # ------------------------------------------------------------------------------------- counting
 
     def _count(self, key: str, *, is_hit: bool) -> None:
