@@ -20,7 +20,8 @@ HASHED_AT_ONCE = 2**15
 """Rows whose words are mixed together: so many stay in the processor's cache."""
 
 TAKEN_AT_ONCE = 2**16
-"""Rows whose bytes are looked up together: each of these takes eight bytes of index meanwhile."""
+BYTES_AT_ONCE = 2**20
+"""Rows, and about how many bytes of theirs, that are looked up together: a byte takes eight of index meanwhile."""
 
 LONG_BYTES = 128
 """Longer strings are hashed one by one, so that a few long ones don't make all rows wait."""
@@ -119,8 +120,7 @@ class TextColumn(Sequence[str]):
         offsets = np.zeros(n + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         blob = np.empty(int(offsets[-1]), np.uint8)
-        for first in range(0, n, TAKEN_AT_ONCE):
-            part = slice(first, min(first + TAKEN_AT_ONCE, n))
+        for part in spans(offsets):
             span = slice(int(offsets[part.start]), int(offsets[part.stop]))
             source = np.repeat(starts[part] - offsets[:-1][part], lengths[part])
             source += np.arange(span.start, span.stop)
@@ -220,6 +220,16 @@ def is_storable(text: str) -> bool:
 
 _SPREAD, _MIX, _HALF = np.uint64(0xD6E8FEB86659FD93), np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
 _FIRST_BYTES = np.array([2 ** (8 * n) - 1 for n in range(9)], np.uint64)
+
+
+def spans(offsets: NDArray[np.int64]) -> list[slice]:
+    """The rows of a column with these `offsets` in parts, none of much more than may be looked up together."""
+    rows, size_bytes = len(offsets) - 1, int(offsets[-1])
+    if rows <= TAKEN_AT_ONCE and size_bytes <= BYTES_AT_ONCE:
+        return [slice(0, rows)]
+    full = np.searchsorted(offsets[1:], np.arange(BYTES_AT_ONCE, size_bytes, BYTES_AT_ONCE), side="right")
+    cuts = np.unique(np.concatenate([np.arange(0, rows, TAKEN_AT_ONCE), full, [rows]])).tolist()
+    return [slice(*cut) for cut in pairwise(cuts)]
 
 
 def _by_byte(rows: NDArray[np.bool_], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from preheat._history.growing import NewestAccesses
-from preheat._history.rows import NUMBERS, TEXTS, ItemRows
+from preheat._history.rows import LOAD_TEXTS, NUMBERS, ItemRows
 
 if TYPE_CHECKING:
     from preheat._model import History, HistoryChanges
@@ -61,7 +61,7 @@ def _demand_that_rows_fit(changes: HistoryChanges, rows: ItemRows) -> None:
     new = row[len(old) :]  # counted before as many are made as it says
     _demand(changes.size - known == len(new), "its new rows are not the next ones")
     _demand(np.array_equal(new, np.arange(known, changes.size)), "its new rows are not the next ones")
-    _demand(all(len(getattr(now, name)) == len(row) for name in ("cache", "keys", *NUMBERS, *TEXTS)), _LENGTHS)
+    _demand(all(len(getattr(now, name)) == len(row) for name in ("cache", "keys", *NUMBERS, *LOAD_TEXTS)), _LENGTHS)
     widths = (now.counts.shape[1:], now.gaps.shape[1:])
     _demand(widths == rows.widths, "its counts or gaps are of another width")
     _demand(bool(((now.cache >= 0) & (now.cache < len(now.caches))).all()), "it names a cache that is not there")

@@ -7,15 +7,15 @@ their items; whatever has equal bits is compared as text, so nothing is ever tak
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xxhash
 
-from preheat._columns import TextColumn
+from preheat._columns import TextColumn, spans
 from preheat._history.builder import GROWTH
 from preheat._history.changes import TRAIL_LIMIT
+from preheat._history.rows import LOAD_TEXTS, NUMBERS, highest
 from preheat._history.traffic import MOST_HOURS
 from preheat._model import History
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MAX_ITEMS = 1_000_000
 MOST_CACHES = 2**15  # that an int16 can tell apart
-BYTES_AT_ONCE = 2**20  # of text that is taken: taking works with a number per byte
 
 
 def merge_histories(older: History, newer: History, *, max_items: int = MAX_ITEMS) -> History:
@@ -110,7 +109,7 @@ def _digest(history: History) -> tuple[float, int]:
     """What tells two histories apart whichever comes first."""
     digest = xxhash.xxh3_64()
     texts = (history.keys.blob, history.versions.blob, history.recipes.blob)
-    for column in (*texts, *(getattr(history, name) for name in _COLUMNS), history.trail, history.trail_at):
+    for column in (*texts, *(getattr(history, name) for name in COLUMNS), history.trail, history.trail_at):
         digest.update(np.ascontiguousarray(column).data)
     return history.at, digest.intdigest()
 
@@ -153,7 +152,8 @@ def _same_texts(
     a: TextColumn, rows_a: NDArray[np.int64], b: TextColumn, rows_b: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """For each pair of rows, whether they hold the same text."""
-    parts = [_same_rows(a.take(rows_a[span]), b.take(rows_b[span])) for span in _spans(a.lengths()[rows_a])]
+    offsets = np.concatenate([[0], np.cumsum(a.lengths()[rows_a])])
+    parts = [_same_rows(a.take(rows_a[span]), b.take(rows_b[span])) for span in spans(offsets)]
     return np.concatenate([np.empty(0, np.bool_), *parts])
 
 
@@ -194,20 +194,7 @@ def _rows(pair: _Pair) -> dict[str, Any]:
 
 
 def _texts(pair: _Pair, name: str, rows: NDArray[np.int64]) -> TextColumn:
-    return _take(TextColumn.concatenate([getattr(part, name) for part in pair[:2]]), rows)
-
-
-def _take(column: TextColumn, rows: NDArray[np.int64]) -> TextColumn:
-    """`column.take(rows)`, by parts."""
-    return TextColumn.concatenate([column.take(rows[span]) for span in _spans(column.lengths()[rows])])
-
-
-def _spans(lengths: NDArray[np.int64]) -> list[slice]:
-    """Parts of texts of these `lengths`, of about `BYTES_AT_ONCE` each."""
-    ends = np.cumsum(lengths)
-    cuts = np.searchsorted(ends, np.arange(BYTES_AT_ONCE, int(lengths.sum()), BYTES_AT_ONCE), side="right")
-    places = np.unique(np.concatenate([[0], cuts, [len(lengths)]])).tolist()
-    return [slice(*span) for span in pairwise(places)]
+    return TextColumn.concatenate([getattr(part, name) for part in pair[:2]]).take(rows)
 
 
 def _counts(pair: _Pair, later: NDArray[np.int64], earlier: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -273,18 +260,12 @@ def _bounded(history: History, max_items: int) -> History:
 
 def best_rows(history: History, n: int) -> NDArray[np.int64]:
     """The `n` rows with the highest count by the longest half-life, ascending; among equals, those asked for last."""
-    counts = history.decayed_counts(history.at)[:, -1]
-    if n >= len(counts):
-        return np.arange(len(counts))
-    least = np.partition(counts, len(counts) - n)[len(counts) - n] if n else np.inf
-    better, equal = np.flatnonzero(counts > least), np.flatnonzero(counts == least)
-    latest = equal[np.argsort(-history.last_at[equal], kind="stable")[: n - len(better)]]
-    return np.sort(np.concatenate([better, latest]))
+    return np.sort(highest(n, history.decayed_counts(history.at)[:, -1], history.last_at))
 
 
 def row_bytes(history: History) -> int:
     """What an item of `history` takes on average, at least 1."""
-    size_bytes = sum(int(getattr(history, name).nbytes) for name in (*_TEXTS, *_COLUMNS))
+    size_bytes = sum(int(getattr(history, name).nbytes) for name in (*TEXTS, *COLUMNS))
     return max(1, size_bytes // max(1, len(history)))
 
 
@@ -294,12 +275,12 @@ def keep_rows(history: History, rows: NDArray[np.int64]) -> History:
     new_row[rows] = np.arange(len(rows))
     trail = new_row[history.trail]
     kept = trail >= 0
-    columns: dict[str, Any] = {name: getattr(history, name)[rows] for name in _COLUMNS}
-    texts: dict[str, Any] = {name: _take(getattr(history, name), rows) for name in _TEXTS}
+    columns: dict[str, Any] = {name: getattr(history, name)[rows] for name in COLUMNS}
+    texts: dict[str, Any] = {name: getattr(history, name).take(rows) for name in TEXTS}
     whole = {name: getattr(history, name) for name in _WHOLE}
     return History(trail=trail[kept], trail_at=history.trail_at[kept], **columns, **texts, **whole)
 
 
-_COLUMNS: Sequence[str] = ("cache", "counts", "last_at", "gaps", "size_bytes", "load_seconds")
-_TEXTS: Sequence[str] = ("keys", "versions", "recipes")
+COLUMNS = ("cache", *NUMBERS)
+TEXTS = ("keys", *LOAD_TEXTS)
 _WHOLE: Sequence[str] = ("at", "since", "half_lives", "caches", "hits", "misses", "hours", "hourly")

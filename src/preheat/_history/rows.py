@@ -18,7 +18,7 @@ MOST_GAP_SECONDS = 1e12  # instants may come from a forged file
 MOST_HALVINGS = 200.0  # of which nothing is left in 32 bits
 LOAD_SMOOTHING = 0.3  # weight of the newest load; a cold disk or a busy model should not decide alone
 NUMBERS = ("counts", "last_at", "gaps", "size_bytes", "load_seconds")
-TEXTS = ("versions", "recipes")
+LOAD_TEXTS = ("versions", "recipes")
 _BLANKS = {"counts": 0.0, "gaps": np.nan, "size_bytes": 0, "load_seconds": np.nan}
 
 
@@ -30,7 +30,7 @@ class ItemRows:
         self.keys = GrowingText(history.keys)
         self.cache = GrowingArray(history.cache)
         self._numbers = {name: GrowingArray(getattr(history, name)) for name in NUMBERS}
-        self._texts = {name: ChangingText(getattr(history, name)) for name in TEXTS}
+        self._texts = {name: ChangingText(getattr(history, name)) for name in LOAD_TEXTS}
 
     def __len__(self) -> int:
         return len(self.cache)

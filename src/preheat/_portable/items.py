@@ -10,7 +10,7 @@ from preheat._bad_lines import BadLines
 from preheat._columns import TextColumn
 from preheat._history import GAPS
 from preheat._history.builder import GROWTH
-from preheat._history.merging import best_rows, keep_rows, row_bytes
+from preheat._history.merging import COLUMNS, TEXTS, best_rows, keep_rows, row_bytes
 from preheat._model import History
 from preheat._portable.lines import Header, Item
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 AT_ONCE = 2**13  # items that stand in memory as objects
 TEXT_AT_ONCE = 2**22  # and characters of their texts
 LEAST_FRESH = 2**16  # rows that wait to be looked at together
-
-_COLUMNS = ("cache", "last_at", "counts", "gaps", "size_bytes", "load_seconds")
-_TEXTS = ("keys", "versions", "recipes")
 
 
 class ItemRows:
@@ -121,8 +118,8 @@ def _keep(history: History, numbers: NDArray[np.int64], rows: NDArray[np.int64])
 
 def _below(parts: list[History]) -> History:
     """The rows of `parts`, one part after another, with the rest of the first."""
-    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
-    texts: dict[str, Any] = {name: TextColumn.concatenate([getattr(part, name) for part in parts]) for name in _TEXTS}
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    texts: dict[str, Any] = {name: TextColumn.concatenate([getattr(part, name) for part in parts]) for name in TEXTS}
     first = parts[0]
     return History(
         first.at, first.since, first.half_lives, first.caches, hits=first.hits, misses=first.misses, **columns, **texts
