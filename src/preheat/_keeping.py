@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from preheat._history import HistoryBuilder, merge_histories
@@ -94,20 +94,30 @@ class KeptHistory:
         with self._saving:
             is_owner = self.try_own()
             with self._busy:
-                keys = items_of(self._builder.history(), gone).values()
-                self._builder.forget([ItemRef(gone.cache, key) for key in keys])
+                known = self._builder.forget([ItemRef(gone.cache, key) for key in self._keys_of(gone)])
                 self._builder.changes()  # what is written below has them
                 history, self._unsaved = self._builder.history(), []
-                self._whole_due = self.is_dirty = True
+                self._whole_due = self.is_dirty = False
                 others = self._others
                 self._others = lambda: _without(others(), gone)
-            store = self._store
-            if store is None or not is_owner:
-                raise StoreError(f"nothing can be erased: {self.fault or 'the ledger is closed'}")
-            store.rewrite(history, [retell(report) for report in store.reports()])
-            with self._busy:
-                self._whole_due = self.is_dirty = False
-        return len(keys)
+            try:
+                self._rewrite(history, retell, may_write=is_owner)
+            except StoreError:
+                self._whole_due = self.is_dirty = True
+                raise
+        return known
+
+    def _keys_of(self, gone: Forgotten) -> Iterable[str]:
+        """Those of the items that are `gone`: all there are are looked at only for prefixes."""
+        return items_of(self._builder.history(), gone).values() if gone.prefixes else gone.keys
+
+    def _rewrite(
+        self, history: History, retell: Callable[[dict[str, Any]], dict[str, Any]], *, may_write: bool
+    ) -> None:
+        store = self._store
+        if store is None or not may_write:
+            raise StoreError(f"nothing can be erased: {self.fault or 'the ledger is closed'}")
+        store.rewrite(history, [retell(report) for report in store.reports()])
 
     # -------------------------------------------------------------------------------------------- ownership
 

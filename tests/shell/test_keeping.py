@@ -10,6 +10,7 @@ import pytest
 
 from builders import batch, history_of, same_history
 from preheat import _keeping
+from preheat._history.forgetting import Forgotten
 from preheat._keeping import KeptHistory
 from preheat._ledger import Ledger
 from preheat._store import DATABASE, SqliteStore
@@ -131,6 +132,21 @@ def test_what_waits_for_room_is_bounded_and_then_the_whole_is_saved(keep, monkey
     failing.clear()
     assert kept.save()
     assert same_history(as_kept(kept.history()), kept._store.load())
+
+
+def test_what_is_recorded_while_something_is_forgotten_is_saved_next(keep, folder, monkeypatch):
+    kept, rewrite = keep(), SqliteStore.rewrite
+
+    def rewrite_while_traffic_goes_on(store, history, reports):
+        rewrite(store, history, reports)
+        kept.fold(batch(["meanwhile"], at=1001.0))
+
+    kept.fold(batch(["secret", "known"], at=1000.0))
+    monkeypatch.setattr(SqliteStore, "rewrite", rewrite_while_traffic_goes_on)
+    assert kept.forget(Forgotten("c", frozenset({"secret", "unknown"})), dict) == 1
+    assert keys_of(saved(folder)) == {"known"}
+    assert kept.save()
+    assert keys_of(saved(folder)) == {"known", "meanwhile"}
 
 
 def test_a_database_that_breaks_is_replaced_with_all_that_is_known(keep, folder):
