@@ -14,6 +14,7 @@ from typing import Any
 from preheat._model import WarmupPlan
 from preheat._plan.saved import MOST_TEXT_BYTES, plan_from_json, plan_to_json
 from preheat._service import CacheWarmupService
+from preheat._whole_file import write_whole
 from preheat.abc import WarmableCache
 from preheat.errors import InvalidPlan, InvalidSetting, InvalidTarget
 
@@ -90,15 +91,9 @@ def write_plan(plan: WarmupPlan, path: str) -> None:
     Raises:
         InvalidSetting: Nothing can be written there.
     """
-    part = f"{path}.{os.getpid()}.part"
     try:
-        with open(part, "x", encoding="utf-8") as file:
-            file.write(plan_to_json(plan))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_whole(path, [plan_to_json(plan).encode()])
     except OSError as error:
-        Path(part).unlink(missing_ok=True)
         raise InvalidSetting(f"the plan can't be saved as {path}: {error.strerror}") from None
 
 

@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from killing import kill_while
 from preheat._history.forgetting import Forgotten
 from preheat._snapshot.layout import FOOTER, INDEX_BLOCK, LEAD, SUM, VALUE_BLOCK, Header, checksum
 from preheat._snapshot.stack import CacheSnapshot
@@ -52,26 +52,6 @@ def number_of(snapshot: CacheSnapshot) -> int:
 
 def late() -> Clocks:
     return Clocks(START + 1e5)
-
-
-def kill_while(work: Callable[[Callable[[int], None]], None], seconds: float) -> int:
-    """Run `work(acknowledge)` in a child, kill it `seconds` after its first acknowledgement; the last one it gave."""
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.close(read)
-            work(lambda n: os.write(write, n.to_bytes(8, "little")) and None)
-        finally:
-            os._exit(1)
-    os.close(write)
-    with os.fdopen(read, "rb") as acknowledgements:
-        got = acknowledgements.read(8)
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        got += acknowledgements.read()
-    return int.from_bytes(got[-8:], "little")
 
 
 # -------------------------------------------------------------------------------------------------------- kill -9

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from builders import batch, history_of, same_history
+from killing import kill_while
 from preheat._history import HistoryBuilder
 from preheat._keeping import KeptHistory
 from preheat._model import MIB, History
@@ -43,26 +43,6 @@ def number_of(history: History | None) -> int:
     assert len(history) == 300
     assert len(numbers) == 1
     return numbers.pop()
-
-
-def kill_while(work: Callable[[Callable[[int], None]], None], seconds: float) -> int:
-    """Run `work(acknowledge)` in a child, kill it `seconds` after its first acknowledgement; the last one it gave."""
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.close(read)
-            work(lambda n: os.write(write, n.to_bytes(8, "little")) and None)
-        finally:
-            os._exit(1)
-    os.close(write)
-    with os.fdopen(read, "rb") as acknowledgements:
-        got = acknowledgements.read(8)
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        got += acknowledgements.read()
-    return int.from_bytes(got[-8:], "little")
 
 
 def test_a_kill_at_any_moment_leaves_the_last_acknowledged_save_or_a_newer_one(tmp_path):

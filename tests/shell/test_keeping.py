@@ -9,6 +9,7 @@ import time
 import pytest
 
 from builders import batch, history_of, same_history
+from kept import saved
 from preheat import _keeping
 from preheat._history.forgetting import Forgotten
 from preheat._keeping import KeptHistory
@@ -36,14 +37,6 @@ def keep(folder):
     yield make
     for kept in opened:
         kept.close()
-
-
-def saved(folder):
-    store = SqliteStore(folder)
-    try:
-        return store.load()
-    finally:
-        store.close()
 
 
 def keys_of(history):

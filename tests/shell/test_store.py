@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from builders import batch, history_of, same_history
+from kept import saved
 from older_schemas import write_older
 from preheat._history import HistoryBuilder, empty_history
 from preheat._store import DATABASE, LOCK, SqliteStore
@@ -38,14 +39,6 @@ def store(folder):
     opened = SqliteStore(folder)
     yield opened
     opened.close()
-
-
-def loaded(folder):
-    store = SqliteStore(folder)
-    try:
-        return store.load()
-    finally:
-        store.close()
 
 
 def raw(folder, *statements):
@@ -77,7 +70,7 @@ def test_the_last_save_is_loaded_in_this_process_and_the_next(store, folder):
     store.save(NEW)
     assert same_history(NEW, store.load())
     store.close()
-    assert same_history(NEW, loaded(folder))
+    assert same_history(NEW, saved(folder))
 
 
 def test_an_empty_history_comes_back_and_can_grow(store):
@@ -242,7 +235,7 @@ def test_a_database_of_a_schema_before_is_taken_on_with_all_that_is_in_it(folder
     assert raw(folder, ("PRAGMA user_version",)) == [[(SCHEMA_VERSION,)]]
     assert raw(folder, ("SELECT name FROM sqlite_master WHERE name = 'history'",)) == [[]]
     assert not (folder / f"{DATABASE}.damaged").exists()
-    assert same_history(as_kept(builder.history()), loaded(folder))
+    assert same_history(as_kept(builder.history()), saved(folder))
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -263,7 +256,7 @@ def test_a_damaged_save_of_a_schema_before_costs_that_save_alone(folder, damage)
     assert same_history(as_known_to(2, OLD), as_kept(reader.load()))
     assert "was damaged" in reader.notice
     reader.close()
-    assert same_history(as_known_to(2, OLD), loaded(folder))
+    assert same_history(as_known_to(2, OLD), saved(folder))
 
 
 # ------------------------------------------------------------------------------------------------------------ changes
@@ -331,7 +324,7 @@ def test_a_damaged_change_ends_the_log_there_and_is_noticed(folder, entry, damag
     assert "was damaged" in store.notice
     assert same_history(stages[entry - 1], store.load())
     store.close()
-    assert same_history(stages[entry - 1], loaded(folder))
+    assert same_history(stages[entry - 1], saved(folder))
 
 
 def test_a_change_of_another_history_is_damage_even_if_its_checksum_is_right(store):
@@ -649,7 +642,7 @@ def test_whoever_comes_after_takes_over_when_the_owner_closes(store, folder):
     waiting.save(NEW)
     waiting.close()
     assert not waiting.try_own()
-    assert same_history(NEW, loaded(folder))
+    assert same_history(NEW, saved(folder))
 
 
 def test_a_store_for_reading_never_owns(folder, store):
@@ -680,7 +673,7 @@ def test_a_file_that_is_no_database_is_moved_aside(folder):
     assert (folder / f"{DATABASE}.damaged").read_bytes() == b"rubbish" * 1000
     store.save(NEW)
     store.close()
-    assert same_history(NEW, loaded(folder))
+    assert same_history(NEW, saved(folder))
 
 
 def test_a_database_cut_short_costs_the_history_and_nothing_else(folder):
@@ -746,7 +739,7 @@ def test_reports_survive_the_damage_of_a_history_and_a_history_that_of_the_repor
 def test_a_save_that_is_no_bytes_is_damage(folder, value):
     saved_twice(folder)
     raw(folder, ("UPDATE base SET body = ?", (value,)))
-    assert loaded(folder) is None
+    assert saved(folder) is None
 
 
 def test_a_newer_schema_is_refused_and_left_alone(folder):
@@ -757,7 +750,7 @@ def test_a_newer_schema_is_refused_and_left_alone(folder):
         SqliteStore(folder)
     assert before == (folder / DATABASE).read_bytes()
     raw(folder, (f"PRAGMA user_version = {SCHEMA_VERSION}",))
-    assert same_history(NEW, loaded(folder))  # and the refusal kept no lock
+    assert same_history(NEW, saved(folder))  # and the refusal kept no lock
 
 
 def test_a_table_that_is_gone_is_damage(store, folder):

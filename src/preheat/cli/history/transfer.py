@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from preheat._whole_file import write_whole
 from preheat.cli.bad_lines import bad_lines_tree, warn_of
 from preheat.cli.configuring import most_history_bytes, most_items
 from preheat.cli.history.known import known_history
@@ -46,15 +45,9 @@ def export(file: str, state_dir: str | None) -> None:
 
 def _write(path: str, lines: Iterable[bytes]) -> None:
     """Write `lines` to `path`, for its owner only: whole or, if that fails, not at all."""
-    part = f"{path}.{os.getpid()}.part"
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_whole(path, lines, mode=0o600)
     except OSError as error:
-        Path(part).unlink(missing_ok=True)
         raise UsageError(f"the history can't be written to {path}: {error.strerror}") from None
 
 
