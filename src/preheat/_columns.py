@@ -160,15 +160,19 @@ class TextColumn(Sequence[str]):
 
     def holds(self, rows: NDArray[np.integer], texts: TextColumn) -> NDArray[np.bool_]:
         """For each of `rows`, whether the string there has the bytes of the same one of `texts`: (len(rows),)."""
-        starts = self.offsets.take(rows)
+        return self.same(rows, texts, np.arange(len(texts)))
+
+    def same(self, rows: NDArray[np.integer], other: TextColumn, there: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """For each of `rows`, whether the string there has the bytes of that of `other` at the same one of `there`."""
+        starts, others = self.offsets.take(rows), other.offsets.take(there)
         lengths = self.offsets.take(np.asarray(rows) + 1) - starts
-        same: NDArray[np.bool_] = lengths == texts.lengths()
+        same: NDArray[np.bool_] = lengths == other.offsets.take(np.asarray(there) + 1) - others
         for width in (1 << n for n in range(int(lengths.max(initial=0)).bit_length())):
             alike = np.flatnonzero(same & (lengths >= width) & (lengths < 2 * width))
             for shift in (0, lengths[alike] - width) if len(alike) else ():  # the last bytes overlap the first ones
-                here = _bytes_at(self.blob, starts[alike] + shift, width)
-                there = _bytes_at(texts.blob, texts.offsets[alike] + shift, width)
-                same[alike] &= np.logical_and.reduce(list((here == there).T))  # faster than along the short axis
+                mine = _bytes_at(self.blob, starts[alike] + shift, width)
+                theirs = _bytes_at(other.blob, others[alike] + shift, width)
+                same[alike] &= np.logical_and.reduce(list((mine == theirs).T))  # faster than along the short axis
         return same
 
     def __len__(self) -> int:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from preheat._ledger import Ledger
+    from preheat._pool.peers import Peers
     from preheat._predict.blend import Model
     from preheat._predict.forecast import Forecast
     from preheat._training import BackgroundTraining
@@ -62,11 +63,13 @@ class Planning:
         strategies: Mapping[str, StrategyProfile],
         predictor: Predictor | None,
         ledger: Callable[[], Ledger],
+        peers: Callable[[], Peers],
         training: Callable[[], BackgroundTraining],
         watch: Callable[[], MemoryWatch],
     ) -> None:
         self._settings, self._caches, self._sources, self._strategies = settings, caches, sources, strategies
         self._predictor, self._ledger, self._training, self._watch = predictor, ledger, training, watch
+        self._peers = peers
 
     def conditions(self) -> Conditions:
         """Memory as it is and as it goes, and what past runs won."""
@@ -79,7 +82,7 @@ class Planning:
         return self._with_responses(replace(self._plan_as(profile, limit_bytes), adapted=adapted), named, profile)
 
     def _plan_as(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
-        history = self._ledger().history()
+        history = self._peers().with_peers(self._ledger().history())
         statistics = self._statistics()
         horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
         corrections = self._ledger().corrections

@@ -56,6 +56,7 @@ from preheat.errors import InvalidSetting
 if TYPE_CHECKING:
     from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
+    from preheat._pool.peers import Peers
     from preheat._run import Run
     from preheat._snapshot import SnapshotKeeper
     from preheat._training import BackgroundTraining
@@ -103,6 +104,7 @@ class CacheWarmupService:
         self._ledger: Ledger | None = None
         self._trained: BackgroundTraining | None = None
         self._keeper: SnapshotKeeper | None = None
+        self._pooled: Peers | None = None
         self._sees_headroom = False
         self.is_closed = False
         self._opening = threading.Lock()
@@ -114,6 +116,7 @@ class CacheWarmupService:
             strategies=self._strategies,
             predictor=predictor,
             ledger=lambda: self.ledger,
+            peers=lambda: self._peers,
             training=lambda: self._training,
             watch=lambda: self._watch,
         )
@@ -134,6 +137,8 @@ class CacheWarmupService:
             cache.record_to(self.ledger.log(cache.name))
             if self._predictor is None and self.settings.enabled and not self.ledger.is_closed:
                 self._training.begin()
+            if self.settings.share_history and not self.ledger.is_closed:
+                self._peers.begin()
         if isinstance(cache, ReportsMemory):
             cache.report_memory_to(partial(self._memory_log.track, cache.name))
         if self.settings.snapshots and isinstance(cache, SnapshotsValues):
@@ -411,6 +416,7 @@ class CacheWarmupService:
             "caution": caution_after(interrupted),
             "dropped": self.ledger.dropped,
             "snapshots": self._keeper.status() if self._keeper is not None else None,
+            "peers": await asyncio.to_thread(self._peers.status),
         }
 
     async def forget(self, cache: str, keys: Iterable[str]) -> int:
@@ -432,6 +438,7 @@ class CacheWarmupService:
         from preheat._snapshot import forget_values
 
         known = self.ledger.forget(gone)
+        self._peers.forget(gone)
         if self._keeper is not None:
             self._keeper.forget(gone)
         else:
@@ -471,6 +478,27 @@ class CacheWarmupService:
             return self._keeper
 
     @property
+    def _peers(self) -> Peers:
+        from preheat._pool.exchange import Exchange
+        from preheat._pool.peers import Peers
+
+        ledger, settings = self.ledger, self.settings
+        with self._opening:
+            if self._pooled is None:
+                if settings.share_history and not settings.coordinator_url:
+                    raise InvalidSetting(
+                        "share_history takes a server to hand histories round: set coordinator_url too"
+                    )
+                self._pooled = Peers(
+                    settings.state_dir,
+                    max_items=settings.max_history_items,
+                    history=ledger.history,
+                    is_owner=lambda: ledger.is_owner,
+                    exchange=Exchange(str(settings.coordinator_url)) if settings.share_history else None,
+                )
+            return self._pooled
+
+    @property
     def _training(self) -> BackgroundTraining:
         """Learns models in the background once it has begun; puts it off while a run is active."""
         from preheat._predict.forecast import train_cache
@@ -507,6 +535,8 @@ class CacheWarmupService:
             end()
         if self._trained is not None:
             await asyncio.to_thread(self._trained.stop)
+        if self._pooled is not None:
+            await asyncio.to_thread(self._pooled.stop)
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.close)
         if self._ledger is not None:

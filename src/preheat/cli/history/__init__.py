@@ -15,6 +15,7 @@ PLACES = {
     "model": "preheat.cli.history.model:model",
     "export": "preheat.cli.history.transfer:export",
     "import": "preheat.cli.history.transfer:import_",
+    "merge": "preheat.cli.history.merge:merge",
     "forget": "preheat.cli.history.forget:forget",
 }
 

@@ -31,6 +31,7 @@ def forget(
     """
     from preheat._history import empty_history
     from preheat._history.forgetting import Forgotten, without_failures, without_items
+    from preheat._pool.peers import forget_in
     from preheat._snapshot import forget_values
 
     named = frozenset((*keys, *(_lines() if from_stdin else ())))
@@ -40,6 +41,7 @@ def forget(
     with owned_store(state_dir, instead=", or call `await service.forget(cache, keys)` in it") as store:
         history, found = without_items(store.load() or empty_history(), gone)
         forget_values(store.folder, gone, is_owner=lambda: store.owner)
+        forget_in(store.folder, gone)
         store.rewrite(history, [without_failures(report, gone) for report in store.reports()])
         damaged = sorted(str(path) for path in store.folder.glob("*.damaged*"))
     if as_json:
