@@ -1,8 +1,9 @@
 """What it costs to make the histories of many replicas one: time, memory, and whether order or repetition matter.
 
-A hundred replicas tell 100,000 items each, which they share as traffic by Zipf's law shares them; all of it is written to
-files, merged, and added up.  One line per target says whether it is met; the script fails if one isn't.  Beside the time
-stands what `np.sort` of as many 64-bit words takes in the same run.  `python bench/pooling.py [--replicas N] [--items N]`
+A hundred replicas tell 100,000 items each, which they share as traffic by Zipf's law shares them; all of it is
+written to files, merged, and added up.  One line per target says whether it is met; the script fails if one isn't.
+Beside the time stands what `np.sort` of as many 64-bit words takes in the same run.  `python bench/pooling.py
+[--replicas N] [--items N]`
 """
 
 import argparse
