@@ -18,13 +18,14 @@ from preheat._fleet import (
     BEAT_SECONDS,
     BOOK,
     LEASE_SECONDS,
-    TURN_SECONDS,
     Booking,
     Pace,
+    asking_seconds,
     book_arguments,
     owners,
     portion,
     start_delay,
+    turn_size,
 )
 from preheat._reach import Door
 from preheat._record import log_failure
@@ -32,6 +33,7 @@ from preheat._redis import Line, connect
 from preheat._sharing.steps import Command, Refused
 from preheat._threads import LoaderThreads
 
+LEAVING = -1  # loads that are booked by whoever leaves
 SLICE_SECONDS = 0.05  # how soon a wait notices that its run has ended
 
 _BOOK_DIGEST = sha1(BOOK, usedforsecurity=False).hexdigest()
@@ -121,11 +123,10 @@ class Coordination:
     async def _leave(self) -> None:
         if self._line is None or self._client is None:
             return
-        commands: list[Command] = [("DEL", place) for place in self._leased]
+        if self._leased:
+            await self._line.ask_async([("DEL", place) for place in self._leased])
         if self._number is not None:
-            commands.append(("HDEL", self._place("members"), self._number))
-        if commands:
-            await self._line.ask_async(commands)
+            await self._book("", LEAVING, 1.0)
         await self._client.aclose()
 
     async def _go_on_beating(self) -> None:
@@ -205,7 +206,7 @@ class Coordination:
     def in_turns(self, origin: str, positions: Sequence[int]) -> list[Sequence[int]]:
         """`positions` in parts so small that the rate is kept evenly."""
         rate = self.rates.get(origin)
-        size = len(positions) if rate is None else max(1, int(rate / self.replicas * TURN_SECONDS))
+        size = len(positions) if rate is None else turn_size(rate, self.replicas)
         return [positions[start : start + size] for start in range(0, len(positions), max(1, size))]
 
     async def wait_for_turn(self, origin: str, loads: int) -> None:
@@ -216,15 +217,16 @@ class Coordination:
             if booking is None:
                 await self.sleep(self._paces[origin].book(loads, time.monotonic()))
                 return
-            await self.sleep(max(0.001, abs(booking.wait_us) / 1e6))
-            if booking.wait_us >= 0:
+            is_booked, seconds = booking.wait_us >= 0, abs(booking.wait_us) / 1e6
+            await self.sleep(max(0.001, seconds if is_booked else max(seconds, asking_seconds(self.replicas))))
+            if is_booked:
                 return
 
     async def _book(self, origin: str, loads: int, rate: float) -> Booking | None:
         if self._line is None:
             return None
-        places = (self._place("members"), self._place(f"rate {origin}"))
-        rest: Command = (2, *places, *book_arguments(self._me, self.replicas, loads, rate))
+        places = (*map(self._place, ("seen", "numbers", "free")), self._place(f"rate {origin}"))
+        rest: Command = (4, *places, *book_arguments(self._me, self.replicas, loads, rate))
         replies = await self._line.ask_async([("EVALSHA", _BOOK_DIGEST, *rest)])
         if replies is not None and isinstance(replies[0], Refused) and replies[0].code == "NOSCRIPT":
             replies = await self._line.ask_async([("EVAL", BOOK, *rest)])

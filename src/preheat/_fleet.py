@@ -33,59 +33,76 @@ AHEAD_SECONDS = 0.05
 PATIENCE_SECONDS = 1.2 * LEASE_SECONDS
 """How long a replica waits for others to load a batch before it takes them to be gone."""
 
+MOST_ASKS_PER_SECOND = 5000.0
+"""How often all replicas together ask for turns that they did not get, for each batch that they have in flight."""
+
 BOOK = b"""
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local me, replicas = ARGV[1], tonumber(ARGV[2])
 local wanted, cap, ahead = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local mine, taken, fresh, silent = nil, {}, 0, 0
-local members = redis.call('HGETALL', KEYS[1])
-for n = 1, #members, 2 do
-  local slot, seen, who = tonumber(members[n]), string.match(members[n + 1], '(%d+) (.+)')
-  local quiet = now - tonumber(seen)
-  if who == me then mine = slot
-  elseif quiet > tonumber(ARGV[7]) then redis.call('HDEL', KEYS[1], members[n])
-  else
-    taken[slot] = true
-    if quiet > tonumber(ARGV[6]) then silent = silent + 1 else fresh = fresh + 1 end
-  end
+local seen, numbers, free = KEYS[1], KEYS[2], KEYS[3]
+local function leave(who)
+  local number = redis.call('HGET', numbers, who)
+  redis.call('ZREM', seen, who)
+  redis.call('HDEL', numbers, who)
+  if number then redis.call('ZADD', free, number, number) end
 end
+if wanted < 0 then
+  leave(me)
+  return {0, replicas, 0}
+end
+local long_ago = string.format('(%.0f', now - tonumber(ARGV[7]))
+for _, who in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', long_ago, 'LIMIT', 0, 100)) do leave(who) end
+local mine = redis.call('HGET', numbers, me)
 if not mine then
-  mine = 0
-  while taken[mine] do mine = mine + 1 end
+  mine = redis.call('ZPOPMIN', free)[1] or redis.call('HLEN', numbers)
+  redis.call('HSET', numbers, me, mine)
 end
-fresh = fresh + 1
+redis.call('ZADD', seen, string.format('%.0f', now), me)
+local fresh = redis.call('ZCOUNT', seen, string.format('%.0f', now - tonumber(ARGV[6])), '+inf')
+local silent = redis.call('ZCARD', seen) - fresh
 replicas = math.max(replicas, fresh + silent)
-redis.call('HSET', KEYS[1], mine, string.format('%.0f %s', now, me))
-redis.call('PEXPIRE', KEYS[1], 120000)
-if wanted == 0 then return {mine, replicas, 0} end
-local kept = redis.call('HMGET', KEYS[2], 'next', 'born', 'asked')
-local free, born, asked = tonumber(kept[1] or 0), tonumber(kept[2] or 0), tonumber(kept[3] or 0)
+for n = 1, 3 do redis.call('PEXPIRE', KEYS[n], 120000) end
+if wanted == 0 then return {tonumber(mine), replicas, 0} end
+local kept = redis.call('HMGET', KEYS[4], 'next', 'born', 'asked')
+local next, born, asked = tonumber(kept[1] or 0), tonumber(kept[2] or 0), tonumber(kept[3] or 0)
 if now - asked > 1000000 then born = now end
 local parts = replicas - silent
 if now - born < tonumber(ARGV[8]) then parts = fresh end
-free = math.max(free, now)
-local wait = free - now
+next = math.max(next, now)
+local wait = next - now
 local answer = -wait
 if wait <= ahead then
   answer = wait
-  free = free + wanted * 1000000 * replicas / (cap * math.max(parts, 1))
+  next = next + wanted * 1000000 * replicas / (cap * math.max(parts, 1))
 end
-redis.call('HSET', KEYS[2], 'next', string.format('%.0f', free), 'born', string.format('%.0f', born), 'asked',
+redis.call('HSET', KEYS[4], 'next', string.format('%.0f', next), 'born', string.format('%.0f', born), 'asked',
   string.format('%.0f', now))
-redis.call('PEXPIRE', KEYS[2], 120000)
-return {mine, replicas, answer}
+redis.call('PEXPIRE', KEYS[4], 120000)
+return {tonumber(mine), replicas, answer}
 """
 """Notes that a replica is there, and books loads at an origin's rate, all by the server's clock in microseconds.
 
-KEYS: members, and the origin's rate.  ARGV: who, how many replicas there are at least, how many loads, the origin's cap
-per second, how far ahead they may be booked, after how long a member is silent and forgotten, and the grace.
+KEYS: when each was seen, their numbers, numbers that are free, and the origin's rate.  ARGV: who, how many replicas
+there are at least, how many loads, the origin's cap per second, how far ahead they may be booked, after how long a
+member is silent and forgotten, and the grace.  No loads only tell that it is there, less than none that it leaves.
 
 Answers the member's number, the number of replicas, and in how long the loads may begin; negative: not booked, ask
 again then.  Who is silent may be going by its own share, which is then left to it.  After a while in which nobody
 asked, or if the server has forgotten everything, all who are silent may be: until the grace is over, only the shares of
-those who have come back are given out.
+those who have come back are given out.  Takes time in proportion to the logarithm of the number of replicas.
 """
+
+
+def asking_seconds(replicas: int) -> float:
+    """How long a replica waits at least between two times that it asks for the same turn."""
+    return replicas / MOST_ASKS_PER_SECOND
+
+
+def turn_size(per_second: float, replicas: int) -> int:
+    """The loads that a replica books at once: its share of a rate for so long as it waits to ask again."""
+    return max(1, int(per_second / replicas * max(TURN_SECONDS, asking_seconds(replicas))))
 
 
 class Booking(NamedTuple):

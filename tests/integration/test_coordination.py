@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -126,8 +128,9 @@ def test_trouble_with_the_coordinator_leaves_each_to_its_share_without_an_error(
 
 def test_the_rights_that_the_documents_name_are_enough(server):
     with contextlib.closing(server.client()) as admin:
-        commands = ["set", "del", "hset", "hdel", "hgetall", "hmget", "pexpire", "time", "evalsha", "eval"]
-        admin.acl_setuser("fleet", enabled=True, nopass=True, commands=[f"+{c}" for c in commands], keys=["preheat*"])
+        page = (Path(__file__).parents[2] / "docs/how-to/many-replicas.md").read_text("utf-8")
+        commands = re.findall(r"^    (\+.*)$", page, re.MULTILINE)[0].split()
+        admin.acl_setuser("fleet", enabled=True, nopass=True, commands=commands, keys=["preheat*"])
 
     async def go():
         url = server.url.replace("//", "//fleet:any@")
