@@ -208,9 +208,11 @@ def test_a_load_that_hangs_is_late_and_undone_when_it_ends():
 @pytest.mark.parametrize("why", ["cancelled", "deadline"])
 def test_a_run_that_ends_waits_for_no_others(why):
     async def go():
-        run = joint_run(Shelf(), ServedByOthers(), deadline_seconds=0.2 if why == "deadline" else None)
+        shelf = Shelf()
+        run = joint_run(shelf, ServedByOthers(), deadline_seconds=0.2 if why == "deadline" else None)
         performing = asyncio.ensure_future(run.perform())
-        await asyncio.sleep(0.1)
+        while not shelf.finds:
+            await asyncio.sleep(0.01)
         if why == "cancelled":
             run.cancel()
         return await performing
