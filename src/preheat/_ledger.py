@@ -159,17 +159,18 @@ class Ledger:
 
     def past_runs(self) -> tuple[PastRun, ...]:
         """What past runs have won, newest first: those that were kept, and the last one as far as it has been seen."""
-        return past_runs(self._remembered())
+        return past_runs(self.runs(REMEMBERED_RUNS))
 
     def outdone_predictors(self) -> dict[str, frozenset[str]]:
         """By cache, the predictors with which the last runs have won clearly less than with another."""
-        return outdone_predictors(self._remembered())
+        return outdone_predictors(self.runs(REMEMBERED_RUNS))
 
-    def _remembered(self) -> list[dict[str, Any]]:
-        last, kept = self.last_report(), self.reports(REMEMBERED_RUNS)
+    def runs(self, newest: int) -> list[dict[str, Any]]:
+        """Past runs, newest first: those that were kept, and the last one as far as it has been seen."""
+        last, kept = self.last_report(), self.reports(newest)
         if last is not None:
             kept = [last, *(report for report in kept if report.get("started") != last.get("started"))]
-        return kept
+        return kept[:newest]
 
     def flush(self) -> None:
         """Save what is new.  A save that fails is noted, and tried again at the next flush."""

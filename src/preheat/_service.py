@@ -19,6 +19,8 @@ from preheat._model import (
     CacheMemory,
     MemoryEvent,
     MemoryEventKind,
+    MemoryPressureLevel,
+    MemoryReading,
     PhaseOutcome,
     WarmupPlan,
     WarmupProgress,
@@ -249,6 +251,18 @@ class CacheWarmupService:
         self._watch_headroom(profile)
         return await asyncio.to_thread(self._planning.plan, profile, limit)
 
+    async def compare_strategies(self, memory_budget_mb: float | None = None) -> list[WarmupPlan]:
+        """A plan of every strategy that there is, as each would be made now, in their order; none is kept.
+
+        Raises:
+            InvalidSetting, UnknownCache, DependencyCycle: As for `create_warmup_plan`.
+        """
+        import asyncio
+
+        limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
+        rows = list(self._strategies.values())
+        return [await asyncio.to_thread(self._planning.plan, row, limit) for row in rows]
+
     async def fit_warmup_plan(self, plan: WarmupPlan, memory_budget_mb: float | None = None) -> WarmupPlan:
         """`plan`, made earlier, as far as memory and caches allow it now; see `plan_from_json`.
 
@@ -334,6 +348,21 @@ class CacheWarmupService:
         return self._runs.watch()
 
     @property
+    def strategies(self) -> tuple[str, ...]:
+        """The names of the strategies that there are."""
+        return tuple(self._strategies)
+
+    @property
+    def progress(self) -> WarmupProgress | None:
+        """The active run as it stands; None if there is none, or it is still being made."""
+        run = self._runs.active
+        return run.progress() if run is not None else None
+
+    def read_memory(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
+        """The pressure, and memory as it is; None where it can't be read.  Takes tens of microseconds."""
+        return self._watch.read()
+
+    @property
     def standing(self) -> Standing:
         """How far the newest run has come: which phases have ended, and whether it goes on."""
         return self._runs.standing
@@ -406,11 +435,11 @@ class CacheWarmupService:
         """
         import asyncio
 
-        run = self._runs.active
+        progress = self.progress
         interrupted = await asyncio.to_thread(self.ledger.interrupted_runs)
         return {
-            "active": run is not None,
-            "progress": progress_summary(run.progress()) if run is not None else None,
+            "active": progress is not None,
+            "progress": progress_summary(progress) if progress is not None else None,
             "last": await asyncio.to_thread(self.ledger.last_report),
             "fault": self.ledger.fault,
             "store": {"owner": self.ledger.is_owner, "sqlite_version": self.ledger.sqlite_version},
