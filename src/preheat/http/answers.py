@@ -34,13 +34,27 @@ def json_answer(tree: Any, status: int = 200, headers: Mapping[str, str] | None 
     return Response(msgspec.json.encode(tree), status, headers, "application/json")
 
 
+def script_answer(text: str, tag: str) -> Response:
+    """The script `text`, which browsers keep as long as its `tag` is the same."""
+    headers = {"cache-control": "private, max-age=86400", "etag": f'"{tag}"'}
+    return Response(text, 200, headers, "text/javascript")
+
+
 def page_answer(text: str, status: int = 200) -> Response:
     """The page `text`, of whose scripts and styles those alone may run that stand in it, known by their hashes."""
-    policy = "; ".join([PAGE_POLICY, *(_allowed(text, tag) for tag in ("script", "style"))])
+    scripts, styles = _allowed(text, "script"), _allowed(text, "style")
+    policy = "; ".join([PAGE_POLICY, f"script-src 'self' {scripts}", f"style-src {styles} {EMPTY_STYLE}"])
     return Response(text, status, {"content-security-policy": policy}, "text/html")
 
 
 def _allowed(text: str, tag: str) -> str:
     blocks = re.findall(rf"<{tag}(?:\s[^>]*)?>(.*?)</{tag}>", text, re.DOTALL)
-    digests = (base64.b64encode(hashlib.sha256(block.encode()).digest()).decode() for block in blocks)
-    return f"{tag}-src " + (" ".join(f"'sha256-{digest}'" for digest in digests) or "'none'")
+    return " ".join(map(_hash, blocks))
+
+
+def _hash(block: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()}'"
+
+
+EMPTY_STYLE = _hash("")
+"""Of a style element without text, which plotly.js makes and fills rule by rule."""

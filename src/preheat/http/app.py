@@ -27,13 +27,12 @@ from preheat.errors import (
     nearest,
 )
 from preheat.http import running
-from preheat.http.answers import Refused, json_answer, page_answer
+from preheat.http.answers import Refused, json_answer
 from preheat.http.bodies import SignIn, read_form
 from preheat.http.desk import Desk
 from preheat.http.guarding import LOOPBACK, SIGN_IN_PATH, Guard
 from preheat.http.openapi import openapi_document
 from preheat.http.operations import HTML, OPERATIONS, Operation
-from preheat.http.page import links_page
 from preheat.http.shielding import Shield
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -112,11 +111,6 @@ class _RootPath:
 def _operations(guard: Guard, session: str, service: CacheWarmupService, *, has_token: bool) -> tuple[Operation, ...]:
     """All operations: those of the table, and those that know of the others."""
 
-    async def page(desk: Desk, request: Request) -> Response:
-        return page_answer(
-            links_page((o.path[1:], o.summary) for o in operations if o.method == "GET" and o.path != "/")
-        )
-
     async def document(desk: Desk, request: Request) -> Response:
         return json_answer(openapi_document(operations, service.strategies, has_token=has_token))
 
@@ -124,7 +118,6 @@ def _operations(guard: Guard, session: str, service: CacheWarmupService, *, has_
         return running.begins_session(guard, session, request, await read_form(request, SignIn))
 
     operations = (
-        Operation("GET", "/", "page", "The page for people.", page, answers={200: HTML}),
         *OPERATIONS,
         Operation("GET", "/openapi.json", "openapi", "This document.", document, answers={200: dict}),
         Operation("POST", SIGN_IN_PATH, "sign-in", "Show the token once, and get a cookie for the page.", sign_in,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -48,6 +48,17 @@ class HistoryQuery(msgspec.Struct, forbid_unknown_fields=True):
     """How much of it."""
 
     top: Annotated[int, Meta(ge=0, le=100, description="Items of each cache that are shown.")] = 10
+
+
+PartName = Literal["plan", "strategies", "history", "runs"]
+
+
+class PageQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """What of the page, and what in it."""
+
+    show: Annotated[PartName | None, Meta(description="A section that takes a while, to be shown at once.")] = None
+    part: Annotated[PartName | None, Meta(description="Answer with this section alone.")] = None
+    budget_mb: Budget | None = None
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):

@@ -10,13 +10,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from preheat.http import events, reading, running, shapes
+from preheat.http import events, reading, running, shapes, watching
 from preheat.http.bodies import (
     BudgetQuery,
     CancelBody,
     HistoryQuery,
     NoBody,
     NoQuery,
+    PageQuery,
     PlanQuery,
     RunBody,
     RunsQuery,
@@ -52,10 +53,14 @@ class Operation:
     is_open: bool = False
 
 
-EVENT_STREAM, TEXT, HTML = "text/event-stream", "text/plain", "text/html"
+EVENT_STREAM, TEXT, HTML, SCRIPT = "text/event-stream", "text/plain", "text/html", "text/javascript"
 FAULT = shapes.Fault
 
 OPERATIONS = (
+    Operation("GET", "/", "page", "The page for people, or a section of it.", watching.page, PageQuery,
+              answers={200: HTML, 409: FAULT, 503: FAULT}),
+    Operation("GET", "/plotly.js", "plotly", "What draws the plots of the page.", watching.script,
+              answers={200: SCRIPT, 404: FAULT}),
     Operation("GET", "/health", "health", "Whether the process answers.", reading.health,
               answers={200: shapes.Health}, is_open=True),
     Operation("GET", "/ready", "ready", "Whether traffic may come: 503 until the gate is met, or the deadline is over.",

@@ -13,7 +13,7 @@ from preheat.http.answers import Refused, json_answer, page_answer
 from preheat.http.bodies import CancelBody, NoBody, RunBody, SignIn, read_body
 from preheat.http.desk import Desk
 from preheat.http.guarding import COOKIE, Guard
-from preheat.http.page import sign_in_page
+from preheat.http.signing_in import sign_in_page
 
 SESSION_SECONDS = 12 * 3600
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from preheat.http.answers import Refused, page_answer
 from preheat.http.guarding import Guard, Head
-from preheat.http.page import sign_in_page
+from preheat.http.signing_in import sign_in_page
 
 logger = logging.getLogger("preheat")
 

@@ -1,20 +1,13 @@
-"""Pages for people: what there is, as links, and where to show the token."""
+"""The page on which people show the token."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from html import escape
 
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;"
     "padding:0 1rem}input,button{font:inherit;padding:.4rem .6rem}"
 )
-
-
-def links_page(links: Iterable[tuple[str, str]]) -> str:
-    """A page of links: each with its path, relative, and what is behind it."""
-    rows = "".join(f'<li><a href="{escape(path)}">{escape(path)}</a>: {escape(what)}</li>' for path, what in links)
-    return _page("preheat", f"<h1>preheat</h1><ul>{rows}</ul>")
 
 
 def sign_in_page(said: str = "") -> str:
