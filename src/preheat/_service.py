@@ -41,7 +41,7 @@ from preheat._planning import Planning, demand_known
 from preheat._pressure import pressure_level
 from preheat._readiness import Standing
 from preheat._replicas import Replicas
-from preheat._runs import Runs
+from preheat._runs import RunObserver, Runs
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
 from preheat.abc import (
@@ -57,6 +57,7 @@ from preheat.abc import (
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
+    from preheat._figures import Observation
     from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
     from preheat._run import Run
@@ -361,6 +362,40 @@ class CacheWarmupService:
     def read_memory(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
         """The pressure, and memory as it is; None where it can't be read.  Takes tens of microseconds."""
         return self._watch.read()
+
+    def observe_runs(self, observer: RunObserver) -> Callable[[], None]:
+        """Tell `observer` of each run as it begins and ends, in the task of the run; returns what ends that."""
+        self._runs.observers.append(observer)
+
+        def end() -> None:
+            if observer in self._runs.observers:
+                self._runs.observers.remove(observer)
+
+        return end
+
+    def observe(self) -> Observation:
+        """The service as it stands, for those who measure it.  Takes milliseconds, however much is known."""
+        from preheat._figures import Observation
+        from preheat._overhead import folder_bytes, thread_seconds
+
+        level, reading = self.read_memory()
+        return Observation(
+            caches=tuple(self._caches),
+            progress=self.progress,
+            tally=self._runs.tally,
+            seen=self.ledger.seen,
+            pressure=level,
+            reading=reading,
+            times_met=self._watch.times_met,
+            traffic=self.ledger.traffic(),
+            memory=self.get_memory_statistics(),
+            items=self.ledger.items,
+            is_owner=self.ledger.is_owner,
+            **self.ledger.overhead._asdict(),
+            state_bytes=folder_bytes(self.settings.state_dir),
+            thread_seconds=thread_seconds(),
+            snapshots=self._keeper.status()["caches"] if self._keeper is not None else {},
+        )
 
     @property
     def standing(self) -> Standing:

@@ -17,6 +17,7 @@ from preheat._model import (
     MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
+    PressureExposure,
     TimeToSteady,
     Uplift,
     WarmupPlan,
@@ -200,11 +201,18 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
         "memory_events": pressure_events(report.events),
         "switches": [switch._asdict() for switch in report.switches],
         "origins": [origin._asdict() for origin in report.origins],
+        "exposure": exposure_summary(report.exposure),
         "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
         "uplift": _fields(report.uplift),
         "steady": _fields(report.steady),
         "caches": [_effect(effect) for effect in report.effects],
     }
+
+
+def exposure_summary(exposure: PressureExposure) -> dict[str, Any]:
+    """How long a run was under which pressure, and stood still for it."""
+    seconds = {level.name: seconds for level, seconds in zip(MemoryPressureLevel, exposure.seconds, strict=True)}
+    return {"seconds": seconds, "pauses": exposure.pauses, "paused_seconds": exposure.paused_seconds}
 
 
 def _effect(effect: CacheEffect) -> dict[str, Any]:
@@ -264,6 +272,7 @@ def _reading(reading: MemoryReading | None) -> dict[str, Any] | None:
 
 
 __all__ = [
+    "exposure_summary",
     "history_summary",
     "kind_of_fault",
     "left_out_counts",

@@ -87,7 +87,7 @@ def _page(title: str, body: str, scripts: str, *, is_live: bool) -> str:
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{_asset('page.css')}</style></head>"
+        f"<link rel='icon' href='data:,'><title>{escape(title)}</title><style>{_asset('page.css')}</style></head>"
         f"<body data-live='{str(is_live).lower()}'><a class='skip' href='#main'>Skip to what goes on</a>"
         f"<header><h1>{escape(title)}</h1><button id='theme' type='button' hidden>Theme: automatic</button></header>"
         f"<main id='main'>{body}</main>{scripts}<script>{_asset('page.js')}</script></body></html>"

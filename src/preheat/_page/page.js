@@ -105,7 +105,7 @@ function show(live) {
     run ? `${size(run.loaded_bytes)} of ${size(run.budget_bytes)}` : "–",
     run ? `${Number(run.items_per_second.toPrecision(3))} items/s` : "–",
     run ? duration(run.remaining_seconds) : "–",
-    memory ? `${size(memory.used_bytes)} of ${size(memory.limit_bytes)}` : "–",
+    memory ? `${size(memory.limit_bytes - memory.available_bytes)} of ${size(memory.limit_bytes)}` : "–",
     live.pressure,
   ];
   document.querySelectorAll("#now dd").forEach((place, n) => { place.textContent = told[n]; });

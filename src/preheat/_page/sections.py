@@ -25,7 +25,7 @@ def live_section(live: Tree) -> str:
         ("Loaded", _of(progress.get("loaded_bytes"), progress.get("budget_bytes"))),
         ("Rate", f"{number(round(progress['items_per_second'], 1))} items/s" if progress else UNKNOWN),
         ("Left", duration(progress.get("remaining_seconds"))),
-        ("Memory in use", _of(memory.get("used_bytes"), memory.get("limit_bytes"))),
+        ("Memory in use", _in_use(memory)),
         ("Pressure", live["pressure"]),
     ]
     percent_done = progress.get("progress_percent", 0.0)
@@ -34,6 +34,10 @@ def live_section(live: Tree) -> str:
         f"<label class='hidden' for='progress'>Items done</label><progress id='progress' max='100' "
         f"value='{percent_done:.1f}'>{percent_done:.0f} %</progress><div id='now'>{facts(told)}</div>"
     )
+
+
+def _in_use(memory: Tree) -> str:
+    return _of(memory["limit_bytes"] - memory["available_bytes"], memory["limit_bytes"]) if memory else UNKNOWN
 
 
 def _of(part: Any, whole: Any) -> str:

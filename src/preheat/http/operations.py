@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from preheat.http import events, reading, running, shapes, watching
+from preheat.http import events, measuring, reading, running, shapes, watching
 from preheat.http.bodies import (
     BudgetQuery,
     CancelBody,
@@ -89,4 +89,6 @@ OPERATIONS = (
               reading.history, HistoryQuery, answers={200: shapes.ObservedHistory, 503: FAULT}),
     Operation("GET", "/events", "events", "The run and the memory as they change: server-sent events `live`.",
               events.events, answers={200: EVENT_STREAM, 503: FAULT}),
+    Operation("GET", "/metrics", "metrics", "Metrics for Prometheus.", measuring.metrics,
+              answers={200: TEXT, 501: FAULT}),
 )  # fmt: skip
