@@ -23,7 +23,7 @@ ALONE := tests/faults/test_memory.py tests/faults/test_pressure_signals.py
 PARTS := "tests/faults $(ALONE:%=--ignore=%)" "tests/pure tests/properties" \
   "tests --ignore=tests/faults --ignore=tests/pure --ignore=tests/properties"
 
-.PHONY: help demo test lint faults bench clean
+.PHONY: help demo test docs faults bench clean
 
 help:
 	@sed -n '1,2p' Makefile
@@ -58,6 +58,9 @@ test: $(VENV)/.ready
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95 --include='$(subst $() ,,$(PURE))'
 
+
+docs: $(VENV)/.ready
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "build/site/index.html"
 
 faults: $(VENV)/.ready
 	@PREHEAT_FAULT_RUNS=1000 $(BIN)/python -m pytest tests/faults --quiet

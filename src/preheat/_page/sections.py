@@ -134,7 +134,7 @@ def _top_items(cache: Tree) -> str:
     rows = [
         (
             item["key"] if item["key"] is not None else f"item {place}",
-            f"{item['per_hour']:.3g}",
+            number(round(item["per_hour"], 1)),
             size(item["size_bytes"]),
             duration(item["load_seconds"]),
             f"{item['saved_per_mib']:.3g} s" if item["saved_per_mib"] is not None else UNKNOWN,
