@@ -16,14 +16,18 @@ src/preheat/_predict/*,src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/
 src/preheat/_measure.py,src/preheat/_summary.py,src/preheat/_replay/*,src/preheat/_choose.py,\
 src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py,\
 src/preheat/_origin/*,src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py,\
+<<<<<<< HEAD
 src/preheat/_pool/contributions.py,src/preheat/_pool/folding.py,src/preheat/_pool/encoding.py
+=======
+src/preheat/_page/*,src/preheat/_readiness.py,src/preheat/_exposure.py,src/preheat/_tally.py,src/preheat/_figures.py
+>>>>>>> page
 
 # what tells our memory from that of others runs alone; the rest in parts side by side, for much of it waits
 ALONE := tests/faults/test_memory.py tests/faults/test_pressure_signals.py
 PARTS := "tests/faults $(ALONE:%=--ignore=%)" "tests/pure tests/properties" \
   "tests --ignore=tests/faults --ignore=tests/pure --ignore=tests/properties"
 
-.PHONY: help demo test lint faults bench clean
+.PHONY: help demo test docs faults bench clean
 
 help:
 	@sed -n '1,2p' Makefile
@@ -58,6 +62,9 @@ test: $(VENV)/.ready
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95 --include='$(subst $() ,,$(PURE))'
 
+
+docs: $(VENV)/.ready
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "build/site/index.html"
 
 faults: $(VENV)/.ready
 	@PREHEAT_FAULT_RUNS=1000 $(BIN)/python -m pytest tests/faults --quiet

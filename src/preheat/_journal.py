@@ -12,6 +12,7 @@ import os
 from itertools import islice
 
 from preheat._model import ItemRef, PhaseOutcome, WarmupPlan, WarmupReport
+from preheat._summary import kind_of_fault
 
 logger = logging.getLogger("preheat")
 
@@ -70,7 +71,7 @@ def note_end(report: WarmupReport) -> None:
         },
     )  # fmt: skip
     for ref, reason in islice(report.failures.items(), MOST_FAILURES):
-        kind = reason.partition(":")[0].split(" ")[0]
+        kind = kind_of_fault(reason)
         logger.info(
             "an item failed: %s: %s", redacted(ref), kind,
             extra={"event": "warmup_item_failed", "item": redacted(ref), "kind": kind},

@@ -71,6 +71,16 @@ class KeptHistory:
         with self._busy:
             return self._builder.accesses()
 
+    def traffic(self) -> dict[str, tuple[int, int]]:
+        """By cache, hits and misses, as far as this process counts; cheap, unlike a history."""
+        with self._busy:
+            return self._builder.traffic()
+
+    def __len__(self) -> int:
+        """How many items this process counts."""
+        with self._busy:
+            return len(self._builder)
+
     def hit_ratios(self) -> dict[str, float]:
         """By cache, the share of accesses that found their item resident."""
         with self._busy:

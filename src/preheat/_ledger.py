@@ -17,6 +17,7 @@ from preheat._history.forgetting import Forgotten, without_failures
 from preheat._keeping import KeptHistory
 from preheat._measure import TrafficWindow, with_effects
 from preheat._model import AccessBatch, History, PastRun, WarmupPlan, WarmupReport
+from preheat._overhead import Overhead
 from preheat._past import outdone_predictors, past_runs
 from preheat._plan.adaptive import REMEMBERED_RUNS
 from preheat._plan.sizes import Corrections, corrections_as_rows, corrections_from_rows, learn_corrections
@@ -46,6 +47,8 @@ class Ledger:
         self._saved_at, self._closed = clock(), False
         self.corrections: Corrections = self._kept_corrections()
         self._report: WarmupReport | None = None
+        self._seen: WarmupReport | None = None
+        self._save_seconds, self._saves = 0.0, 0
         self._report_due = False
         self._started_at = 0.0
         self._counted_start: float | None = None
@@ -106,7 +109,8 @@ class Ledger:
         self.flush()  # what the run before has won is not measured any further
         ratios = self._kept.hit_ratios()
         with self._busy:
-            self._report, self._started_at, self._unnamed = None, self._clock(), set()
+            self._report = self._seen = None
+            self._started_at, self._unnamed = self._clock(), set()
             self._window = TrafficWindow(plan, ratios, self._started_at)
         began = self._started_at
         self._counted_start = began if self._kept.keep(lambda store: store.begin_start(began)) else None
@@ -114,7 +118,7 @@ class Ledger:
     def end_run(self, report: WarmupReport) -> None:
         """The run begun last has ended with `report`: keep it, and what it wins from now on."""
         with self._busy:
-            self._report, self._report_due = report, True
+            self._report, self._seen, self._report_due = report, report, True
             self.corrections = learn_corrections(self.corrections, report.sizes, report.plan.size_factors)
         began, self._counted_start = self._counted_start, None
         if began is not None:
@@ -159,17 +163,18 @@ class Ledger:
 
     def past_runs(self) -> tuple[PastRun, ...]:
         """What past runs have won, newest first: those that were kept, and the last one as far as it has been seen."""
-        return past_runs(self._remembered())
+        return past_runs(self.runs(REMEMBERED_RUNS))
 
     def outdone_predictors(self) -> dict[str, frozenset[str]]:
         """By cache, the predictors with which the last runs have won clearly less than with another."""
-        return outdone_predictors(self._remembered())
+        return outdone_predictors(self.runs(REMEMBERED_RUNS))
 
-    def _remembered(self) -> list[dict[str, Any]]:
-        last, kept = self.last_report(), self.reports(REMEMBERED_RUNS)
+    def runs(self, newest: int) -> list[dict[str, Any]]:
+        """Past runs, newest first: those that were kept, and the last one as far as it has been seen."""
+        last, kept = self.last_report(), self.reports(newest)
         if last is not None:
             kept = [last, *(report for report in kept if report.get("started") != last.get("started"))]
-        return kept
+        return kept[:newest]
 
     def flush(self) -> None:
         """Save what is new.  A save that fails is noted, and tried again at the next flush."""
@@ -180,12 +185,15 @@ class Ledger:
         with self._busy:
             report = self._measured() if self._report_due else None
             started_at, corrections = self._started_at, self.corrections
+            self._seen = report or self._seen
             self._report_due, self._saved_at = False, self._clock()
+        began = time.perf_counter()
         self._kept.save()
         if report is not None:
             tree = self._told(report) | {"started": started_at, "corrections": corrections_as_rows(corrections)}
             if not self._kept.keep(lambda store: store.save_report(started_at, tree)):
                 self._report_due = True
+        self._save_seconds, self._saves = self._save_seconds + time.perf_counter() - began, self._saves + 1
 
     def close(self) -> None:
         """Fold and save the rest, and give up the state folder."""
@@ -199,6 +207,26 @@ class Ledger:
     def dropped(self) -> int:
         """Accesses that came faster than they could be folded and were dropped: at least so many."""
         return self._recorder.dropped
+
+    @property
+    def seen(self) -> WarmupReport | None:
+        """The last run of this process, with what it had won at the last flush; cheap, unlike `last_report`."""
+        return self._seen
+
+    @property
+    def overhead(self) -> Overhead:
+        """What recording has cost."""
+        recorder = self._recorder
+        return Overhead(recorder.fold_seconds, recorder.folded, recorder.dropped, self._save_seconds, self._saves)
+
+    def traffic(self) -> dict[str, tuple[int, int]]:
+        """By cache, hits and misses, as far as they have been folded; cheap, unlike a history."""
+        return self._kept.traffic()
+
+    @property
+    def items(self) -> int:
+        """How many items are known to this process."""
+        return len(self._kept)
 
     def _fold(self, batch: AccessBatch) -> None:
         self._kept.fold(batch)
@@ -234,7 +262,7 @@ class Ledger:
     def _start_over_in_child(self) -> None:
         """After a fork: the parent goes on with its run and its report."""
         self._start_locks()
-        self._report = self._window = self._counted_start = None
+        self._report = self._seen = self._window = self._counted_start = None
         self._report_due = False
 
 

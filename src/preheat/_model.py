@@ -743,6 +743,23 @@ class WarmupProgress(NamedTuple):
         return self.elapsed_seconds * (self.total - self.done) / self.done if self.done else None
 
 
+class PressureExposure(NamedTuple):
+    """How long a run was under pressure.
+
+    Attributes:
+        seconds: By level, from LOW to CRITICAL.
+        pauses: How often it began to wait for memory.
+        paused_seconds: How long nothing started for want of it.
+    """
+
+    seconds: tuple[float, ...] = (0.0,) * len(MemoryPressureLevel)
+    pauses: int = 0
+    paused_seconds: float = 0.0
+
+
+NO_EXPOSURE = PressureExposure()
+
+
 class PhaseOutcome(NamedTuple):
     """How a phase of a run ended.
 
@@ -878,6 +895,7 @@ class WarmupReport:
         events: What happened to memory in the run, oldest first; the oldest may have been dropped.
         switches: When and why it went on under another strategy, oldest first.
         origins: What was asked of each origin, and how it bore that.
+        exposure: How long it was under pressure, and stood still for it.
         uplift: What it won, over all caches; None until traffic has been seen.
         steady: When traffic was steady over all caches; None if that has not been seen.
         effects: What it did for each cache of the plan; empty until traffic has been seen.
@@ -900,6 +918,7 @@ class WarmupReport:
     events: Sequence[MemoryEvent] = ()
     switches: tuple[StrategySwitch, ...] = ()
     origins: tuple[OriginRecord, ...] = ()
+    exposure: PressureExposure = NO_EXPOSURE
     uplift: Uplift | None = None
     steady: TimeToSteady | None = None
     effects: tuple[CacheEffect, ...] = ()

@@ -7,13 +7,14 @@ is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from preheat._interval import Estimate, sum_estimates
 from preheat._model import PastRun
 
 LEAST_RUNS = 3
+RUNS_SCHEMA = "preheat-runs/1"
 
 
 class PredictorGain(NamedTuple):
@@ -50,6 +51,16 @@ def gains_by_predictor(reports: Iterable[Mapping[str, Any]]) -> dict[tuple[str, 
                 key = str(effect.get("cache", "")), str(effect.get("predictor", ""))
                 found.setdefault(key, []).append((int(accesses), points))
     return {key: _gain(parts) for key, parts in found.items()}
+
+
+def runs_summary(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Kept `reports`, and what those runs won together, by cache and predictor: plain data."""
+    gains = gains_by_predictor(reports).items()
+    return {
+        "schema": RUNS_SCHEMA,
+        "runs": list(reports),
+        "gains": [{"cache": cache, "predictor": predictor} | gain._asdict() for (cache, predictor), gain in gains],
+    }
 
 
 def outdone_predictors(reports: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:

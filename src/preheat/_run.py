@@ -46,6 +46,7 @@ from preheat._execution import (
     Tick,
     WakeAt,
 )
+from preheat._exposure import ExposureClock
 from preheat._footing import Footing
 from preheat._journal import note_end, note_phase, note_start, note_stop
 from preheat._kinds import kinds_of
@@ -196,7 +197,7 @@ class Run:
             clock=clock,
         )
         self._undoing = LoaderThreads(1, "preheat-undo")  # always there, whatever the loads are waiting for
-        self._pace = Pace()
+        self._pace, self._exposure = Pace(), ExposureClock()
         self._level = self._outlook = MemoryPressureLevel.LOW
         self._planned_bytes = plan.size_bytes
         self._was_held = self._is_short = self._is_cancelled = False
@@ -435,6 +436,7 @@ class Run:
         if level != self._level:
             self._note_pressure(reading, f"{self._level.name} -> {level.name}: {_ANSWERS[response]}")
             self._level = level
+        self._exposure.note(now, level, is_waiting=self._is_short or self._execution.is_paused)
         if reading is not None:
             left_bytes = self._planned_bytes - self._execution.guard.loaded_bytes
             self._outlook = outlook_level(reading, left_bytes, self._outlook)
@@ -540,6 +542,7 @@ class Run:
 
     def _report(self, stopped: str | None, first_event: int) -> WarmupReport:
         state, after = self._execution, self._read()[1]
+        self._exposure.note(self._clock(), self._level, is_waiting=False)
         return WarmupReport(
             plan=self.plan,
             status=np.array(state.results.codes, np.int8),
@@ -562,6 +565,7 @@ class Run:
             events=self._memory_log.events_after(first_event),
             switches=self._switches(),
             origins=state.origins,
+            exposure=self._exposure.exposure(),
         )
 
     def _switches(self) -> tuple[StrategySwitch, ...]:

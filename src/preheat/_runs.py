@@ -10,9 +10,11 @@ import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from preheat._model import PHASES, PhaseOutcome, WarmupPlan, WarmupProgress, WarmupReport
+from preheat._readiness import Standing
+from preheat._tally import Tally
 from preheat.errors import InvalidSetting, UsageError, WarmupBrokenOff, WarmupInProgress, nearest
 
 if TYPE_CHECKING:
@@ -35,6 +37,22 @@ class MakeRun(Protocol):
         on_phase: PhaseCallback,
     ) -> Run:
         """The run, not begun."""
+        ...
+
+
+class RunObserver(Protocol):
+    """Hears of runs as they begin and end, in the task that runs them; must not block."""
+
+    def run_began(self, plan: WarmupPlan) -> None:
+        """A run of `plan` begins."""
+        ...
+
+    def phase_ended(self, outcome: PhaseOutcome) -> None:
+        """Nothing is left of a phase, or it was stopped."""
+        ...
+
+    def run_ended(self, report: WarmupReport | None, why: str) -> None:
+        """It has ended; without a report if it was broken off.  `why` is empty if nothing stopped it."""
         ...
 
 
@@ -86,11 +104,15 @@ class Runs:
     Attributes:
         active: The run that goes on; None if there is none.
         last: The report of the one that ended last, failing that None.
+        tally: The sums over all that have ended.
+        observers: Who is told of their beginnings and ends, in the task of the run.
     """
 
     def __init__(self) -> None:
         self.active: Run | None = None
         self.last: WarmupReport | None = None
+        self.tally = Tally()
+        self.observers: list[RunObserver] = []
         self._lock = threading.Lock()
         self._outcomes: dict[str, PhaseOutcome] = {}
         self._waiting: list[tuple[str, AbstractEventLoop, Future[PhaseOutcome]]] = []
@@ -102,6 +124,12 @@ class Runs:
     def is_active(self) -> bool:
         """Whether a run goes on or is being made."""
         return self.active is not None or self._is_preparing
+
+    @property
+    def standing(self) -> Standing:
+        """How far the newest run has come; what a readiness check goes by."""
+        with self._lock:
+            return Standing(dict(self._outcomes), self.is_active)
 
     # ------------------------------------------------------------------------------------------- one at a time
 
@@ -146,21 +174,24 @@ class Runs:
         with self._lock:
             self._outcomes.clear()
         self._is_preparing, self._cancelled_early = True, None
-        why = "broken off"
+        why, report = "broken off", None
+        self._tell_observers("run_began", plan)
         try:
             run = await asyncio.to_thread(make, plan, before, _Telling(self._feeds, on_progress), self._open)
             self.active = run
             if self._cancelled_early is not None:
                 run.cancel(abandon=self._cancelled_early)
-            self.last = await perform(run)
-            why = self.last.stopped or ""
-            return self.last
+            self.last = report = await perform(run)
+            self.tally = self.tally.with_run(report)
+            why = report.stopped or ""
+            return report
         except asyncio.CancelledError:
             why = "cancelled"
             raise
         finally:
             self.active, self._is_preparing = None, False
             self.open_all(why or None)
+            self._tell_observers("run_ended", report, why)
             for feed in list(self._feeds):
                 feed.end()
 
@@ -211,11 +242,21 @@ class Runs:
 
     def _open(self, outcome: PhaseOutcome) -> None:
         with self._lock:
+            is_new = outcome.phase not in self._outcomes
             self._outcomes[outcome.phase] = outcome
             told = [waiter for waiter in self._waiting if waiter[0] == outcome.phase]
             self._waiting = [waiter for waiter in self._waiting if waiter[0] != outcome.phase]
         for _, loop, opened in told:
             _call(loop, partial(_answer, opened, outcome))
+        if is_new:
+            self._tell_observers("phase_ended", outcome)
+
+    def _tell_observers(self, what: str, *about: Any) -> None:
+        for observer in list(self.observers):
+            try:
+                getattr(observer, what)(*about)
+            except Exception as error:
+                logger.error("an observer of warm-ups failed: %s", type(error).__name__)
 
     # ------------------------------------------------------------------------------------------------ progress
 

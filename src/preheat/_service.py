@@ -19,6 +19,8 @@ from preheat._model import (
     CacheMemory,
     MemoryEvent,
     MemoryEventKind,
+    MemoryPressureLevel,
+    MemoryReading,
     PhaseOutcome,
     WarmupPlan,
     WarmupProgress,
@@ -37,8 +39,9 @@ from preheat._plan.strategy import (
 )
 from preheat._planning import Planning, demand_known
 from preheat._pressure import pressure_level
+from preheat._readiness import Standing
 from preheat._replicas import Replicas
-from preheat._runs import Runs
+from preheat._runs import RunObserver, Runs
 from preheat._settings import Settings, resolve_settings
 from preheat._summary import progress_summary
 from preheat.abc import (
@@ -54,6 +57,7 @@ from preheat.abc import (
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
+    from preheat._figures import Observation
     from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
     from preheat._pool.peers import Peers
@@ -253,6 +257,18 @@ class CacheWarmupService:
         self._watch_headroom(profile)
         return await asyncio.to_thread(self._planning.plan, profile, limit)
 
+    async def compare_strategies(self, memory_budget_mb: float | None = None) -> list[WarmupPlan]:
+        """A plan of every strategy that there is, as each would be made now, in their order; none is kept.
+
+        Raises:
+            InvalidSetting, UnknownCache, DependencyCycle: As for `create_warmup_plan`.
+        """
+        import asyncio
+
+        limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
+        rows = list(self._strategies.values())
+        return [await asyncio.to_thread(self._planning.plan, row, limit) for row in rows]
+
     async def fit_warmup_plan(self, plan: WarmupPlan, memory_budget_mb: float | None = None) -> WarmupPlan:
         """`plan`, made earlier, as far as memory and caches allow it now; see `plan_from_json`.
 
@@ -337,6 +353,60 @@ class CacheWarmupService:
         """The progress of the active run, or of the next one, until it has ended: at most ten times a second."""
         return self._runs.watch()
 
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The names of the strategies that there are."""
+        return tuple(self._strategies)
+
+    @property
+    def progress(self) -> WarmupProgress | None:
+        """The active run as it stands; None if there is none, or it is still being made."""
+        run = self._runs.active
+        return run.progress() if run is not None else None
+
+    def read_memory(self) -> tuple[MemoryPressureLevel, MemoryReading | None]:
+        """The pressure, and memory as it is; None where it can't be read.  Takes tens of microseconds."""
+        return self._watch.read()
+
+    def observe_runs(self, observer: RunObserver) -> Callable[[], None]:
+        """Tell `observer` of each run as it begins and ends, in the task of the run; returns what ends that."""
+        self._runs.observers.append(observer)
+
+        def end() -> None:
+            if observer in self._runs.observers:
+                self._runs.observers.remove(observer)
+
+        return end
+
+    def observe(self) -> Observation:
+        """The service as it stands, for those who measure it.  Takes milliseconds, however much is known."""
+        from preheat._figures import Observation
+        from preheat._overhead import folder_bytes, thread_seconds
+
+        level, reading = self.read_memory()
+        return Observation(
+            caches=tuple(self._caches),
+            progress=self.progress,
+            tally=self._runs.tally,
+            seen=self.ledger.seen,
+            pressure=level,
+            reading=reading,
+            times_met=self._watch.times_met,
+            traffic=self.ledger.traffic(),
+            memory=self.get_memory_statistics(),
+            items=self.ledger.items,
+            is_owner=self.ledger.is_owner,
+            **self.ledger.overhead._asdict(),
+            state_bytes=folder_bytes(self.settings.state_dir),
+            thread_seconds=thread_seconds(),
+            snapshots=self._keeper.status()["caches"] if self._keeper is not None else {},
+        )
+
+    @property
+    def standing(self) -> Standing:
+        """How far the newest run has come: which phases have ended, and whether it goes on."""
+        return self._runs.standing
+
     async def _execute(
         self,
         plan: WarmupPlan,
@@ -405,11 +475,11 @@ class CacheWarmupService:
         """
         import asyncio
 
-        run = self._runs.active
+        progress = self.progress
         interrupted = await asyncio.to_thread(self.ledger.interrupted_runs)
         return {
-            "active": run is not None,
-            "progress": progress_summary(run.progress()) if run is not None else None,
+            "active": progress is not None,
+            "progress": progress_summary(progress) if progress is not None else None,
             "last": await asyncio.to_thread(self.ledger.last_report),
             "fault": self.ledger.fault,
             "store": {"owner": self.ledger.is_owner, "sqlite_version": self.ledger.sqlite_version},

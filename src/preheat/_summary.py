@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+import re
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from preheat._model import (
     History,
     MemoryEvent,
     MemoryEventKind,
+    MemoryPressureLevel,
     MemoryReading,
+    PressureExposure,
     TimeToSteady,
     Uplift,
     WarmupPlan,
@@ -27,7 +30,16 @@ if TYPE_CHECKING:
 
 PLAN_SCHEMA = "preheat-plan/1"
 REPORT_SCHEMA = "preheat-report/1"
+LIVE_SCHEMA = "preheat-live/1"
+STRATEGIES_SCHEMA = "preheat-strategies/1"
+READINESS_SCHEMA = "preheat-readiness/1"
+RUN_SCHEMA = "preheat-run/1"
+ACTION_SCHEMA = "preheat-action/1"
 EVENTS_SHOWN = 200
+UNTOLD = "told on the command line: preheat status"
+
+_KIND_OF_FAULT = re.compile(r"([A-Z]\w{0,60}(?:Error|Exception|Timeout))(?::|$)", re.ASCII)
+_ADDRESS = re.compile(r"(://)[^/\s]*@")
 
 
 def left_out_counts(plan: WarmupPlan) -> dict[str, int]:
@@ -99,6 +111,74 @@ def progress_summary(progress: WarmupProgress) -> dict[str, Any]:
     }
 
 
+def live_summary(
+    at: float,
+    active: bool,
+    progress: WarmupProgress | None,
+    pressure: MemoryPressureLevel,
+    reading: MemoryReading | None,
+) -> dict[str, Any]:
+    """What goes on at the instant `at`: the run, if one is active, memory, and its pressure."""
+    return {
+        "schema": LIVE_SCHEMA,
+        "at": at,
+        "active": active,
+        "progress": progress_summary(progress) if progress is not None else None,
+        "pressure": pressure.name,
+        "memory": _reading(reading),
+    }
+
+
+def strategies_summary(plans: Sequence[WarmupPlan]) -> dict[str, Any]:
+    """What each strategy would buy now, side by side: `plans` is one of each."""
+    return {"schema": STRATEGIES_SCHEMA, "strategies": [plan_summary(plan) for plan in plans]}
+
+
+def without_keys(report: Mapping[str, Any], *, shows_items: bool = False) -> dict[str, Any]:
+    """`report`, kept by any version, as others than its operator may read it.
+
+    What applications have written themselves may hold anybody's secret: of a failure the kind of the error is left,
+    of a memory event of a cache no cause, of an address no user and password.  Items are named if `shows_items`,
+    else counted by cache and kind of error.
+    """
+    events = [event | {"cause": _own_cause(event)} for event in _records(report, "memory_events")]
+    origins = [
+        origin | {"origin": without_user(str(origin.get("origin", "")))} for origin in _records(report, "origins")
+    ]
+    failures = [
+        (str(row.get("item", "")), kind_of_fault(str(row.get("reason", "")))) for row in _records(report, "failures")
+    ]
+    if not shows_items:
+        failures = [(item.partition(":")[0], kind) for item, kind in failures]
+    counted = Counter(failures).items()
+    return dict(report) | {
+        "memory_events": events,
+        "origins": origins,
+        "failures": [{"item": item, "reason": kind, "count": n} for (item, kind), n in counted],
+    }
+
+
+def kind_of_fault(reason: str) -> str:
+    """The kind of the error that `reason` begins with, or else a sentence that says nothing of it."""
+    found = _KIND_OF_FAULT.match(reason)
+    return found[1] if found else UNTOLD
+
+
+def without_user(address: str) -> str:
+    """`address` without the user and the password in it."""
+    return _ADDRESS.sub(r"\1", address)
+
+
+def _own_cause(event: Mapping[str, Any]) -> str:
+    is_ours = event.get("kind") == MemoryEventKind.PRESSURE and not event.get("cache")
+    return str(event.get("cause", "")) if is_ours else ""
+
+
+def _records(report: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    rows = report.get(name)
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
 def report_summary(report: WarmupReport) -> dict[str, Any]:
     """`report` without its single items, but with the failed ones by name."""
     plan = plan_summary(report.plan)
@@ -121,11 +201,18 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
         "memory_events": pressure_events(report.events),
         "switches": [switch._asdict() for switch in report.switches],
         "origins": [origin._asdict() for origin in report.origins],
+        "exposure": exposure_summary(report.exposure),
         "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
         "uplift": _fields(report.uplift),
         "steady": _fields(report.steady),
         "caches": [_effect(effect) for effect in report.effects],
     }
+
+
+def exposure_summary(exposure: PressureExposure) -> dict[str, Any]:
+    """How long a run was under which pressure, and stood still for it."""
+    seconds = {level.name: seconds for level, seconds in zip(MemoryPressureLevel, exposure.seconds, strict=True)}
+    return {"seconds": seconds, "pauses": exposure.pauses, "paused_seconds": exposure.paused_seconds}
 
 
 def _effect(effect: CacheEffect) -> dict[str, Any]:
@@ -185,10 +272,16 @@ def _reading(reading: MemoryReading | None) -> dict[str, Any] | None:
 
 
 __all__ = [
+    "exposure_summary",
     "history_summary",
+    "kind_of_fault",
     "left_out_counts",
+    "live_summary",
     "plan_summary",
     "pressure_events",
     "progress_summary",
     "report_summary",
+    "strategies_summary",
+    "without_keys",
+    "without_user",
 ]

@@ -93,6 +93,7 @@ class MemoryWatch:
         self._headroom: deque[Sample] = deque(maxlen=HEADROOM_SAMPLES)
         self._signal: Signal | None = None
         self._failed: set[type[Exception]] = set()
+        self._times_met = [0] * len(MemoryPressureLevel)
         self._lock = threading.Lock()
         self._subscribers: dict[object, tuple[PressureCallback, float]] = {}
         self._changes: deque[tuple[MemoryPressureLevel, MemoryReading]] = deque()
@@ -109,6 +110,11 @@ class MemoryWatch:
     def last(self) -> MemoryReading | None:
         """The last reading that succeeded."""
         return self._last
+
+    @property
+    def times_met(self) -> tuple[int, ...]:
+        """By level, how often memory has come to it."""
+        return tuple(self._times_met)
 
     @property
     def headroom(self) -> tuple[Sample, ...]:
@@ -141,6 +147,7 @@ class MemoryWatch:
             level = max(self._ruled, held_level(self._signal, self._clock()))
             if level != self._level and self._last is not None:
                 self._level = level
+                self._times_met[level] += 1
                 self._changes.append((level, self._last))
             level = self._level
         if failure is not None and type(failure) not in self._failed:

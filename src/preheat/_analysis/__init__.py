@@ -6,7 +6,7 @@ in use, `curve` what a larger or smaller cache would do; `summary` turns them in
 
 from preheat._analysis.curve import LruCurve, lru_curve
 from preheat._analysis.ranking import TopItem, top_by_rate, top_by_value
-from preheat._analysis.summary import curve_summary, history_analysis, top_summary
+from preheat._analysis.summary import curve_summary, history_analysis, observed_history, top_summary
 from preheat._analysis.traffic import HourOfTraffic, hit_rate_by_hour
 from preheat._analysis.turnover import WorkingSet, churn, working_set
 
@@ -20,6 +20,7 @@ __all__ = [
     "history_analysis",
     "hit_rate_by_hour",
     "lru_curve",
+    "observed_history",
     "top_by_rate",
     "top_by_value",
     "top_summary",

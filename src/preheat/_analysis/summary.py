@@ -15,6 +15,7 @@ from preheat._summary import history_summary
 HISTORY_SCHEMA = "preheat-history-summary/1"
 CURVE_SCHEMA = "preheat-curve/1"
 TOP_SCHEMA = "preheat-top/1"
+OBSERVED_SCHEMA = "preheat-observed-history/1"
 HOUR, DAY = 3600.0, 86_400.0
 SHOWN_HOURS = 24
 POINTS = 40
@@ -43,6 +44,21 @@ def top_summary(history: History, caches: Sequence[str], n: int, *, by_value: bo
         "by": "value" if by_value else "rate",
         "caches": [{"name": name, "items": [item._asdict() for item in rank(history, name, n)]} for name in caches],
     }
+
+
+def observed_history(history: History, top: int, *, shows_keys: bool = False) -> dict[str, Any]:
+    """What is known of each cache for those who watch: as `history_analysis`, with the curve of each cache.
+
+    Its `top` items are those that save most per byte; keys and recipes are null unless `shows_keys`.
+    """
+    summary = history_analysis(history, 0)
+    best = top_summary(history, history.caches, top, by_value=True)["caches"]
+    curves = curve_summary(history, history.caches)["caches"]
+    for cache, ranked, curve in zip(summary["caches"], best, curves, strict=True):
+        hidden = {} if shows_keys else {"key": None, "recipe": None}
+        cache["top"] = [item | hidden for item in ranked["items"]]
+        cache["curve"] = curve
+    return summary | {"schema": OBSERVED_SCHEMA}
 
 
 def curve_summary(history: History, caches: Sequence[str], wished: Sequence[float] = HIT_RATIOS) -> dict[str, Any]:

@@ -109,6 +109,10 @@ class HistoryBuilder:
         """By cache, how often it has been asked for anything."""
         return {cache: hits + misses for cache, (hits, misses) in self._traffic.totals().items()}
 
+    def traffic(self) -> dict[str, tuple[int, int]]:
+        """By cache, how often it has been asked for anything: hits and misses."""
+        return self._traffic.totals()
+
     def hit_ratios(self) -> dict[str, float]:
         """By cache that has been asked for anything, the share of accesses that found their item resident."""
         totals = self._traffic.totals().items()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
+from preheat._plotly import plotly_js
 from preheat._replay import Shares
 from preheat._simulate.results import Row, Simulation, budget_curve, budget_knee, mean_captured
 from preheat._simulate.text import amount, conclusion, percent
@@ -32,7 +33,7 @@ def check_page(path: str) -> None:
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise UsageError(f"there is no folder {folder} to write the report to")
-    _plotly_js()
+    plotly_js()
 
 
 def write_page(path: str, simulations: Sequence[Simulation]) -> None:
@@ -46,17 +47,9 @@ def write_page(path: str, simulations: Sequence[Simulation]) -> None:
         sections.insert(0, _overview(simulations))
     try:
         with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(PAGE.replace("@SECTIONS@", "\n".join(sections)).replace("@PLOTLY@", _plotly_js()))
+            file.write(PAGE.replace("@SECTIONS@", "\n".join(sections)).replace("@PLOTLY@", plotly_js()))
     except OSError as error:
         raise UsageError(f"can't write {path}: {error.strerror}") from error
-
-
-def _plotly_js() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise UsageError("drawing the report takes plotly: pip install 'preheat[report]'") from None
-    return str(get_plotlyjs())
 
 
 # ----------------------------------------------------------------------------------------------------------- the plots

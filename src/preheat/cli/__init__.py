@@ -1,4 +1,4 @@
-"""The command line: `preheat plan | run | status | record | history | check | simulate`.
+"""The command line: `preheat plan | run | status | record | history | check | simulate | serve`.
 
 A module per command, imported when it is wanted.
 
@@ -17,7 +17,7 @@ from preheat.cli.lazy import LazyGroup
 from preheat.cli.options import FAILED, INTERRUPTED, USAGE
 from preheat.errors import PreheatError, UsageError
 
-COMMANDS = ("plan", "run", "status", "record", "history", "check", "simulate")
+COMMANDS = ("plan", "run", "status", "report", "record", "history", "check", "simulate", "serve")
 
 
 @click.group(

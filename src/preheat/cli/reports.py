@@ -72,13 +72,9 @@ def _print_effects(effects: list[dict[str, Any]]) -> None:
 
 def runs_tree(reports: list[dict[str, Any]]) -> dict[str, Any]:
     """Past runs, and what they won together."""
-    from preheat._past import gains_by_predictor
+    from preheat._past import runs_summary
 
-    gains = gains_by_predictor(reports).items()
-    return {
-        "runs": reports,
-        "gains": [{"cache": cache, "predictor": predictor} | gain._asdict() for (cache, predictor), gain in gains],
-    }
+    return runs_summary(reports)
 
 
 def print_runs(reports: list[dict[str, Any]]) -> None:

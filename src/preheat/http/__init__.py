@@ -1,0 +1,10 @@
+"""A service over HTTP: `create_app` makes an ASGI application to serve (`preheat serve`) or to mount in one's own.
+
+Needs the extra `http`.
+"""
+
+from __future__ import annotations
+
+from preheat.http.app import create_app
+
+__all__ = ["create_app"]
