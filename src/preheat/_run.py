@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import math
 import sys
 import time
@@ -51,6 +50,7 @@ from preheat._footing import Footing
 from preheat._journal import note_end, note_phase, note_start, note_stop
 from preheat._kinds import kinds_of
 from preheat._loaders import Loaders
+from preheat._log import log_failure
 from preheat._model import (
     PHASES,
     STATUS_CODE,
@@ -71,8 +71,6 @@ from preheat._pressure import expected_level, outlook_level
 from preheat._threads import LoaderThreads
 from preheat._undo import undo_batch, undo_of
 from preheat.abc import Clock, PressureCallback, ReportsMemory, WarmableCache
-
-logger = logging.getLogger("preheat")
 
 READING_SECONDS = 0.02
 PROGRESS_SECONDS = 0.1
@@ -537,7 +535,7 @@ class Run:
         try:
             self._on_progress(self.progress())
         except Exception:
-            logger.exception("the progress callback failed and is not called again")
+            log_failure("the progress callback failed and is not called again")
             self._on_progress = None
 
     def _report(self, stopped: str | None, first_event: int) -> WarmupReport:
