@@ -198,7 +198,7 @@ class Run:
         self._pace, self._exposure = Pace(), ExposureClock()
         self._level = self._outlook = MemoryPressureLevel.LOW
         self._planned_bytes = plan.size_bytes
-        self._was_held = self._is_short = self._is_cancelled = False
+        self._was_held = self._is_short = self._is_cancelled = self._is_held = False
         self._broken: BaseException | None = None
         self._read_at = -math.inf
         self._before: MemoryReading | None = None
@@ -258,11 +258,13 @@ class Run:
         self._post(Cancel(self._clock(), abandon))
 
     def pause(self) -> None:
-        """Have nothing start until `resume`; what is being loaded is.  From any thread, once it has begun."""
+        """Have nothing start until `resume`; what is being loaded is.  From any thread, also before it has begun."""
+        self._is_held = True
         self._post(Pause(self._clock()))
 
     def resume(self) -> None:
         """Go on after `pause`."""
+        self._is_held = False
         self._post(Resume(self._clock()))
 
     def note_misses(self, cache: str, misses: int, seconds: float) -> None:
@@ -296,6 +298,8 @@ class Run:
         return report
 
     async def _go_on_to_the_end(self, awake: asyncio.Event) -> str | None:
+        if self._is_held:
+            self._tell(Pause(self._clock()))
         self._tell(Cancel(self._clock()) if self._is_cancelled else Start(self._clock()))
         while self._end is None:
             await self._sleep(awake)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -33,7 +34,7 @@ async def start(desk: Desk, request: Request) -> Response:
 async def _plan(desk: Desk, wanted: RunBody) -> WarmupPlan:
     if wanted.plan is None:
         return await desk.service.create_warmup_plan(wanted.strategy, wanted.budget_mb)
-    saved = plan_from_json(bytes(wanted.plan))
+    saved = plan_from_json(msgspec.json.encode(wanted.plan))
     return await desk.service.fit_warmup_plan(saved, wanted.budget_mb)
 
 
