@@ -189,8 +189,14 @@ def test_a_saved_plan_is_run(tmp_path):
         assert answer.status_code == 202, answer.text
         await idle(service)
         assert (await client.get("/runs/last")).json()["counts"]["loaded"] > 0
-        for wrong in ({"plan": made, "strategy": "balanced"}, {"plan": {}}, {"plan": 3}, {"plan": {"schema": "x"}}):
-            assert (await client.post("/runs", json=wrong)).status_code == 400, wrong
+        for status, wrong in (
+            (400, {"plan": made, "strategy": "balanced"}),
+            (400, {"plan": 3}),
+            (422, {"plan": {}}),
+            (422, {"plan": {"schema": "x"}}),
+            (422, {"plan": made | {"strategy": "none"}}),
+        ):
+            assert (await client.post("/runs", json=wrong)).status_code == status, wrong
 
     with_client(tmp_path, work, load=lambda key: key)
 
