@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from preheat._log import log_failure
 from preheat._model import CacheMemory, MemoryEvent, MemoryEventKind
 from preheat.abc import Clock, MemoryTracker
 from preheat.errors import InvalidSetting, nearest
@@ -302,6 +303,4 @@ class MemoryReporter:
     def _complain(self) -> None:
         if not self._failed:
             self._failed = True
-            import logging  # only a mistake has to pay for it
-
-            logging.getLogger("preheat").exception("memory events of cache %r could not be tracked", self._cache)
+            log_failure("memory events of cache %r could not be tracked", self._cache)

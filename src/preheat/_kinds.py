@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Mapping
 
+from preheat._log import log_failure
 from preheat.abc import TellsKinds, WarmableCache
-
-logger = logging.getLogger("preheat")
 
 MOST_KINDS = 64
 """Kinds of one cache that are told apart; what comes after them is of the kind ""."""
@@ -32,7 +30,7 @@ def _kind_of(cache: TellsKinds) -> Callable[[str], str]:
             return kind if kind in known else ""
         except Exception:
             if not has_failed:
-                logger.exception("the kinds of %r could not be told apart", cache)
+                log_failure("the kinds of %r could not be told apart", cache)
             has_failed = True
             return ""
 

@@ -32,6 +32,8 @@ from preheat._model import AccessBatch
 from preheat.abc import AccessLog
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from numpy.typing import NDArray
 
 HIT_LIMIT = 2**20  # hits waiting per cache, 8 MiB of pointers; beyond it the oldest are dropped
@@ -379,10 +381,28 @@ def _nothing() -> None:
 
 
 def log_failure(message: str, *about: object) -> None:
-    """Log the exception at hand.  `logging` is imported by the first failure, to keep `import preheat` light."""
-    import logging
+    """Log the exception at hand: its kind and where it comes from.  What it says may hold a key, or anybody's secret.
 
-    logging.getLogger("preheat").exception(message, *about)
+    `logging` is imported by the first failure, to keep `import preheat` light.
+    """
+    import logging
+    import sys
+
+    error = sys.exc_info()[1]
+    logging.getLogger("preheat").error(message, *about, exc_info=untold(error) if error is not None else None)
+
+
+def untold(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """`error` as logging takes one, of the same name and with its traceback, but without its words.
+
+    What the system itself says of a call that failed is told.
+    """
+    import os
+
+    number = error.errno if isinstance(error, OSError) else None
+    said = os.strerror(number) if number else "(what it says is not logged)"
+    shown = type(type(error).__name__, (Exception,), {"__module__": type(error).__module__})(said)
+    return type(error), shown, error.__traceback__
 
 
 @once

@@ -142,7 +142,7 @@ class Planning:
 
         if not self._settings.enabled:
             return CandidateTable.of(())
-        tables = [_ask(repr(source), partial(source, history)) for source in self._sources]
+        tables = [_ask(_name_of(source), partial(source, history)) for source in self._sources]
         for name in horizon:
             tables.append(_ask(f"cache {name!r}", partial(self._caches[name].get_warmup_candidates, history, rates)))
         table = CandidateTable.concatenate(tables)
@@ -223,6 +223,11 @@ def _free_bytes(statistics: Mapping[str, CacheStatistics], quotas_mb: Mapping[st
         room = quotas.get(name) if s.capacity_bytes is None else max(0, s.capacity_bytes - s.used_bytes)
         free[name] = room if room is None else min(room, quotas.get(name, room))
     return free
+
+
+def _name_of(source: CandidateSource) -> str:
+    """What to call it; not its `repr`, which may show what it was made with."""
+    return f"source {getattr(source, '__qualname__', type(source).__qualname__)}"
 
 
 def _ask(who: str, source: Callable[[], Sequence[WarmupItem]]) -> CandidateTable:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import math
 import sys
 import time
@@ -51,6 +50,7 @@ from preheat._footing import Footing
 from preheat._journal import note_end, note_phase, note_start, note_stop
 from preheat._kinds import kinds_of
 from preheat._loaders import Loaders
+from preheat._log import log_failure
 from preheat._model import (
     PHASES,
     STATUS_CODE,
@@ -71,8 +71,6 @@ from preheat._pressure import expected_level, outlook_level
 from preheat._threads import LoaderThreads
 from preheat._undo import undo_batch, undo_of
 from preheat.abc import Clock, PressureCallback, ReportsMemory, WarmableCache
-
-logger = logging.getLogger("preheat")
 
 READING_SECONDS = 0.02
 PROGRESS_SECONDS = 0.1
@@ -200,7 +198,7 @@ class Run:
         self._pace, self._exposure = Pace(), ExposureClock()
         self._level = self._outlook = MemoryPressureLevel.LOW
         self._planned_bytes = plan.size_bytes
-        self._was_held = self._is_short = self._is_cancelled = False
+        self._was_held = self._is_short = self._is_cancelled = self._is_held = False
         self._broken: BaseException | None = None
         self._read_at = -math.inf
         self._before: MemoryReading | None = None
@@ -260,11 +258,13 @@ class Run:
         self._post(Cancel(self._clock(), abandon))
 
     def pause(self) -> None:
-        """Have nothing start until `resume`; what is being loaded is.  From any thread, once it has begun."""
+        """Have nothing start until `resume`; what is being loaded is.  From any thread, also before it has begun."""
+        self._is_held = True
         self._post(Pause(self._clock()))
 
     def resume(self) -> None:
         """Go on after `pause`."""
+        self._is_held = False
         self._post(Resume(self._clock()))
 
     def note_misses(self, cache: str, misses: int, seconds: float) -> None:
@@ -298,6 +298,8 @@ class Run:
         return report
 
     async def _go_on_to_the_end(self, awake: asyncio.Event) -> str | None:
+        if self._is_held:
+            self._tell(Pause(self._clock()))
         self._tell(Cancel(self._clock()) if self._is_cancelled else Start(self._clock()))
         while self._end is None:
             await self._sleep(awake)
@@ -537,7 +539,7 @@ class Run:
         try:
             self._on_progress(self.progress())
         except Exception:
-            logger.exception("the progress callback failed and is not called again")
+            log_failure("the progress callback failed and is not called again")
             self._on_progress = None
 
     def _report(self, stopped: str | None, first_event: int) -> WarmupReport:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from preheat._log import log_failure
 from preheat._model import PHASES, PhaseOutcome, WarmupPlan, WarmupProgress, WarmupReport
 from preheat._readiness import Standing
 from preheat._tally import Tally
@@ -314,7 +315,7 @@ class _Telling:
         try:
             self._callback(progress)
         except Exception:
-            logger.exception("the progress callback failed and is not called again")
+            log_failure("the progress callback failed and is not called again")
             self._callback = None
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-import logging
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 
+from preheat._log import log_failure
 from preheat._plan.sizes import is_size
 from preheat.abc import UndoesWarmup, WarmableCache
-
-logger = logging.getLogger("preheat")
 
 Undo = Callable[[str], int]
 
@@ -24,7 +22,7 @@ def undo_of(cache: WarmableCache) -> Undo:
             released = int(undo(key)) if undo is not None else 0
             return released if is_size(released) else 0
         except Exception:
-            logger.exception("an item of cache %r could not be undone", cache.name)
+            log_failure("an item of cache %r could not be undone", cache.name)
             return 0
 
     return undo_one

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from preheat._log import log_failure
 from preheat._model import MemoryPressureLevel, MemoryReading
 from preheat._plan.adaptive import Sample
 from preheat._pressure import Signal, held_level, strongest_signal
@@ -253,4 +254,4 @@ class MemoryWatch:
         try:
             tell(level, reading)
         except Exception:
-            logger.exception("a subscriber to memory pressure failed; the others are told")
+            log_failure("a subscriber to memory pressure failed; the others are told")

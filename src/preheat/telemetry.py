@@ -101,7 +101,7 @@ class _RunTracer:
 
     def run_began(self, plan: WarmupPlan) -> None:
         """Begin the span of the run."""
-        told = {
+        told: dict[str, str | int] = {
             "preheat.strategy": str(plan.strategy),
             "preheat.planned_items": len(plan),
             "preheat.planned_bytes": plan.size_bytes,
@@ -141,7 +141,7 @@ class _RunTracer:
             "preheat.phase",
             context=trace.set_span_in_context(run),
             start_time=ended_at - int(seconds * 1e9),
-            attributes={"preheat.phase": phase, **told},
+            attributes=told | {"preheat.phase": phase},
         ).end(ended_at)
 
 

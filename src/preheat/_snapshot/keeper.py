@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from preheat._history.forgetting import Forgotten
+from preheat._log import log_failure
 from preheat._model import MIB
 from preheat._snapshot.folder import FOLDER, SnapshotFolder
 from preheat._snapshot.forgetting import forget_in
@@ -159,7 +160,7 @@ class SnapshotKeeper:
                     self.save(pace=self._pace())
                     saved_at = time.monotonic()
             except Exception:
-                logger.exception("a snapshot could not be saved; the next one is tried")
+                log_failure("a snapshot could not be saved; the next one is tried")
 
     def _sync(self) -> None:
         for _, snapshot in list(self._kept.values()):

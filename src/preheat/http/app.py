@@ -28,7 +28,7 @@ from preheat.errors import (
 )
 from preheat.http import running
 from preheat.http.answers import Refused, json_answer
-from preheat.http.bodies import SignIn, read_form
+from preheat.http.bodies import NoQuery, SignIn, read_form, read_query
 from preheat.http.desk import Desk
 from preheat.http.guarding import LOOPBACK, SIGN_IN_PATH, Guard
 from preheat.http.openapi import openapi_document
@@ -129,8 +129,14 @@ def _operations(guard: Guard, session: str, service: CacheWarmupService, *, has_
 def _routes(desk: Desk, operations: tuple[Operation, ...]) -> list[Route]:
     by_path: dict[str, dict[str, Handler]] = {}
     for operation in operations:
-        by_path.setdefault(operation.path, {})[operation.method] = partial(operation.act, desk)
+        by_path.setdefault(operation.path, {})[operation.method] = partial(_act, operation, desk)
     return [Route(path, _Methods(handlers)) for path, handlers in by_path.items()]
+
+
+async def _act(operation: Operation, desk: Desk, request: Request) -> Response:
+    if operation.query is NoQuery:
+        read_query(request, NoQuery)
+    return await operation.act(desk, request)
 
 
 class _Methods:

@@ -70,7 +70,7 @@ class RunBody(msgspec.Struct, forbid_unknown_fields=True):
 
     strategy: Strategy | None = None
     budget_mb: Budget | None = None
-    plan: Annotated[msgspec.Raw, Meta(description="A saved plan, as `preheat plan --save` writes it.")] | None = None
+    plan: Annotated[dict[str, Any], Meta(description="A saved plan, as `preheat plan --save` writes it.")] | None = None
 
 
 class CancelBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -59,12 +59,14 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[type, dict[str, Any]
 
 
 def _name_strategies(components: Mapping[str, Any], strategies: Sequence[str]) -> None:
-    """Only the names of strategies that there are will do."""
+    """Only the names of strategies that there are will do, and none beside a plan."""
     for name in ("PlanQuery", "RunBody"):
         field = components[name]["properties"]["strategy"] if name in components else {}
         for choice in field.get("anyOf", ()):
             if choice.get("type") == "string":
                 choice["enum"] = list(strategies)
+    if "RunBody" in components:  # the strategy of a plan stands in the plan
+        components["RunBody"]["not"] = {"required": ["strategy", "plan"]}
 
 
 def _operation(

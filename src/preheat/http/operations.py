@@ -76,7 +76,7 @@ OPERATIONS = (
     Operation("GET", "/runs/last", "last-run", "The report of the last run.", reading.last_run,
               answers={200: shapes.Report, 404: FAULT}),
     Operation("POST", "/runs", "start", "Plan, and begin to load; the answer does not wait for the end.",
-              running.start, body=RunBody, answers={202: shapes.Begun, 409: FAULT, 503: FAULT}),
+              running.start, body=RunBody, answers={202: shapes.Begun, 409: FAULT, 422: FAULT, 503: FAULT}),
     Operation("POST", "/runs/current/cancel", "cancel", "Have the active run end.", running.cancel,
               body=CancelBody, answers={202: shapes.Acted, 409: FAULT}),
     Operation("POST", "/runs/current/pause", "pause", "Have the active run start nothing.", running.pause,

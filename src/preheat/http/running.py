@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from preheat._model import WarmupPlan
 from preheat._plan.saved import plan_from_json
 from preheat._summary import ACTION_SCHEMA, RUN_SCHEMA
-from preheat.errors import UsageError
+from preheat.errors import DependencyCycle, UsageError
 from preheat.http.answers import Refused, json_answer, page_answer
 from preheat.http.bodies import CancelBody, NoBody, RunBody, SignIn, read_body
 from preheat.http.desk import Desk
@@ -33,8 +34,13 @@ async def start(desk: Desk, request: Request) -> Response:
 async def _plan(desk: Desk, wanted: RunBody) -> WarmupPlan:
     if wanted.plan is None:
         return await desk.service.create_warmup_plan(wanted.strategy, wanted.budget_mb)
-    saved = plan_from_json(bytes(wanted.plan))
-    return await desk.service.fit_warmup_plan(saved, wanted.budget_mb)
+    try:
+        saved = plan_from_json(msgspec.json.encode(wanted.plan))
+        return await desk.service.fit_warmup_plan(saved, wanted.budget_mb)
+    except DependencyCycle:
+        raise Refused(422, "items of the plan need each other, so none of them can be loaded first") from None
+    except UsageError as error:
+        raise Refused(422, str(error)) from None
 
 
 def _begun(made: WarmupPlan) -> Response:
