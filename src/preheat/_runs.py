@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from preheat._log import log_failure
 from preheat._model import PHASES, PhaseOutcome, WarmupPlan, WarmupProgress, WarmupReport
-from preheat._readiness import Standing
-from preheat._tally import Tally
 from preheat.errors import InvalidSetting, UsageError, WarmupBrokenOff, WarmupInProgress, nearest
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
     from concurrent.futures import Future as SharedFuture
 
+    from preheat._readiness import Standing
     from preheat._run import PhaseCallback, ProgressCallback, Run
+    from preheat._tally import Tally
 
 logger = logging.getLogger("preheat")
 
@@ -105,16 +105,15 @@ class Runs:
     Attributes:
         active: The run that goes on; None if there is none.
         last: The report of the one that ended last, failing that None.
-        tally: The sums over all that have ended.
         observers: Who is told of their beginnings and ends, in the task of the run.
     """
 
     def __init__(self) -> None:
         self.active: Run | None = None
         self.last: WarmupReport | None = None
-        self.tally = Tally()
         self.observers: list[RunObserver] = []
         self._lock = threading.Lock()
+        self._tally: Tally | None = None
         self._outcomes: dict[str, PhaseOutcome] = {}
         self._waiting: list[tuple[str, AbstractEventLoop, Future[PhaseOutcome]]] = []
         self._feeds: set[_Feed] = set()
@@ -129,8 +128,17 @@ class Runs:
     @property
     def standing(self) -> Standing:
         """How far the newest run has come; what a readiness check goes by."""
+        from preheat._readiness import Standing
+
         with self._lock:
             return Standing(dict(self._outcomes), self.is_active)
+
+    @property
+    def tally(self) -> Tally:
+        """The sums over all that have ended."""
+        from preheat._tally import Tally
+
+        return self._tally or Tally()
 
     # ------------------------------------------------------------------------------------------- one at a time
 
@@ -183,7 +191,7 @@ class Runs:
             if self._cancelled_early is not None:
                 run.cancel(abandon=self._cancelled_early)
             self.last = report = await perform(run)
-            self.tally = self.tally.with_run(report)
+            self._tally = self.tally.with_run(report)
             why = report.stopped or ""
             return report
         except asyncio.CancelledError:

@@ -39,7 +39,6 @@ from preheat._plan.strategy import (
 )
 from preheat._planning import Planning, demand_known
 from preheat._pressure import pressure_level
-from preheat._readiness import Standing
 from preheat._replicas import Replicas
 from preheat._runs import RunObserver, Runs
 from preheat._settings import Settings, resolve_settings
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
     from preheat._pool.peers import Peers
+    from preheat._readiness import Standing
     from preheat._run import Run
     from preheat._snapshot import SnapshotKeeper
     from preheat._training import BackgroundTraining

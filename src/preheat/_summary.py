@@ -38,8 +38,8 @@ ACTION_SCHEMA = "preheat-action/1"
 EVENTS_SHOWN = 200
 UNTOLD = "told on the command line: preheat status"
 
-_KIND_OF_FAULT = re.compile(r"([A-Z]\w{0,60}(?:Error|Exception|Timeout))(?::|$)", re.ASCII)
-_ADDRESS = re.compile(r"(://)[^/\s]*@")
+_KIND_OF_FAULT = r"([A-Z][A-Za-z0-9_]{0,60}(?:Error|Exception|Timeout))(?::|$)"  # compiled when it is needed
+_ADDRESS = r"(://)[^/\s]*@"
 
 
 def left_out_counts(plan: WarmupPlan) -> dict[str, int]:
@@ -160,13 +160,13 @@ def without_keys(report: Mapping[str, Any], *, shows_items: bool = False) -> dic
 
 def kind_of_fault(reason: str) -> str:
     """The kind of the error that `reason` begins with, or else a sentence that says nothing of it."""
-    found = _KIND_OF_FAULT.match(reason)
+    found = re.match(_KIND_OF_FAULT, reason)
     return found[1] if found else UNTOLD
 
 
 def without_user(address: str) -> str:
     """`address` without the user and the password in it."""
-    return _ADDRESS.sub(r"\1", address)
+    return re.sub(_ADDRESS, r"\1", address)
 
 
 def _own_cause(event: Mapping[str, Any]) -> str:

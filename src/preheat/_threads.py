@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,7 +18,7 @@ Work = Callable[[], Any]
 
 
 class LoaderThreads:
-    """Does work in threads of its own.
+    """Does work in threads of its own, each in a copy of the context in which this was made.
 
     Args:
         most: So many threads at most, apart from those that were given up.
@@ -25,6 +27,7 @@ class LoaderThreads:
 
     def __init__(self, most: int, name: str) -> None:
         self._most, self._name = most, name
+        self._context = copy_context()
         self._given_up_most = 2 * most
         self._works: SimpleQueue[Work | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -70,7 +73,8 @@ class LoaderThreads:
         if self._waiting > self._idle and self._alive < self._most:
             self._alive += 1
             name = f"{self._name}-{self._alive}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            serve = partial(self._context.copy().run, self._serve)
+            threading.Thread(target=serve, name=name, daemon=True).start()
 
     def _serve(self) -> None:
         while True:

@@ -9,7 +9,8 @@ import pytest
 from builders import GIB, reading
 from preheat import CacheWarmupService
 from preheat.errors import InvalidSetting
-from preheat.http import create_app, shapes
+from preheat.http import create_app, shapes, shielding
+from preheat.http.guarding import LOOPBACK, Guard
 from preheat.http.operations import OPERATIONS
 from preheat.http.serving import hosts_of, is_loopback
 from served import TOKEN, client_of, service_of
@@ -108,6 +109,17 @@ def test_a_plan_is_made_and_not_kept(tmp_path):
         assert (await client.get("/runs/last")).status_code == 404
 
     with_client(tmp_path, work)
+
+
+@pytest.mark.parametrize("shows_keys", [True, False])
+def test_the_first_items_of_a_plan_are_explained(tmp_path, shows_keys):
+    async def work(client, service):
+        items = shaped(await client.get("/plan?strategy=aggressive&items=5"), shapes.Plan)["items"]
+        assert [item["rank"] for item in items] == [1, 2, 3, 4, 5]
+        assert {item["decision"] for item in items} == {"planned"}
+        assert all((item["key"] is not None) == shows_keys for item in items)
+
+    with_client(tmp_path, work, show_keys=shows_keys)
 
 
 def test_strategies_stand_side_by_side(tmp_path):
@@ -338,6 +350,26 @@ def test_a_fault_of_the_application_is_one_sentence(tmp_path, caplog):
     with_client(tmp_path, work)
     assert "secret" not in caplog.text
     assert "RuntimeError" in caplog.text
+
+
+def test_a_client_that_takes_nothing_is_given_up(monkeypatch, caplog):
+    monkeypatch.setattr(shielding, "SEND_SECONDS", 0.05)
+
+    async def endless(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async def never(message):
+        await asyncio.Event().wait()
+
+    async def play():
+        scope = {"type": "http", "method": "GET", "path": "/health", "headers": [], "root_path": ""}
+        async with asyncio.timeout(20):
+            await shielding.Shield(endless, Guard(LOOPBACK, None, "a session"))(scope, never, never)
+
+    asyncio.run(play())
+    assert caplog.text == ""
 
 
 def test_it_is_mounted_in_an_application_of_one_s_own(tmp_path):

@@ -165,6 +165,9 @@ def test_a_run_is_a_span_with_a_span_for_each_phase(tmp_path):
     phases = [span for span in spans if span.name == "preheat.phase"]
     assert run.attributes["preheat.strategy"] == "aggressive"
     assert run.attributes["preheat.items.loaded"] == run.attributes["preheat.planned_items"] > 0
+    loads = [span for span in spans if span.name == "load" and span.parent is not None]
+    assert {load.parent.span_id for load in loads} == {run.context.span_id}
+    assert len(loads) == run.attributes["preheat.items.loaded"]
     assert [phase.attributes["preheat.phase"] for phase in phases] == ["critical", "standard"]
     for phase in phases:
         assert phase.parent.span_id == run.context.span_id

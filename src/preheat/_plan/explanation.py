@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,6 +60,12 @@ def explain_plan(plan: WarmupPlan) -> Iterator[Choice]:
     rest = np.flatnonzero(plan.left_out >= 0)
     for row in rest[np.argsort(-plan.value[rest], kind="stable")].tolist():
         yield explain(row)
+
+
+def first_choices(plan: WarmupPlan, most: int, *, shows_keys: bool = False) -> list[dict[str, Any]]:
+    """The first `most` of `explain_plan` as plain data; what names an item is null unless `shows_keys`."""
+    hidden = {} if shows_keys else {"key": None, "label": None, "brings": None}
+    return [choice._asdict() | hidden for choice in islice(explain_plan(plan), most)]
 
 
 def explain_item(plan: WarmupPlan, cache: str, key: str) -> Choice:

@@ -30,6 +30,7 @@ class PlanQuery(msgspec.Struct, forbid_unknown_fields=True):
 
     strategy: Strategy | None = None
     budget_mb: Budget | None = None
+    items: Annotated[int, Meta(ge=0, le=500, description="Items that are explained, the first in loading order.")] = 0
 
 
 class BudgetQuery(msgspec.Struct, forbid_unknown_fields=True):

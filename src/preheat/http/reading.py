@@ -11,6 +11,7 @@ from starlette.responses import Response
 from preheat import __version__
 from preheat._analysis import observed_history
 from preheat._past import runs_summary
+from preheat._plan.explanation import first_choices
 from preheat._summary import (
     READINESS_SCHEMA,
     plan_summary,
@@ -47,7 +48,9 @@ async def plan(desk: Desk, request: Request) -> Response:
     query = read_query(request, PlanQuery)
     async with desk.heavy.turn():
         made = await desk.service.create_warmup_plan(query.strategy, query.budget_mb)
-        return json_answer(await asyncio.to_thread(plan_summary, made))
+        told = await asyncio.to_thread(plan_summary, made)
+        items = await asyncio.to_thread(first_choices, made, query.items, shows_keys=desk.shows_keys)
+    return json_answer(told | {"items": items})
 
 
 async def strategies(desk: Desk, request: Request) -> Response:

@@ -103,7 +103,7 @@ def begins_session(guard: Guard, session: str, request: Request, wanted: SignIn)
         session,
         max_age=SESSION_SECONDS,
         path=request.scope.get("root_path") or "/",
-        secure=request.url.scheme == "https",
+        secure="https" in {request.url.scheme, request.headers.get("x-forwarded-proto", "")},
         httponly=True,
         samesite="strict",
     )

@@ -1,7 +1,8 @@
 """`preheat serve`: the application behind uvicorn, which slow clients can't occupy.
 
 A connection that shows no whole head of a request in time is closed, and when there are too many, the one that has
-been idle for longest.  What a client may take to send a body or to accept an answer is bounded by the application.
+been idle for longest, or else the oldest.  What a client may take to send a body or to accept an answer is bounded by
+the application.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class BoundedProtocol(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has come; if there are too many, one that asks for nothing goes."""
+        """A client has come; if there are too many, another goes."""
         super().connection_made(transport)
         self._expect_head()
         if len(self.connections) > MOST_CONNECTIONS:
-            idle = [c for c in self.connections if isinstance(c, BoundedProtocol) and c.is_idle and c is not self]
-            (min(idle, key=lambda c: c.since) if idle else self).transport.abort()
+            others = [c for c in self.connections if isinstance(c, BoundedProtocol) and c is not self]
+            min(others, key=lambda c: (not c.is_idle, c.since)).transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """More of a request has come."""
@@ -65,8 +66,8 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+        """Whether no request is being answered: also where the client does not take what is left of an answer."""
+        return self.cycle is None or self.cycle.response_complete or self.transport.is_closing()
 
     def _expect_head(self) -> None:
         self.since = self.loop.time()

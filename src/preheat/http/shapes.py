@@ -118,6 +118,26 @@ class Phase(_Exact):
     seconds: Seconds | UnsetType = UNSET
 
 
+class Choice(_Exact):
+    """What becomes of an item, and why; named where keys are shown."""
+
+    cache: str
+    key: str | None
+    label: str | None
+    phase: PhaseName | None
+    rank: int | None
+    priority: int
+    size_bytes: Bytes
+    probability: float | None
+    cost_seconds: Seconds
+    value_seconds: Seconds
+    seconds_per_mib: float
+    brings: list[str] | None
+    decision: str
+    cutoff_seconds_per_mib: float | None
+    short_bytes: int | None
+
+
 class Plan(_Exact):
     """What would be loaded, and what not, by reason."""
 
@@ -142,6 +162,7 @@ class Plan(_Exact):
     value_seconds: Seconds
     seed: int
     phases: list[Phase]
+    items: list[Choice] | UnsetType = UNSET
 
 
 class Strategies(_Exact):
