@@ -56,7 +56,9 @@ class CodeSearch:
             priority=8,  # critical: few, small, and asked for by many searches
             state_of=self.corpus.state,
         )
-        self.files = FileCache(self._parse, root=self.corpus.root, capacity_bytes=settings.file_bytes)
+        self.files = FileCache(
+            self._parse, root=self.corpus.root, capacity_bytes=settings.file_bytes, goes_by_path=False
+        )
         self.embeddings = EmbeddingCache(
             self._encode,
             model=MODEL,

@@ -14,7 +14,7 @@ import xxhash
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
 from preheat.abc import Clock, SnapshotCodec
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
-from preheat.caches.file import inside
+from preheat.caches._plain_file import inside
 
 if TYPE_CHECKING:
     from pathlib import Path
