@@ -55,6 +55,7 @@ class CodeSearch:
             capacity_bytes=settings.project_bytes,
             priority=8,  # critical: few, small, and asked for by many searches
             state_of=self.corpus.state,
+            recheck_seconds=1.0,  # a page that is a second old does no harm here
         )
         self.files = FileCache(
             self._parse, root=self.corpus.root, capacity_bytes=settings.file_bytes, goes_by_path=False

@@ -60,7 +60,7 @@ def inside(root: Path, path: str) -> Path:
     """
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise FileNotFoundError(f"{path!r} is not a path inside {root}")
-    return root / path
+    return Path(os.path.join(root, path))  # not root / path, which may intern `path`: then it weighs nothing as a key
 
 
 def stamp_of(path: Path) -> bytes:
