@@ -1444,3 +1444,45 @@ def test_a_size_that_nobody_knows_is_the_mean_of_its_kind_or_else_of_all(tmp_pat
     assert expected("z.png") == sum(sizes[:2]) // 2
     cache.clear()
     assert (expected("z.txt"), cache._kinds) == (0, {})
+
+
+# ---------------------------------------------------------------------------------------------- weights and groups
+
+WEIGHED = {kind: make for kind, make in CANDIDATES.items() if kind != "embedding"}
+
+
+@pytest.mark.parametrize("kind", WEIGHED)
+def test_candidates_take_the_user_s_weights(kind, make_rig):
+    rig = make_rig(kind)
+    log = CacheLog(rig.cache.name)
+    rig.cache.record_to(log)
+    for n in (1, 2):
+        rig.read(n)
+    rig.cache.clear()
+    history = history_of(*log.drain(1000.0))
+    plain = {item.ref.key: item.usage_frequency for item in WEIGHED[kind](rig.cache, history)}
+    weighed = WEIGHED[kind](rig.cache, history, weight=lambda name, **_: 3.0 if "2" in name else 0)
+    rates = {item.ref.key: item.usage_frequency for item in weighed}
+    assert rates == {rig.key(1): 0.0, rig.key(2): pytest.approx(3.0 * plain[rig.key(2)])}
+
+
+def test_searches_of_a_project_that_is_asked_for_more_now_are_expected_more():
+    cache = SearchCache(lambda query, **_: [query], version="1", capacity_bytes=10**6)
+    log, builder = CacheLog("search"), HistoryBuilder()
+    cache.record_to(log)
+    for minute in range(300):
+        for project in ("old", "new"):
+            asked = 30 if minute < 299 else 300 if project == "new" else 0
+            for _ in range(asked):
+                cache.get("often", project=project)
+            if minute == 150:
+                cache.get("once", project=project)
+        for batch in log.drain(1e6 + 60.0 * minute):
+            builder.fold(batch)
+    cache.clear()
+    found = get_search_cache_warmup_candidates(cache, builder.history())
+    rates = {item.ref: item.usage_frequency for item in found}
+    assert rates[cache.ref("once", project="new")] > 1.2 * rates[cache.ref("once", project="old")]
+    by_query = get_search_cache_warmup_candidates(cache, builder.history(), project_of=lambda query, **_: query)
+    rates = {item.ref: item.usage_frequency for item in by_query}
+    assert rates[cache.ref("once", project="new")] == pytest.approx(rates[cache.ref("once", project="old")])

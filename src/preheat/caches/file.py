@@ -19,6 +19,7 @@ from preheat.abc import SnapshotCodec
 from preheat.caches._loading import _ABSENT, LoadingCache, Request, _timed, warmup_candidates
 from preheat.caches._pages import Pages
 from preheat.caches._plain_file import NO_STAMP, Contents, NotPlain, demand_readable, inside, read_plain, stamp_of
+from preheat.caches.candidates import expected_rates, weigh_candidates
 from preheat.errors import InvalidSetting, ItemTooLarge
 
 if TYPE_CHECKING:
@@ -262,13 +263,22 @@ def get_file_cache_warmup_candidates(
     rates: NDArray[np.float64] | None = None,
     *,
     where: Callable[[str], bool] | None = None,
+    weight: Callable[[str], float] | None = None,
 ) -> CandidateTable:
     """Files that were read before.
 
     Args:
         cache: The cache.
         history: What was asked for so far.
-        rates: (len(history),) accesses per second expected; by default the decayed frequency's.
+        rates: (len(history),) accesses per second expected; by default the decayed frequency's, moved as the share of
+            the file's language, which is its suffix, has moved in the traffic.
         where: Keeps a file by its path, say by language: `lambda path: path.endswith(".py")`.
+        weight: What is expected of a file is multiplied by it, called with its path; 0 leaves it out.
+
+    Raises:
+        InvalidSetting: A weight is no finite number that is 0 or more.
     """
-    return warmup_candidates(cache, history, rates, None if where is None else lambda key, _: where(key))
+    if rates is None:
+        rates = expected_rates(history, cache.name, cache.capacity_bytes, cache.kind_of)
+    table = warmup_candidates(cache, history, rates, None if where is None else lambda key, _: where(key))
+    return weigh_candidates(table, None if weight is None else lambda key, _: weight(key))

@@ -16,6 +16,7 @@ from preheat.abc import Clock, SnapshotCodec
 from preheat.caches._folder_state import folder_state
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
 from preheat.caches._plain_file import inside
+from preheat.caches.candidates import weigh_candidates
 from preheat.errors import InvalidSetting, ItemTooLarge
 
 if TYPE_CHECKING:
@@ -166,13 +167,19 @@ def get_project_cache_warmup_candidates(
     rates: NDArray[np.float64] | None = None,
     *,
     where: Callable[[str], bool] | None = None,
+    weight: Callable[[str], float] | None = None,
 ) -> CandidateTable:
-    """Projects that were looked at before.
+    """Projects that were looked at before, each with what its facts need.
 
     Args:
         cache: The cache.
         history: What was asked for so far.
         rates: (len(history),) accesses per second expected; by default the decayed frequency's.
         where: Keeps a project by its name.
+        weight: What is expected of a project is multiplied by it, called with its name; 0 leaves it out.
+
+    Raises:
+        InvalidSetting: A weight is no finite number that is 0 or more.
     """
-    return warmup_candidates(cache, history, rates, None if where is None else lambda key, _: where(key))
+    table = warmup_candidates(cache, history, rates, None if where is None else lambda key, _: where(key))
+    return weigh_candidates(table, None if weight is None else lambda key, _: weight(key))

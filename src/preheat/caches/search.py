@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
@@ -10,15 +11,22 @@ from preheat._record import is_quiet
 from preheat.abc import SnapshotCodec
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
 from preheat.caches._query import MOST_CHARACTERS, question_key, read_question
+from preheat.caches.candidates import expected_rates, weigh_candidates
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 V = TypeVar("V")
 
 SEARCHES = 3  # by a warm-up, of an index that changes each time
+
+
+def project_parameter(_query: str, *, project: object = "", **_: object) -> str:
+    """The project of a query, if its parameters name one."""
+    return project if isinstance(project, str) else ""
 
 
 class IndexChanging(RuntimeError):
@@ -127,21 +135,39 @@ def get_search_cache_warmup_candidates(
     rates: NDArray[np.float64] | None = None,
     *,
     where: Callable[..., bool] | None = None,
+    weight: Callable[..., float] | None = None,
+    project_of: Callable[..., str] = project_parameter,
 ) -> CandidateTable:
     """Queries that were asked before, each with what its results need.
+
+    All of the callables are called as `where(query, **parameters)`.
 
     Args:
         cache: The cache; popularity outlives the index, so queries answered by an older one are candidates too.
         history: What was asked for so far.
-        rates: (len(history),) accesses per second expected; by default the decayed frequency's.
-        where: Called as `where(query, **parameters)`; keeps a query.
+        rates: (len(history),) accesses per second expected; by default the decayed frequency's, moved as the share of
+            the query's project has moved in the traffic.
+        where: Keeps a query.
+        weight: What is expected of a query is multiplied by it; 0 leaves it out.
+        project_of: Tells the project of a query; by default its parameter `project`.
+
+    Raises:
+        InvalidSetting: A weight is no finite number that is 0 or more.
     """
+    if rates is None:
+        rates = expected_rates(history, cache.name, cache.capacity_bytes, partial(_ask, project_of, ""))
+    table = warmup_candidates(cache, history, rates, lambda key, _: _ask(where or _anything, False, key))
+    return weigh_candidates(table, None if weight is None else lambda key, _: _ask(weight, 0.0, key))
 
-    def is_kept(key: str, _recipe: str) -> bool:
-        try:
-            query, parameters = read_question(key)
-        except (ValueError, TypeError):  # recorded by another cache of this name
-            return False
-        return where is None or where(query, **parameters)
 
-    return warmup_candidates(cache, history, rates, is_kept)
+def _anything(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _ask(question: Callable[..., T], otherwise: T, key: str) -> T:
+    """What `question` says of the query and the parameters of `key`; `otherwise` if it is none of such a cache."""
+    try:
+        query, parameters = read_question(key)
+    except (ValueError, TypeError):  # recorded by another cache of this name
+        return otherwise
+    return question(query, **parameters)
