@@ -177,3 +177,56 @@ def test_a_version_that_is_no_text_is_refused(version):
         InvalidSetting, match=f"cache 'search': the version of its index is {version}; it has to be text"
     ):
         cache.get("q")
+
+
+def test_a_plan_that_takes_a_result_leaves_its_part_out_and_loads_it_all_the_same(tmp_path):
+    """Only searches ask for the vector of a query: with the result resident it would be there for nobody."""
+    import asyncio
+
+    import numpy as np
+
+    from preheat import CacheWarmupService
+    from preheat.caches import EmbeddingCache
+    from preheat.testing import ScriptedMemory
+
+    encoded: list[str] = []
+
+    def encode(texts: list[str]) -> Any:
+        encoded.extend(texts)
+        return np.ones((len(texts), 64), np.float32)
+
+    def make() -> tuple[EmbeddingCache, SearchCache[Any]]:
+        vectors = EmbeddingCache(encode, model="ones", capacity_bytes=10**6)
+
+        def needs(query: str) -> Any:
+            return [vectors.ref(query)]
+
+        searches = SearchCache(
+            lambda query: [query, float(vectors.get(query).sum())],
+            version="1",
+            capacity_bytes=10**6,
+            needs=needs,
+            parts=needs,
+        )
+        return vectors, searches
+
+    async def live(*, ask: bool) -> Any:
+        vectors, searches = make()
+        async with CacheWarmupService(state_dir=str(tmp_path / "state"), memory=ScriptedMemory()) as service:
+            service.register(vectors)
+            service.register(searches)
+            report = await service.execute_warmup_plan(await service.create_warmup_plan("aggressive"))
+            for n in range(5 if ask else 0):
+                searches.get(f"query {n}")
+            return report, len(vectors), [searches.get(f"query {n}") for n in range(5)], vectors, searches
+
+    asyncio.run(live(ask=True))
+    encoded.clear()
+    report, resident, served, vectors, searches = asyncio.run(live(ask=False))
+    assert (report.count(ItemStatus.LOADED), resident) == (5, 0)
+    assert sorted(encoded) == [f"query {n}" for n in range(5)]  # on the way, once each
+    assert served == [[f"query {n}", 64.0] for n in range(5)]
+    assert searches.get_warmup_statistics()[3:5] == (5, 0)
+    assert vectors.get_warmup_statistics()[3:5] == (0, 0)
+    reasons = {report.plan.reasons[code].name for code in report.plan.left_out.tolist() if code >= 0}
+    assert reasons == {"COVERED"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -52,6 +53,8 @@ class SearchCache(LoadingCache[V]):
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
         needs: Called like `search`: what has to be resident before a result is made, such as the query's embedding.
+        parts: Called like `search`: what nobody asks for but to make this result.  A plan that takes the result then
+            knows that its parts are not worth their bytes, though it needs them.
         codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
     """
 
@@ -64,10 +67,11 @@ class SearchCache(LoadingCache[V]):
         name: str = "search",
         priority: int = DEFAULT_PRIORITY,
         needs: Callable[..., Iterable[ItemRef]] | None = None,
+        parts: Callable[..., Iterable[ItemRef]] | None = None,
         codec: SnapshotCodec | None = None,
     ) -> None:
         super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
-        self._search, self._version, self._needs = search, version, needs
+        self._search, self._version, self._needs, self._parts = search, version, needs, parts
 
     def get(self, query: str, **parameters: Any) -> V:
         """The results of `query`.  A question of more than 16,384 characters is answered and not kept.
@@ -157,6 +161,10 @@ def get_search_cache_warmup_candidates(
     if rates is None:
         rates = expected_rates(history, cache.name, cache.capacity_bytes, partial(_ask, project_of, ""))
     table = warmup_candidates(cache, history, rates, lambda key, _: _ask(where or _anything, False, key))
+    if cache._parts is not None:
+        nothing: Iterable[ItemRef] = ()
+        covers = ((row, tuple(_ask(cache._parts, nothing, key))) for row, key in enumerate(table.keys))
+        table = replace(table, covers={row: parts for row, parts in covers if parts})
     return weigh_candidates(table, None if weight is None else lambda key, _: _ask(weight, 0.0, key))
 
 
