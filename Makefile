@@ -11,16 +11,14 @@ DEMO_ARGS := $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(QUERIES),--queries "$(Q
 PURE := src/preheat/_columns.py,src/preheat/_model.py,src/preheat/abc.py,src/preheat/errors.py,\
 src/preheat/_settings.py,src/preheat/_bad_lines.py,src/preheat/codecs.py,src/preheat/_history/*,\
 src/preheat/_analysis/*,src/preheat/_portable/*,src/preheat/_store/compact.py,src/preheat/_store/encoding.py,\
-src/preheat/_store/older.py,src/preheat/_snapshot/layout.py,src/preheat/_snapshot/merging.py,\
-src/preheat/_predict/*,src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/_execution/*,src/preheat/_guard/*,\
-src/preheat/_measure.py,src/preheat/_summary.py,src/preheat/_replay/*,src/preheat/_choose.py,\
-src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py,\
-src/preheat/_origin/*,src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py,\
-<<<<<<< HEAD
-src/preheat/_pool/contributions.py,src/preheat/_pool/folding.py,src/preheat/_pool/encoding.py
-=======
-src/preheat/_page/*,src/preheat/_readiness.py,src/preheat/_exposure.py,src/preheat/_tally.py,src/preheat/_figures.py
->>>>>>> page
+src/preheat/_store/older.py,src/preheat/_snapshot/layout.py,src/preheat/_snapshot/merging.py,src/preheat/_predict/*,\
+src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/_execution/*,src/preheat/_guard/*,src/preheat/_measure.py,\
+src/preheat/_summary.py,src/preheat/_replay/*,src/preheat/_choose.py,src/preheat/_footing.py,\
+src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py,src/preheat/_origin/*,\
+src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py,src/preheat/_pool/contributions.py,\
+src/preheat/_pool/folding.py,src/preheat/_pool/encoding.py,src/preheat/_page/*,src/preheat/_readiness.py,\
+src/preheat/_exposure.py,src/preheat/_tally.py,src/preheat/_figures.py,src/preheat/caches/_query.py,\
+src/preheat/caches/candidates.py
 
 # what tells our memory from that of others runs alone; the rest in parts side by side, for much of it waits
 ALONE := tests/faults/test_memory.py tests/faults/test_pressure_signals.py

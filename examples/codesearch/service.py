@@ -55,8 +55,11 @@ class CodeSearch:
             capacity_bytes=settings.project_bytes,
             priority=8,  # critical: few, small, and asked for by many searches
             state_of=self.corpus.state,
+            recheck_seconds=1.0,  # a page that is a second old does no harm here
         )
-        self.files = FileCache(self._parse, root=self.corpus.root, capacity_bytes=settings.file_bytes)
+        self.files = FileCache(
+            self._parse, root=self.corpus.root, capacity_bytes=settings.file_bytes, goes_by_path=False
+        )
         self.embeddings = EmbeddingCache(
             self._encode,
             model=MODEL,
@@ -70,6 +73,7 @@ class CodeSearch:
             capacity_bytes=settings.search_bytes,
             priority=7,  # what people wait for
             needs=self._needs_of_search,
+            parts=lambda query, **_: [self.embeddings.ref(query)],  # only searches ask for the vector of a query
         )
         self.caches = (self.projects, self.files, self.embeddings, self.searches)
 

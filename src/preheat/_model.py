@@ -308,6 +308,8 @@ class WarmupItem(NamedTuple):
         dependencies: What has to be resident before it can be loaded without a miss of its own.
         recipe: What the loader needs to make the value; empty where the key says it all.
         value_seconds: Waiting that warming it is expected to save, once a plan has found out; else 0.
+        covers: Items that nobody asks for but to make this one and others that cover them, such as the vector of a
+            query: while this one is resident, they are not asked for on its account.
     """
 
     ref: ItemRef
@@ -318,6 +320,7 @@ class WarmupItem(NamedTuple):
     dependencies: tuple[ItemRef, ...] = ()
     recipe: str = ""
     value_seconds: float = 0.0
+    covers: tuple[ItemRef, ...] = ()
 
     def worth(self, size_bytes: int) -> tuple[bool, float]:
         """What a cache goes by that keeps the best of what a warm-up loaded: critical first, then value per byte.
@@ -342,6 +345,7 @@ class CandidateTable(Sequence[WarmupItem]):
         warmup_cost: (n,) float64, seconds that a miss would cost.
         needs: Dependencies of some rows; a row that has none is absent.
         value_seconds: (n,) float64, waiting that warming the row is expected to save; None before there is a plan.
+        covers: What nobody asks for but to make some rows; a row that covers nothing is absent.
     """
 
     caches: tuple[str, ...]
@@ -354,6 +358,7 @@ class CandidateTable(Sequence[WarmupItem]):
     warmup_cost: NDArray[np.float64]
     needs: Mapping[int, tuple[ItemRef, ...]] = field(default_factory=dict)
     value_seconds: NDArray[np.float64] | None = None
+    covers: Mapping[int, tuple[ItemRef, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, items: Iterable[WarmupItem]) -> CandidateTable:
@@ -372,6 +377,7 @@ class CandidateTable(Sequence[WarmupItem]):
             warmup_cost=np.array([i.warmup_cost for i in rows], np.float64),
             needs={n: i.dependencies for n, i in enumerate(rows) if i.dependencies},
             value_seconds=np.array([i.value_seconds for i in rows]) if any(i.value_seconds for i in rows) else None,
+            covers={n: i.covers for n, i in enumerate(rows) if i.covers},
         )
 
     @classmethod
@@ -390,11 +396,8 @@ class CandidateTable(Sequence[WarmupItem]):
             cache=np.concatenate([np.empty(0, np.int16), *renumbered]),
             keys=TextColumn.concatenate([t.keys for t in tables]),
             recipes=TextColumn.concatenate([t.recipes for t in tables]),
-            needs={
-                int(start) + row: refs
-                for start, t in zip(starts, tables, strict=False)
-                for row, refs in t.needs.items()
-            },
+            needs=_shifted(starts, (t.needs for t in tables)),
+            covers=_shifted(starts, (t.covers for t in tables)),
             value_seconds=_concatenate_values(tables),
             **columns,
         )
@@ -406,9 +409,8 @@ class CandidateTable(Sequence[WarmupItem]):
             cache=self.cache[rows],
             keys=self.keys.take(rows),
             recipes=self.recipes.take(rows),
-            needs={n: self.needs[row] for n, row in enumerate(rows.tolist()) if row in self.needs}
-            if self.needs
-            else {},
+            needs=_taken(self.needs, rows),
+            covers=_taken(self.covers, rows),
             value_seconds=None if self.value_seconds is None else self.value_seconds[rows],
             **{name: getattr(self, name)[rows] for name in _NUMERIC},
         )
@@ -452,6 +454,7 @@ class CandidateTable(Sequence[WarmupItem]):
             dependencies=self.needs.get(row, ()),
             recipe=self.recipes[row],
             value_seconds=0.0 if self.value_seconds is None else float(self.value_seconds[row]),
+            covers=self.covers.get(row, ()),
         )
 
     def __iter__(self) -> Iterator[WarmupItem]:
@@ -460,15 +463,13 @@ class CandidateTable(Sequence[WarmupItem]):
     def rows(self, start: int, stop: int) -> Iterator[WarmupItem]:
         """The rows from `start` to `stop`, each made when it is asked for."""
         numbers = [_numbers(getattr(self, name), start, stop) for name in _NUMERIC]
-        needs: Iterable[tuple[ItemRef, ...]] = repeat(())
-        if self.needs:
-            needs = (self.needs.get(row, ()) for row in range(start, stop))
+        needs, covers = (_refs(refs, start, stop) for refs in (self.needs, self.covers))
         values = repeat(0.0) if self.value_seconds is None else _numbers(self.value_seconds, start, stop)
         recipes = self.recipes.strings(start, stop) if len(self.recipes.blob) else repeat("")
         # not through their constructors, whose calls would take most of the time that a row takes
         names = map(self.caches.__getitem__, _numbers(self.cache, start, stop))
         refs = map(tuple.__new__, repeat(ItemRef), zip(names, self.keys.strings(start, stop), strict=True))
-        columns = zip(refs, *numbers, needs, recipes, values, strict=False)
+        columns = zip(refs, *numbers, needs, recipes, values, covers, strict=False)
         return map(tuple.__new__, repeat(WarmupItem), columns)
 
     def __repr__(self) -> str:
@@ -488,6 +489,25 @@ def _numbers(column: NDArray[Any], start: int, stop: int) -> Iterator[Any]:
     return iter(np.ascontiguousarray(column).data[start:stop])
 
 
+def _refs(refs: Mapping[int, tuple[ItemRef, ...]], start: int, stop: int) -> Iterable[tuple[ItemRef, ...]]:
+    """What each row from `start` to `stop` refers to."""
+    return (refs.get(row, ()) for row in range(start, stop)) if refs else repeat(())
+
+
+def _taken(refs: Mapping[int, tuple[ItemRef, ...]], rows: NDArray[np.integer]) -> dict[int, tuple[ItemRef, ...]]:
+    """What the rows at `rows` refer to, numbered by their place there."""
+    return {n: refs[row] for n, row in enumerate(rows.tolist()) if row in refs} if refs else {}
+
+
+def _shifted(
+    starts: NDArray[np.integer], parts: Iterable[Mapping[int, tuple[ItemRef, ...]]]
+) -> dict[int, tuple[ItemRef, ...]]:
+    """What the rows of several tables refer to, numbered from where each starts."""
+    return {
+        start + row: refs for start, part in zip(starts.tolist(), parts, strict=False) for row, refs in part.items()
+    }
+
+
 def _concatenate_values(tables: Sequence[CandidateTable]) -> NDArray[np.float64] | None:
     if all(t.value_seconds is None for t in tables):
         return None
@@ -505,6 +525,7 @@ class Reason(Enum):
     BEYOND_KNEE = "past the knee of the value curve: more memory buys little here"
     NEEDS_LEFT_OUT = "something it needs is left out or held out"
     INTERRUPTED = "warm-ups before this one never ended, so only the first items are loaded"
+    COVERED = "it is asked for only to make items that are loaded themselves"
 
 
 class WarmupPhase(NamedTuple):

@@ -53,6 +53,14 @@ class TestSearchCache(WarmableCacheContract):
         return cache.get(query, **parameters)
 
 
+class TestSearchCacheWithParametersOfAnyDepth(TestSearchCache):
+    def make_cache(self):
+        return SearchCache(lambda query, filters: [query, filters], version=lambda: "2", capacity_bytes=100_000)
+
+    def make_item(self, n):
+        return create_warmup_item(*self.make_cache().ref("caf\u00e9", filters={"tags": ["a", {"n": n}], "any": None}))
+
+
 class TestFileCache(WarmableCacheContract):
     @staticmethod
     def files(folder):
@@ -78,6 +86,20 @@ class TestFileCache(WarmableCacheContract):
 
     def read(self, cache, item):
         return cache.get(item.ref.key)
+
+
+class TestFileCacheByContent(TestFileCache):
+    def make_cache(self):
+        return FileCache(
+            lambda path, content: content.splitlines(), root=self.root, capacity_bytes=100_000, goes_by_path=False
+        )
+
+
+class TestFileCacheWithPages(TestFileCache):
+    def make_cache(self):
+        return FileCache(
+            lambda path, content: content.splitlines(), root=self.root, capacity_bytes=100_000, with_pages=True
+        )
 
 
 class TestProjectCache(TestFileCache):

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from preheat._model import CandidateTable, MemoryBudget, WarmupPlan
+from preheat._plan.choice import Room, choose_items
 from preheat._plan.identity import ItemIndex
 from preheat._plan.ordering import Dependencies, resolve_dependencies
-from preheat._plan.selection import Selection, select_items
+from preheat._plan.selection import Selection
 from preheat._plan.strategy import StrategyProfile
 from preheat._plan.thresholds import REASONS, apply_thresholds
 from preheat.errors import InvalidSetting
@@ -63,7 +64,8 @@ def create_plan(
     value = probability * candidates.warmup_cost
     left_out = apply_thresholds(candidates, value, probability, profile)
     del probability  # what is not needed any more makes room for what comes
-    selection = select_items(candidates, graph, value, left_out, profile, budget.granted_bytes, free_bytes)
+    room = Room(profile, budget.granted_bytes, free_bytes)
+    candidates, value, selection = choose_items(candidates, graph, value, left_out, room)
     held_out, comparable = _draw_holdout(selection, len(candidates), holdout_ratio, seed)
     return WarmupPlan(
         strategy=profile.name,

@@ -28,6 +28,7 @@ def create_warmup_item(
     warmup_cost: float = 0.0,
     dependencies: Iterable[tuple[str, str]] = (),
     recipe: str = "",
+    covers: Iterable[tuple[str, str]] = (),
 ) -> WarmupItem:
     """An item, checked.
 
@@ -40,6 +41,7 @@ def create_warmup_item(
         warmup_cost: Seconds that a miss would cost.
         dependencies: (cache, key) of what has to be resident first.
         recipe: What the loader needs, where the key doesn't say it.
+        covers: (cache, key) of what nobody asks for but to make this item and others that cover it.
 
     Raises:
         InvalidSetting: A value can't be used; names it and what was expected.
@@ -54,16 +56,19 @@ def create_warmup_item(
             raise InvalidSetting(f"{where}: {name} is {number!r}; it has to be a number, 0 or more")
     for name, text in {"cache": cache, "key": key, "recipe": recipe}.items():
         _check_text(where, name, text)
-    refs = tuple(dict.fromkeys(_ref(where, dependency) for dependency in dependencies))
-    return WarmupItem(
-        ItemRef(cache, key), priority, size_bytes, float(usage_frequency), float(warmup_cost), refs, recipe
-    )
+    needs, parts = _refs(where, "dependency", dependencies), _refs(where, "covers", covers)
+    numbers = priority, size_bytes, float(usage_frequency), float(warmup_cost)
+    return WarmupItem(ItemRef(cache, key), *numbers, needs, recipe, covers=parts)
 
 
-def _ref(where: str, dependency: tuple[str, str]) -> ItemRef:
-    if isinstance(dependency, str) or len(dependency) != 2:
-        raise InvalidSetting(f"{where}: dependency {dependency!r}; it has to be a pair of cache and key")
-    return ItemRef(*dependency)
+def _refs(where: str, name: str, pairs: Iterable[tuple[str, str]]) -> tuple[ItemRef, ...]:
+    return tuple(dict.fromkeys(_ref(where, name, pair) for pair in pairs))
+
+
+def _ref(where: str, name: str, pair: tuple[str, str]) -> ItemRef:
+    if isinstance(pair, str) or len(pair) != 2:
+        raise InvalidSetting(f"{where}: {name} {pair!r}; it has to be a pair of cache and key")
+    return ItemRef(*pair)
 
 
 def _check_text(where: str, name: str, text: object) -> None:

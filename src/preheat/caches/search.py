@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
+from preheat._record import is_quiet
 from preheat.abc import SnapshotCodec
 from preheat.caches._loading import LoadingCache, Request, warmup_candidates
+from preheat.caches._query import MOST_CHARACTERS, question_key, read_question
+from preheat.caches.candidates import expected_rates, weigh_candidates
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 V = TypeVar("V")
+
+SEARCHES = 3  # by a warm-up, of an index that changes each time
+
+
+def project_parameter(_query: str, *, project: object = "", **_: object) -> str:
+    """The project of a query, if its parameters name one."""
+    return project if isinstance(project, str) else ""
+
+
+class IndexChanging(RuntimeError):
+    """The index was another one after each of several searches than before it, so no result is of one version."""
 
 
 class SearchCache(LoadingCache[V]):
     """Results by query and parameters.
 
-    White space in a query is folded and the order of parameters does not matter; `search` is called with the
-    canonical form, so equal keys always have equal results.
+    What is the same question has one key, and `search` is called with that canonical form, so equal keys always have
+    equal results: white space in a query is folded, text is brought to Unicode's form NFC, the order of names does not
+    matter, tuples are lists.  1, 1.0 and True are different.
+
+    Results of another version than the index has now are never served, and what was found while the index changed is
+    given to whoever asked and not kept.  So `version` has to change before or with the first result that is different,
+    and never to be one again that it was before.
 
     Args:
         search: Called as `search(query, **parameters)`; its result must not be changed by whoever reads it.  Where
             that may be large, it can ask `preheat.load_limit_bytes`.
-        version: Version of the index, or a function that tells it; results of another version are never served.
+        version: Version of the index, or a function that tells it.
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
-        needs: Called like `search`: what has to be resident before a result is made.
+        needs: Called like `search`: what has to be resident before a result is made, such as the query's embedding.
+        parts: Called like `search`: what nobody asks for but to make this result.  A plan that takes the result then
+            knows that its parts are not worth their bytes, though it needs them.
         codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
     """
 
@@ -44,34 +67,49 @@ class SearchCache(LoadingCache[V]):
         name: str = "search",
         priority: int = DEFAULT_PRIORITY,
         needs: Callable[..., Iterable[ItemRef]] | None = None,
+        parts: Callable[..., Iterable[ItemRef]] | None = None,
         codec: SnapshotCodec | None = None,
     ) -> None:
         super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
-        self._search, self._version, self._needs = search, version, needs
+        self._search, self._version, self._needs, self._parts = search, version, needs, parts
 
     def get(self, query: str, **parameters: Any) -> V:
-        """The results of `query`.
+        """The results of `query`.  A question of more than 16,384 characters is answered and not kept.
 
         Raises:
-            InvalidSetting: A parameter is not text, a number, a truth value or None.
+            InvalidSetting: A parameter is not text, a finite number, a truth value, None, or lists and dicts of such;
+                or the version is no text.
         """
-        key = _canonical_key(query, parameters)
-        return self._get(Request(key, "", self._version_now()), lambda: self._run(key))
+        key = question_key(query, parameters)
+        if len(key) > MOST_CHARACTERS:
+            return self._run(key)
+        version = self._version_now()
+        return self._get(Request(key, "", version), lambda: self._run_of(key, version))
 
     def ref(self, query: str, **parameters: Any) -> ItemRef:
         """The identity of the results of `query`, as other items' dependencies name it."""
-        return ItemRef(self.name, _canonical_key(query, parameters))
+        return ItemRef(self.name, question_key(query, parameters))
 
     def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
         """Queries that history knows."""
         return get_search_cache_warmup_candidates(self, history, rates)
 
     def _make_one(self, key: str) -> tuple[V, str] | None:
-        version = self._version_now()
-        return self._run(key), version
+        for _ in range(SEARCHES):
+            version = self._version_now()
+            results = self._run(key)
+            if version == self._version_now():
+                return results, version
+        raise IndexChanging(f"the index changed each of the {SEARCHES} times that it was searched; try again later")
+
+    def _run_of(self, key: str, version: str) -> V:
+        results = self._run(key)
+        if version != self._version_now() and not is_quiet():
+            self.invalidate(key)  # this load, and whatever is older: they may be of no one version
+        return results
 
     def _run(self, key: str) -> V:
-        query, parameters = _read_key(key)
+        query, parameters = read_question(key)
         return self._search(query, **parameters)
 
     def _find_needs(self) -> Callable[[str, str], Iterable[ItemRef]] | None:
@@ -80,7 +118,7 @@ class SearchCache(LoadingCache[V]):
             return None
 
         def of_key(key: str, _recipe: str) -> Iterable[ItemRef]:
-            query, parameters = _read_key(key)
+            query, parameters = read_question(key)
             return needs(query, **parameters)
 
         return of_key
@@ -89,20 +127,10 @@ class SearchCache(LoadingCache[V]):
         return self._version_now()
 
     def _version_now(self) -> str:
-        return self._version if isinstance(self._version, str) else self._version()
-
-
-def _canonical_key(query: str, parameters: Mapping[str, Any]) -> str:
-    for name, value in parameters.items():
-        if not isinstance(value, str | int | float | bool | None):
-            raise InvalidSetting(f"search parameter {name} is {value!r}; it has to be text, a number, a bool or None")
-    folded = [" ".join(query.split()), dict(sorted(parameters.items()))]
-    return json.dumps(folded, ensure_ascii=False, separators=(",", ":"))
-
-
-def _read_key(key: str) -> tuple[str, dict[str, Any]]:
-    query, parameters = json.loads(key)
-    return query, parameters
+        version = self._version if isinstance(self._version, str) else self._version()
+        if not isinstance(version, str):
+            raise InvalidSetting(f"cache {self.name!r}: the version of its index is {version!r}; it has to be text")
+        return version
 
 
 def get_search_cache_warmup_candidates(
@@ -111,21 +139,43 @@ def get_search_cache_warmup_candidates(
     rates: NDArray[np.float64] | None = None,
     *,
     where: Callable[..., bool] | None = None,
+    weight: Callable[..., float] | None = None,
+    project_of: Callable[..., str] = project_parameter,
 ) -> CandidateTable:
     """Queries that were asked before, each with what its results need.
+
+    All of the callables are called as `where(query, **parameters)`.
 
     Args:
         cache: The cache; popularity outlives the index, so queries answered by an older one are candidates too.
         history: What was asked for so far.
-        rates: (len(history),) accesses per second expected; by default the decayed frequency's.
-        where: Called as `where(query, **parameters)`; keeps a query.
+        rates: (len(history),) accesses per second expected; by default the decayed frequency's, moved as the share of
+            the query's project has moved in the traffic.
+        where: Keeps a query.
+        weight: What is expected of a query is multiplied by it; 0 leaves it out.
+        project_of: Tells the project of a query; by default its parameter `project`.
+
+    Raises:
+        InvalidSetting: A weight is no finite number that is 0 or more.
     """
+    if rates is None:
+        rates = expected_rates(history, cache.name, cache.capacity_bytes, partial(_ask, project_of, ""))
+    table = warmup_candidates(cache, history, rates, lambda key, _: _ask(where or _anything, False, key))
+    if cache._parts is not None:
+        nothing: Iterable[ItemRef] = ()
+        covers = ((row, tuple(_ask(cache._parts, nothing, key))) for row, key in enumerate(table.keys))
+        table = replace(table, covers={row: parts for row, parts in covers if parts})
+    return weigh_candidates(table, None if weight is None else lambda key, _: _ask(weight, 0.0, key))
 
-    def is_kept(key: str, _recipe: str) -> bool:
-        try:
-            query, parameters = _read_key(key)
-        except (ValueError, TypeError):  # recorded by another cache of this name
-            return False
-        return where is None or where(query, **parameters)
 
-    return warmup_candidates(cache, history, rates, is_kept)
+def _anything(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _ask(question: Callable[..., T], otherwise: T, key: str) -> T:
+    """What `question` says of the query and the parameters of `key`; `otherwise` if it is none of such a cache."""
+    try:
+        query, parameters = read_question(key)
+    except (ValueError, TypeError):  # recorded by another cache of this name
+        return otherwise
+    return question(query, **parameters)
