@@ -288,12 +288,11 @@ class KnownCache:
     def _load_of(self, key: str, recipe: Recipe) -> Load | None:
         return self._loaders.find(key, recipe)
 
-    def _demand_load(self, item: WarmupItem) -> tuple[Load, Recipe]:
-        recipe = read_recipe(item.recipe)
-        load = self._load_of(item.ref.key, recipe)
+    def _demand_load(self, key: str, recipe: Recipe) -> Load:
+        load = self._load_of(key, recipe)
         if load is None:
             raise UsageError(f"cache {self.name!r}: no loader makes this key; give load=, or register its pattern")
-        return load, recipe
+        return load
 
     def _note_warmed(self, key: str, size_bytes: int, seconds: float) -> ItemResult:
         self.recorder.unused[key] = size_bytes
@@ -307,16 +306,19 @@ class LibraryCache(KnownCache):
 
     def warmup_item(self, item: WarmupItem) -> ItemResult:
         """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
-        key, changes = item.ref.key, self.recorder.changes
+        key, changes, recipe = item.ref.key, self.recorder.changes, read_recipe(item.recipe)
         with quietly():
-            if self._library.holds(key):
+            if self._holds(key, recipe):
                 return ItemResult(ItemStatus.RESIDENT)
-            make, recipe = self._demand_load(item)
+            make = self._demand_load(key, recipe)
             load = changes.begin(key)
             try:
                 return self._warm(key, make, recipe, lambda: changes.is_current(key, load))
             finally:
                 changes.end(key, load)
+
+    def _holds(self, key: str, recipe: Recipe) -> bool:
+        return self._library.holds(key)
 
     def _warm(self, key: str, make: Load, recipe: Recipe, is_current: Callable[[], bool]) -> ItemResult:
         started = time.perf_counter()

@@ -22,6 +22,7 @@ Watch = Callable[..., "tuple[Any, RecordsAccesses]"]
 ADAPTERS = {
     "django.core.cache.backends.base.BaseCache": "django",
     "django.utils.connection.ConnectionProxy": "django",
+    "dogpile.cache.region.CacheRegion": "dogpile",
 }
 """By the class, the module of `preheat.adapters` that has a `watch` for it, which is also the name of its extra."""
 
