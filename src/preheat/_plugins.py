@@ -10,13 +10,12 @@ One that can't be loaded costs what it would have added, and one line in the log
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from preheat.errors import BrokenPlugin, InvalidSetting, nearest
 
-GROUPS = ("preheat.adapters", "preheat.strategies", "preheat.predictors", "preheat.candidates")
+GROUPS = ("adapters", "strategies", "predictors", "candidates")
 MOST_PLUGINS = 1_000  # of a group
 
 
@@ -99,15 +98,3 @@ def tell_broken(error: BrokenPlugin) -> None:
     import logging
 
     logging.getLogger("preheat").error("%s; it is left out", error)
-
-
-def check_plugins() -> Iterator[tuple[Plugin, str]]:
-    """Every plugin there is, and what is wrong with it, "" if it can be loaded; loads them all."""
-    for group in GROUPS:
-        for plugin in find_plugins(group.removeprefix("preheat.")):
-            try:
-                plugin.load()
-            except BrokenPlugin as error:
-                yield plugin, str(error)
-            else:
-                yield plugin, ""
