@@ -26,6 +26,7 @@ from django.utils.connection import ConnectionProxy
 
 from preheat._log import CacheLog
 from preheat._model import DEFAULT_PRIORITY
+from preheat._sharing.rules import FULL_RATIO
 from preheat.adapters.in_place import RECORDED
 from preheat.adapters.library import LibraryCache, LoadOf, Recorder, unheard
 from preheat.adapters.loaders import USUAL
@@ -34,7 +35,7 @@ from preheat.errors import InvalidSetting
 
 __all__ = ["DjangoCache", "watch"]
 
-FULL_RATIO = 0.9  # of a server's memory, beyond which nothing is warmed: it might evict
+
 LOOK_SECONDS = 1.0  # how old what is known of a server's memory may be
 
 _ABSENT: Any = object()

@@ -104,7 +104,7 @@ class Recorder:
         self.ear = Ear(name, log)
         self.changes = _Changes()
         self.unused: dict[str, int] = {}  # what a warm-up put in and nobody here has read, and its bytes
-        self._calls: OrderedDict[str, tuple[Recipe, Any]] = OrderedDict()
+        self._calls: OrderedDict[tuple[str, int], tuple[Recipe, Any]] = OrderedDict()
 
     def hit(self, key: str) -> None:
         """`key` was read, and there."""
@@ -164,13 +164,13 @@ class Recorder:
 
     def note_call(self, key: str, recipe: Recipe, value: Any) -> None:
         """`value` was made by that call, presumably for `key`."""
-        self._calls[key] = recipe, value
+        self._calls[key, id(value)] = recipe, value  # which is held here, so its id stays its own
         if len(self._calls) > MOST_CALLS:
             self._calls.popitem(last=False)
 
     def _recipe(self, key: str, value: Any, life_seconds: float | None) -> str:
-        recipe, made = self._calls.pop(key, (Recipe(), None)) if self._calls else (Recipe(), None)
-        return (recipe if made is value else Recipe())._replace(life_seconds=life_seconds).text
+        recipe, _ = self._calls.pop((key, id(value)), (Recipe(), None)) if self._calls else (Recipe(), None)
+        return recipe._replace(life_seconds=life_seconds).text
 
 
 class _Changes:

@@ -192,6 +192,12 @@ def note_missed(recorder: Recorder, key: str) -> None:
     _asked.set((recorder, key))
 
 
+def is_asked(recorder: Recorder, key: str) -> bool:
+    """Whether `key` was missed last and no loader has been called since: who looks again asks the same once more."""
+    asked = _asked.get()
+    return asked is not None and asked[0] is recorder and asked[1] == key
+
+
 def _take_asked() -> _Asked | None:
     asked = _asked.get()
     if asked is not None:

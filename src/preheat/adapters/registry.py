@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Watch = Callable[..., "tuple[Any, RecordsAccesses]"]
 
 ADAPTERS = {
+    "aiocache.base.BaseCache": "aiocache",
     "django.core.cache.backends.base.BaseCache": "django",
     "django.utils.connection.ConnectionProxy": "django",
     "dogpile.cache.region.CacheRegion": "dogpile",
