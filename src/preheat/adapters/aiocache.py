@@ -12,7 +12,7 @@ servers the run finds out by itself.  Keys in another namespace than the cache's
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -24,12 +24,10 @@ from preheat._sharing.rules import FULL_RATIO
 from preheat.adapters.library import LoadOf, Recorder
 from preheat.adapters.library_async import AsyncLibrary, AsyncLibraryCache
 from preheat.adapters.loaders import USUAL, is_asked
-from preheat.adapters.recorded import Arguments, Telling, demand_unrecorded, given, record_object
+from preheat.adapters.recorded import Steps, Telling, demand_unrecorded, given, record_object
 from preheat.adapters.redis import _blocking
 
 __all__ = ["AioCache", "watch"]
-
-Steps = Generator[Arguments, Any, Any]
 
 WAIT_SECONDS = 2.0  # for an answer of a server, where a thread asks it
 LOOK_SECONDS = 1.0  # how old what is known of a server's memory may be

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from preheat._sharing.rules import FULL_RATIO
 from preheat.adapters.in_place import RECORDED
 from preheat.adapters.library import LibraryCache, LoadOf, Recorder, unheard
 from preheat.adapters.loaders import USUAL
-from preheat.adapters.recorded import Arguments, Telling, given, recorded_class
+from preheat.adapters.recorded import Steps, Telling, given, recorded_class
 from preheat.errors import InvalidSetting
 
 __all__ = ["DjangoCache", "watch"]
@@ -93,26 +93,26 @@ class _Tellings:
         }
         return plain | {f"a{name}": telling for name, telling in plain.items()}
 
-    def _get(self, cache: Any, key: Any, default: Any = None, version: Any = None) -> Generator[Arguments, Any, Any]:
+    def _get(self, cache: Any, key: Any, default: Any = None, version: Any = None) -> Steps:
         value = yield given(key, _ABSENT, version)
         self._recorder.read(key_text(key, version, cache.version), is_hit=value is not _ABSENT)
         return default if value is _ABSENT else value
 
-    def _get_many(self, cache: Any, keys: Iterable[Any], version: Any = None) -> Generator[Arguments, Any, Any]:
+    def _get_many(self, cache: Any, keys: Iterable[Any], version: Any = None) -> Steps:
         keys = list(keys)
         found = yield given(keys, version)
         for key in keys:
             self._recorder.read(key_text(key, version, cache.version), is_hit=key in found)
         return found
 
-    def _has_key(self, cache: Any, key: Any, version: Any = None) -> Generator[Arguments, Any, Any]:
+    def _has_key(self, cache: Any, key: Any, version: Any = None) -> Steps:
         is_there = yield given(key, version)
         self._recorder.looked(key_text(key, version, cache.version), is_there=bool(is_there))
         return is_there
 
     def _get_or_set(
         self, cache: Any, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
-    ) -> Generator[Arguments, Any, Any]:
+    ) -> Steps:
         text = key_text(key, version, cache.version)
         made, begun = _Default(default, partial(self._recorder.asking, text)), time.perf_counter()
         try:
@@ -127,9 +127,7 @@ class _Tellings:
             self._recorder.hit(text)
         return value
 
-    def _put(
-        self, cache: Any, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
-    ) -> Generator[Arguments, Any, Any]:
+    def _put(self, cache: Any, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Steps:
         text = key_text(key, version, cache.version)
         self._recorder.changing(text)
         result = yield given(key, value, timeout, version)
@@ -139,7 +137,7 @@ class _Tellings:
 
     def _set_many(
         self, cache: Any, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
-    ) -> Generator[Arguments, Any, Any]:
+    ) -> Steps:
         texts = {key: key_text(key, version, cache.version) for key in data}
         for text in texts.values():
             self._recorder.changing(text)
@@ -148,29 +146,27 @@ class _Tellings:
             self._recorder.put(texts[key], data[key], _life(timeout))
         return failed
 
-    def _delete(self, cache: Any, key: Any, version: Any = None) -> Generator[Arguments, Any, Any]:
+    def _delete(self, cache: Any, key: Any, version: Any = None) -> Steps:
         self._recorder.changing(key_text(key, version, cache.version))
         return (yield given(key, version))
 
-    def _delete_many(self, cache: Any, keys: Iterable[Any], version: Any = None) -> Generator[Arguments, Any, Any]:
+    def _delete_many(self, cache: Any, keys: Iterable[Any], version: Any = None) -> Steps:
         keys = list(keys)
         for key in keys:
             self._recorder.changing(key_text(key, version, cache.version))
         return (yield given(keys, version))
 
-    def _count(self, cache: Any, key: Any, delta: int = 1, version: Any = None) -> Generator[Arguments, Any, Any]:
+    def _count(self, cache: Any, key: Any, delta: int = 1, version: Any = None) -> Steps:
         self._recorder.changing(key_text(key, version, cache.version))
         return (yield given(key, delta, version))
 
-    def _move(
-        self, cache: Any, key: Any, delta: int = 1, version: Any = None, *, sign: int = 1
-    ) -> Generator[Arguments, Any, Any]:
+    def _move(self, cache: Any, key: Any, delta: int = 1, version: Any = None, *, sign: int = 1) -> Steps:
         before = cache.version if version is None else version
         for each in (before, before + sign * delta):
             self._recorder.changing(key_text(key, each, cache.version))
         return (yield given(key, delta, version))
 
-    def _clear(self, cache: Any) -> Generator[Arguments, Any, Any]:
+    def _clear(self, cache: Any) -> Steps:
         self._recorder.clearing()
         return (yield given())
 

@@ -13,7 +13,7 @@ last look and the store is replaced, as by two creators without a distributed lo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from functools import partial
 from typing import Any
 
@@ -25,12 +25,10 @@ from preheat._model import DEFAULT_PRIORITY, ItemResult, ItemStatus
 from preheat._size import estimate_item_memory_usage
 from preheat.adapters.library import OVERTAKEN, LibraryCache, LoadOf, Recorder, complete, not_added, unheard
 from preheat.adapters.loaders import USUAL, Load, Recipe
-from preheat.adapters.recorded import Arguments, Telling, demand_unrecorded, given, record_object
+from preheat.adapters.recorded import Steps, Telling, demand_unrecorded, given, record_object
 from preheat.errors import InvalidSetting
 
 __all__ = ["DogpileCache", "watch"]
-
-Steps = Generator[Arguments, Any, Any]
 
 
 class _Tellings:

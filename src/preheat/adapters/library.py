@@ -153,14 +153,18 @@ class Recorder:
 
     def loaded(self, key: str, value: Any, seconds: float, life_seconds: float | None = USUAL) -> None:
         """`key` was read, absent, and made and put in within that many seconds: a whole access."""
-        if not _is_silent() and self.ear.log is not None:
+        if not _is_silent():
             size_bytes = estimate_item_memory_usage(value, key=key)
-            self.ear.log.miss(key, size_bytes, seconds, "", self._recipe(key, value, life_seconds))
+            self.made(key, size_bytes, seconds, self._recipe(key, value, life_seconds))
+
+    def made(self, key: str, size_bytes: int, seconds: float, recipe: str) -> None:
+        """The same where size and recipe are known."""
+        if not _is_silent() and self.ear.log is not None:
+            self.ear.log.miss(key, size_bytes, seconds, "", recipe)
 
     def failed(self, key: str) -> None:
         """`key` was read, absent, and could not be made."""
-        if not _is_silent() and self.ear.log is not None:
-            self.ear.log.miss(key, -1, -1.0, "", "")
+        self.made(key, -1, -1.0, "")
 
     def note_call(self, key: str, recipe: Recipe, value: Any) -> None:
         """`value` was made by that call, presumably for `key`."""

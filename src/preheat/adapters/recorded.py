@@ -8,7 +8,7 @@ is a coroutine.  While the former method runs, what it calls of its own object i
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -17,7 +17,8 @@ from preheat.adapters.library import unheard
 from preheat.errors import InvalidSetting
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-Telling = Callable[..., Generator[Arguments, Any, Any]]
+Steps = Generator[Arguments, Any, Any]
+Telling = Callable[..., Steps]
 
 
 def given(*arguments: Any, **named: Any) -> Arguments:
@@ -58,32 +59,39 @@ def _told(former: Callable[..., Any], telling: Telling) -> Callable[..., Any]:
 
         @wraps(former)
         async def method_async(self: Any, *arguments: Any, **named: Any) -> Any:
-            steps = telling(self, *arguments, **named)
-            positional, rest = next(steps)
-            try:
-                with unheard():
-                    result = await former(self, *positional, **rest)
-            except BaseException as error:
-                return _fail(steps, error)
-            return _finish(steps, result)
+            return await follow_async(telling(self, *arguments, **named), partial(former, self))
 
         return method_async
 
     @wraps(former)
     def method(self: Any, *arguments: Any, **named: Any) -> Any:
-        steps = telling(self, *arguments, **named)
-        positional, rest = next(steps)
-        try:
-            with unheard():
-                result = former(self, *positional, **rest)
-        except BaseException as error:
-            return _fail(steps, error)
-        return _finish(steps, result)
+        return _follow(telling(self, *arguments, **named), partial(former, self))
 
     return method
 
 
-def _finish(steps: Generator[Arguments, Any, Any], result: Any) -> Any:
+def _follow(steps: Steps, former: Callable[..., Any]) -> Any:
+    positional, named = next(steps)
+    try:
+        with unheard():
+            result = former(*positional, **named)
+    except BaseException as error:
+        return _fail(steps, error)
+    return _finish(steps, result)
+
+
+async def follow_async(steps: Steps, former: Callable[..., Any]) -> Any:
+    """What the caller of `former`, which is awaited, gets where `steps` tell of the call."""
+    positional, named = next(steps)
+    try:
+        with unheard():
+            result = await former(*positional, **named)
+    except BaseException as error:
+        return _fail(steps, error)
+    return _finish(steps, result)
+
+
+def _finish(steps: Steps, result: Any) -> Any:
     try:
         steps.send(result)
     except StopIteration as end:
@@ -91,7 +99,7 @@ def _finish(steps: Generator[Arguments, Any, Any], result: Any) -> Any:
     raise RuntimeError("what a method tells has to end with its result")
 
 
-def _fail(steps: Generator[Arguments, Any, Any], error: BaseException) -> Any:
+def _fail(steps: Steps, error: BaseException) -> Any:
     """Let `steps` tell of `error`, which then goes on."""
     try:
         steps.throw(error)

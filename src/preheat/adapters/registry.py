@@ -21,8 +21,10 @@ Watch = Callable[..., "tuple[Any, RecordsAccesses]"]
 
 ADAPTERS = {
     "aiocache.base.BaseCache": "aiocache",
+    "cashews.wrapper.Cache": "cashews",
     "django.core.cache.backends.base.BaseCache": "django",
     "django.utils.connection.ConnectionProxy": "django",
+    "langchain_classic.embeddings.cache.CacheBackedEmbeddings": "langchain",
     "dogpile.cache.region.CacheRegion": "dogpile",
 }
 """By the class, the module of `preheat.adapters` that has a `watch` for it, which is also the name of its extra."""
