@@ -24,8 +24,10 @@ ADAPTERS = {
     "cashews.wrapper.Cache": "cashews",
     "django.core.cache.backends.base.BaseCache": "django",
     "django.utils.connection.ConnectionProxy": "django",
-    "langchain_classic.embeddings.cache.CacheBackedEmbeddings": "langchain",
     "dogpile.cache.region.CacheRegion": "dogpile",
+    "joblib.memory.MemorizedFunc": "joblib",
+    "joblib.memory.NotMemorizedFunc": "joblib",
+    "langchain_classic.embeddings.cache.CacheBackedEmbeddings": "langchain",
 }
 """By the class, the module of `preheat.adapters` that has a `watch` for it, which is also the name of its extra."""
 
