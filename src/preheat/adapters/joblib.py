@@ -41,8 +41,10 @@ class _Results:
     def key(self, arguments: Sequence[Any], named: dict[str, Any]) -> str | None:
         """The key of a call; None if it can't be made again from text."""
         try:
-            bound = self._signature.bind(*arguments, **named)
-            return key_of(self._name, bound.args, bound.kwargs)
+            if named:
+                bound = self._signature.bind(*arguments, **named)
+                arguments, named = bound.args, bound.kwargs
+            return key_of(self._name, arguments, named)
         except (TypeError, InvalidSetting):  # the call itself will say what is wrong with it
             return None
 
@@ -103,7 +105,7 @@ class _Tellings:
         finally:
             _made.reset(before)
             key = self._results.key(arguments, named)
-            if key is not None and is_failed:
+            if key is not None and made and is_failed:
                 self._recorder.failed(key)
         if key is not None and made:
             self._recorder.made(key, self._results.size_bytes(key, value), time.perf_counter() - begun, "")

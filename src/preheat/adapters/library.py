@@ -14,8 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -76,17 +75,22 @@ class Library(Protocol):
 _is_deaf: ContextVar[bool] = ContextVar("preheat_is_deaf", default=False)
 
 
-@contextmanager
-def unheard(*, is_deaf: bool = True) -> Iterator[None]:
+class unheard:  # noqa: N801 - used as a function; a generator would take longer than what is recorded
     """While this lasts, in this thread or task, recorders are told nothing of reads and values: whoever does it tells.
 
     `is_deaf=False` lets what is called back be heard in the midst of it.
     """
-    before = _is_deaf.set(is_deaf)
-    try:
-        yield
-    finally:
-        _is_deaf.reset(before)
+
+    __slots__ = ("_before", "_is_deaf")
+
+    def __init__(self, *, is_deaf: bool = True) -> None:
+        self._is_deaf = is_deaf
+
+    def __enter__(self) -> None:
+        self._before = _is_deaf.set(self._is_deaf)
+
+    def __exit__(self, *error: object) -> None:
+        _is_deaf.reset(self._before)
 
 
 def _is_silent() -> bool:
