@@ -2,8 +2,8 @@
 
 python bench/frameworks.py [--repeats N]       exits with 1 if a target is missed
 
-Each line is one target: a hit of the recorded cache against the same hit of one that is not recorded, process CPU and
-waits included.  On a server, the client's and the loopback's time is part of both.
+Each line is one target: a hit of the recorded cache against the same hit of one that is not recorded.  In memory that
+is process CPU; on a server it is all the time that a read takes, the loopback's included.
 """
 
 import argparse
@@ -40,13 +40,29 @@ loop = asyncio.new_event_loop()
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=101)
     repeats = parser.parse_args().repeats
     settings.configure()
     with tempfile.TemporaryDirectory() as folder, server(folder) as port:
         if port is not None:
-            line("Django over Redis, get", lambda: django_cache(redis_of(port)), django.watch, 300, repeats, 1.10)
-            line("dogpile over Redis, get_or_create", lambda: region(port), dogpile_adapter.watch, 300, repeats, 1.10)
+            line(
+                "Django over Redis, get",
+                lambda: django_cache(redis_of(port)),
+                django.watch,
+                40,
+                repeats,
+                1.10,
+                time.perf_counter,
+            )
+            line(
+                "dogpile over Redis, get_or_create",
+                lambda: region(port),
+                dogpile_adapter.watch,
+                40,
+                repeats,
+                1.10,
+                time.perf_counter,
+            )
         line(
             "Django in memory, get",
             lambda: django_cache(LocMemCache(str(time.time()), {})),
@@ -55,11 +71,11 @@ def main() -> int:
             repeats,
             2.2,
         )
-        line("dogpile in memory, get_or_create", lambda: region(None), dogpile_adapter.watch, 3000, repeats, 2.0)
-        line("aiocache in memory, get", aio, aiocache.watch, 20, repeats, 1.5)
-        line("cashews in memory, get", cashew, cashews.watch, 20, repeats, 2.0)
-        line("joblib, a call", lambda: function(folder), joblib.watch, 100, repeats, 1.15)
-        line("LangChain, 100 documents", documents, langchain.watch, 20, repeats, 1.5)
+        line("dogpile in memory, get_or_create", lambda: region(None), dogpile_adapter.watch, 400, repeats, 2.0)
+        line("aiocache in memory, get", aio, aiocache.watch, 3, repeats, 1.5)
+        line("cashews in memory, get", cashew, cashews.watch, 3, repeats, 2.0)
+        line("joblib, a call", lambda: function(folder), joblib.watch, 30, repeats, 1.15)
+        line("LangChain, 100 documents", documents, langchain.watch, 3, repeats, 1.5)
     loop.close()
     return bool(missed)
 
@@ -71,6 +87,7 @@ def line(
     reads: int,
     repeats: int,
     target: float,
+    clock: Callable[[], float] = time.process_time,
 ) -> None:
     """Print one ratio."""
     (_, plain), (cache, recorded) = make(), make()
@@ -78,10 +95,10 @@ def line(
     spent: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
         for seconds, act in zip(spent, (plain, recorded), strict=True):
-            started = time.perf_counter()
+            started = clock()
             for _ in range(reads):
                 act()
-            seconds.append(time.perf_counter() - started)
+            seconds.append(clock() - started)
     ratio = statistics.median(spent[1]) / statistics.median(spent[0])
     met = ratio <= target
     if not met:

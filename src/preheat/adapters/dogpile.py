@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from functools import partial
 from typing import Any
 
 from dogpile.cache.api import NO_VALUE
@@ -72,7 +71,7 @@ class _Tellings:
         *how: Any,
         **named: Any,
     ) -> Steps:
-        made, begun = _Creator(creator, partial(self._recorder.asking, key)), time.perf_counter()
+        made, begun = _Creator(creator, self._recorder, key), time.perf_counter()
         try:
             value = yield given(key, made, expiration_time, *how, **named)
         except Exception:
@@ -146,12 +145,14 @@ def _expiration_time(life_seconds: float | None) -> float | None:
 class _Creator:
     """The creator of a `get_or_create`: whether it was called, and what it made."""
 
-    def __init__(self, creator: Callable[..., Any], asking: Callable[[], None]) -> None:
-        self._creator, self._asking = creator, asking
+    __slots__ = ("_creator", "_key", "_recorder", "is_asked", "value")
+
+    def __init__(self, creator: Callable[..., Any], recorder: Recorder, key: Any) -> None:
+        self._creator, self._recorder, self._key = creator, recorder, key
         self.is_asked, self.value = False, None
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        self._asking()
+        self._recorder.asking(self._key)
         self.is_asked = True
         with unheard(is_deaf=False):
             self.value = self._creator(*arguments, **named)

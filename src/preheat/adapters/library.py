@@ -73,6 +73,8 @@ class Library(Protocol):
 # ---------------------------------------------------------------------------------------------------------- recording
 
 _is_deaf: ContextVar[bool] = ContextVar("preheat_is_deaf", default=False)
+set_deaf, reset_deaf = _is_deaf.set, _is_deaf.reset
+"""What `unheard` does, for those who do it at every read."""
 
 
 class unheard:  # noqa: N801 - used as a function; a generator would take longer than what is recorded
@@ -112,10 +114,11 @@ class Recorder:
 
     def hit(self, key: str) -> None:
         """`key` was read, and there."""
-        if not _is_silent():
-            if self.unused:
-                self.unused.pop(key, None)
-            self.ear.hit(key)
+        if _is_deaf.get():
+            return
+        if self.unused and not is_quiet():
+            self.unused.pop(key, None)
+        self.ear.hit(key)  # which knows by itself whether it is quiet
 
     def missed(self, key: str) -> None:
         """`key` was read, and absent; its value may be put in next."""
@@ -125,7 +128,10 @@ class Recorder:
 
     def read(self, key: str, *, is_hit: bool) -> None:
         """`key` was read."""
-        (self.hit if is_hit else self.missed)(key)
+        if is_hit:
+            self.hit(key)
+        else:
+            self.missed(key)
 
     def looked(self, key: str, *, is_there: bool) -> None:
         """It was looked whether `key` is there: a miss if it isn't and is put in next."""
