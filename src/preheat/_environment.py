@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
 
+from preheat._added import check_plugins, find_or_add_strategy
 from preheat._model import MIB, MemoryPressureLevel, MemoryReading
 from preheat._plan.budget import grant_budget
-from preheat._plan.strategy import configure_strategies, find_strategy
+from preheat._plan.strategy import configure_strategies
 from preheat._pressure import pressure_level
 from preheat._settings import Settings, resolve_settings
 from preheat.abc import MemoryMonitor
@@ -78,7 +79,7 @@ def validate_warmup_environment(
     """
     try:
         settings = resolve_settings(os.environ if environ is None else environ, file)
-        find_strategy(settings.strategy, configure_strategies(settings.strategies))
+        find_or_add_strategy(settings.strategy, configure_strategies(settings.strategies))
     except UsageError as error:
         return [Finding("settings", "error", str(error), "correct the setting, or unset it")]
     findings = [
@@ -91,7 +92,17 @@ def validate_warmup_environment(
         from preheat._memory import SystemMemory  # as above
 
         memory = SystemMemory()
-    return findings + _check_memory(settings, memory)
+    return findings + _check_memory(settings, memory) + _check_plugins()
+
+
+def _check_plugins() -> list[Finding]:
+    """What other distributions add; none of it is an error, for nothing breaks with it."""
+    return [
+        Finding("plugin", "warning", wrong, f"correct or uninstall {plugin.distribution}")
+        if wrong
+        else Finding("plugin", "ok", f"{plugin.name} of preheat.{plugin.group}, by {plugin.distribution}")
+        for plugin, wrong in check_plugins()
+    ]
 
 
 def _check_state(settings: Settings) -> Finding:

@@ -296,6 +296,11 @@ class SizeRecord(NamedTuple):
 # --------------------------------------------------------------------------------------------------------- plan
 
 
+def label_of(key: str, recipe: str) -> str:
+    """What people are shown of an item: its recipe, but its key where there is none or it is JSON, for programs."""
+    return recipe if recipe and not recipe.startswith("[") else key
+
+
 class WarmupItem(NamedTuple):
     """One item that could be warmed: the row that people see.
 

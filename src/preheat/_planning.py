@@ -118,13 +118,15 @@ class Planning:
         """What the application's own predictor expects, or else the model of each cache."""
         from preheat._predict.forecast import Forecast, forecast
 
-        if self._predictor is None:
-            return forecast(history, horizon, self._models(history, statistics))
-        by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
-        name = str(getattr(self._predictor, "__name__", type(self._predictor).__name__))
-        return Forecast(
-            self._predictor(history, by_cache[history.cache]), dict.fromkeys((*history.caches, *horizon), name)
-        )
+        if self._predictor is not None:
+            by_cache = np.array([horizon.get(name, 1.0) for name in history.caches] or [1.0])
+            name = str(getattr(self._predictor, "__name__", type(self._predictor).__name__))
+            try:
+                rates = self._predictor(history, by_cache[history.cache])
+                return Forecast(rates, dict.fromkeys((*history.caches, *horizon), name))
+            except Exception:
+                log_failure("the predictor %s failed; the models learned of each cache take its place", name)
+        return forecast(history, horizon, self._models(history, statistics))
 
     def _models(self, history: History, statistics: Mapping[str, CacheStatistics]) -> dict[str, Model]:
         """A model for each cache that is bounded: the one that was learned in the background, or one learned now."""

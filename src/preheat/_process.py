@@ -5,15 +5,29 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from preheat._model import WarmupProgress, WarmupReport, WarmupStrategy
 from preheat._service import CacheWarmupService, name_taken
+from preheat._settings import resolve_settings
 from preheat.abc import RecordsAccesses, WarmableCache
 
 _shared: CacheWarmupService | None = None
 _making = threading.RLock()
 _of_process: dict[str, RecordsAccesses] = {}
+_configuration: dict[str, Any] = {}
+
+
+def configure_process(table: Mapping[str, Any]) -> None:
+    """Have the service of this process, when it is made, take its settings from `table` too; the environment wins.
+
+    Raises:
+        InvalidSetting: A setting is not known, or can't be used.
+    """
+    resolve_settings({}, table)
+    _configuration.clear()
+    _configuration.update(table)
 
 
 def service_of_process() -> CacheWarmupService:
@@ -25,7 +39,7 @@ def service_of_process() -> CacheWarmupService:
     global _shared
     with _making:
         if _shared is None or _shared.is_closed:
-            service = CacheWarmupService()
+            service = CacheWarmupService(resolve_settings(os.environ, _configuration))
             for name, recorded in _of_process.items():
                 take_on(service, name, recorded)
             _shared = service

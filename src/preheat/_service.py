@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from preheat._added import added_predictor, added_source, configured_strategy, find_or_add_strategy
 from preheat._events import MemoryLog
 from preheat._model import (
     CacheMemory,
@@ -34,7 +35,6 @@ from preheat._plan.strategy import (
     StrategyProfile,
     configure_strategies,
     find_fallback,
-    find_strategy,
     strategy_row,
 )
 from preheat._planning import Planning, demand_known
@@ -76,8 +76,8 @@ class CacheWarmupService:
     Args:
         settings: By default what `CACHE_WARMUP_*` in the environment says.
         memory: Reads memory; by default the tightest limit on this process.
-        predictor: Expects the future from history; by default models learned of each cache, which fall back to
-            decayed frequency where there is little history.
+        predictor: Expects the future from history, or the name of one that another distribution adds; by default
+            models learned of each cache, which fall back to decayed frequency where there is little history.
         changes: Settings by name, over those of the environment.
 
     Raises:
@@ -90,16 +90,16 @@ class CacheWarmupService:
         settings: Settings | None = None,
         *,
         memory: MemoryMonitor | None = None,
-        predictor: Predictor | None = None,
+        predictor: Predictor | str | None = None,
         **changes: Any,
     ) -> None:
         if settings is not None and changes:
             raise InvalidSetting(f"settings are given whole, so {', '.join(changes)} can't be given beside them")
         self.settings = settings or resolve_settings(os.environ, **changes)
         self._memory = memory
-        self._predictor = predictor
+        self._predictor = added_predictor(predictor) if isinstance(predictor, str) else predictor
         self._strategies = configure_strategies(self.settings.strategies)
-        find_strategy(self.settings.strategy, self._strategies)
+        self._configured = configured_strategy(self.settings.strategy, self._strategies).name
         self._caches: dict[str, WarmableCache] = {}
         self._sources: list[CandidateSource] = []
         self._subscriptions: set[Callable[[], None]] = set()
@@ -118,7 +118,7 @@ class CacheWarmupService:
             self._caches,
             sources=self._sources,
             strategies=self._strategies,
-            predictor=predictor,
+            predictor=self._predictor,
             ledger=lambda: self.ledger,
             peers=lambda: self._peers,
             training=lambda: self._training,
@@ -147,7 +147,7 @@ class CacheWarmupService:
             cache.report_memory_to(partial(self._memory_log.track, cache.name))
         if self.settings.snapshots and isinstance(cache, SnapshotsValues):
             self._snapshots.attach(cache.name, cache)
-        self._watch_headroom(find_strategy(self.settings.strategy, self._strategies))
+        self._watch_headroom(find_or_add_strategy(self._configured, self._strategies))
 
     def unregister(self, name: str) -> None:
         """Warm the cache called `name` no longer.  What it records still goes into history.
@@ -171,9 +171,17 @@ class CacheWarmupService:
         find_fallback(profile, self._strategies)
         self._strategies[name] = profile
 
-    def register_candidate_source(self, source: CandidateSource) -> None:
-        """Consider what `source(history)` names too; its rows come before those that the caches name."""
-        self._sources.append(source)
+    def register_candidate_source(self, source: CandidateSource | str) -> None:
+        """Consider what `source(history)` names too; its rows come before those that the caches name.
+
+        Text is the name of a source that another distribution adds.
+
+        Raises:
+            InvalidSetting: There is no such one.
+        """
+        added = added_source(source) if isinstance(source, str) else source
+        if added is not None:
+            self._sources.append(added)
 
     @property
     def caches(self) -> dict[str, WarmableCache]:
@@ -252,7 +260,7 @@ class CacheWarmupService:
         """
         import asyncio
 
-        profile = find_strategy(strategy or self.settings.strategy, self._strategies)
+        profile = find_or_add_strategy(strategy or self._configured, self._strategies)
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
         self._watch_headroom(profile)
         return await asyncio.to_thread(self._planning.plan, profile, limit)
@@ -281,7 +289,7 @@ class CacheWarmupService:
         import asyncio
 
         demand_known(plan.candidates.caches, self._caches)
-        profile = find_strategy(plan.strategy, self._strategies)
+        profile = find_or_add_strategy(plan.strategy, self._strategies)
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
         return await asyncio.to_thread(self._planning.fit, plan, profile, limit)
 

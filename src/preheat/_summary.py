@@ -23,6 +23,7 @@ from preheat._model import (
     WarmupPlan,
     WarmupProgress,
     WarmupReport,
+    label_of,
 )
 
 if TYPE_CHECKING:
@@ -261,8 +262,8 @@ def _cache_history(history: History, code: int, counts: NDArray[np.float64], top
         "misses": misses,
         "hit_ratio": hits / (hits + misses) if hits + misses else 0.0,
         "top": [
-            {"key": history.keys[row], "label": history.recipes[row] or history.keys[row], "count": float(counts[row])}
-            for row in best.tolist()
+            {"key": key, "label": label_of(key, recipe), "count": float(counts[row])}
+            for row, key, recipe in zip(best.tolist(), history.keys.take(best), history.recipes.take(best), strict=True)
         ],
     }
 

@@ -7,6 +7,7 @@
     │   ├── UnknownStrategy     a strategy name that is in no table
     │   ├── InvalidPlan         a saved plan that is none, or can't be loaded as it was edited
     │   ├── UnknownItem         an item that a plan never considered
+    │   ├── BrokenPlugin        an entry point of another distribution that can't be loaded
     │   ├── InvalidTarget       a `module:attribute` that can't be imported or isn't warmable
     │   └── DependencyCycle     items that need each other; carries the cycle
     ├── ItemTooLarge            a value is beyond the limit that its loader was given; loaders raise it
@@ -57,6 +58,10 @@ class InvalidPlan(UsageError, ValueError):
 
 class UnknownItem(UsageError, LookupError):
     """A plan has not considered this item."""
+
+
+class BrokenPlugin(UsageError):
+    """What another distribution adds by an entry point can't be loaded, or is not what was expected there."""
 
 
 class InvalidTarget(UsageError):

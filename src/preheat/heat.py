@@ -1,15 +1,15 @@
 """Ways to record what an application asks its caches for, and to let a warm-up fill them.
 
-`watch` is for mappings that it has already, `cached` for functions, `record` for all else.  Each belongs to the
-service of this process, or to the one that is given.  Nothing is opened and no thread is started before the first
-access, or the first call of `preheat.get_cache_warmup_service()`, which has a warm-up know what is there to be warmed.
+`watch` is for caches that it has already, `loader` for what makes their values, `cached` for functions, `record` for
+all else.  Each belongs to the service of this process, or to the one that is given.  Nothing is opened and no thread
+is started before the first access, or the first call of `preheat.get_cache_warmup_service()`, which has a warm-up know
+what is there to be warmed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, MutableMapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Mapping
 from functools import update_wrapper
 from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from types import MethodType
@@ -21,17 +21,18 @@ from preheat._model import DEFAULT_PRIORITY
 from preheat._process import belong_to_process, is_taken, service_of_process, take_on
 from preheat._service import CacheWarmupService
 from preheat.adapters.function import CachedFunction, CachedResults, CacheInfo
-from preheat.adapters.watched import watch_mapping
+from preheat.adapters.registry import demand_options, find_adapter
 from preheat.errors import InvalidSetting, UsageError
 
 if TYPE_CHECKING:
     from preheat.abc import AccessLog, RecordsAccesses
 
-__all__ = ["CacheInfo", "Cached", "cached", "log", "record", "watch"]
+__all__ = ["CacheInfo", "Cached", "cached", "loader", "log", "record", "watch"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-M = TypeVar("M", bound=MutableMapping[Any, Any])
+C = TypeVar("C")
+F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_MAX_ITEMS = 1024
 LONGEST_NAME = 200
@@ -41,38 +42,77 @@ LONGEST_NAME = 200
 
 
 def watch(
-    mapping: M,
+    cache: C,
     *,
     name: str,
-    load: Callable[[str], Any] | None = None,
+    load: Callable[[str], Any] | Mapping[str, Callable[..., Any]] | None = None,
     priority: int = DEFAULT_PRIORITY,
-    lock: AbstractContextManager[Any] | None = None,
     service: CacheWarmupService | None = None,
-) -> M:
-    """Record what `mapping` is asked for; with `load`, let a warm-up fill it.
+    **options: Any,
+) -> C:
+    """Record what `cache` is asked for; with `load`, or with loaders that are registered, let a warm-up fill it.
 
-    Returns what to use from now on: a cachetools cache itself, of any other mapping one that reads and writes it.
+    Returns what to use from now on: `cache` itself, but of a mapping that is not of cachetools one that reads and
+    writes it.
 
     Args:
-        mapping: A mapping of text keys.
+        cache: A mapping of text keys, or an object of a library that there is an adapter for.
         name: Name of the cache in history and reports.
-        load: Makes the value of a key, for warm-ups; may be a coroutine function.  Reads go on as they did.
+        load: Makes the value of a key, for warm-ups; may be a coroutine function.  Reads go on as they did.  Where an
+            adapter says so, also a mapping of patterns of keys to functions of their fields; see `loader`.
         priority: The operator's word for its items, 1 to 10.
-        lock: What threads hold when they use the mapping; a warm-up holds it too.  Not needed where one thread uses
-            a mapping that nothing warms, or where the mapping bears several.
         service: Where it belongs, instead of to the service of this process.
+        options: Of the adapter.  Of a mapping, `lock`: what threads hold when they use it; a warm-up holds it too.  Not
+            needed where one thread uses a mapping that nothing warms, or where the mapping bears several.
 
     Raises:
-        InvalidSetting: The mapping can't be recorded, or another cache has its name.
+        InvalidSetting: There is no adapter for the cache, it can't be recorded, or another cache has its name.
     """
     _demand_usable(name, priority)
     _demand_free(name, service)
-    unconnected = CacheLog(name)
-    recorded, cache = watch_mapping(mapping, name, unconnected, load, priority, lock)
-    _bind(name, cache, service)
+    unconnected, adapter = CacheLog(name), find_adapter(cache, name)
+    demand_options(adapter, name, options)
+    recorded, known = adapter(cache, name=name, log=unconnected, load=load, priority=priority, **options)
+    _bind(name, known, service)
     if service is None:
-        unconnected.begin_with(lambda: _first_use(cache, unconnected))
-    return recorded  # type: ignore[return-value]  # what is no cachetools cache gets another type
+        unconnected.begin_with(lambda: _first_use(known, unconnected))
+    return recorded  # type: ignore[no-any-return]  # a mapping that is not of cachetools gets another type
+
+
+# ------------------------------------------------------------------------------------------------------------- loader
+
+
+@overload
+def loader(function: F, /) -> F: ...
+@overload
+def loader(pattern: str, /, *, cache: str = "") -> Callable[[F], F]: ...
+def loader(what: Any, /, *, cache: str = "") -> Any:
+    """Have a function make the values that warm-ups put into watched caches; a coroutine function may.
+
+    With a pattern of keys, such as "product:{id:int}", it makes what matches, called with the fields by name: `{id}` is
+    text without a colon and without the character that follows, `{id:int}` a whole number, `{id:any}` any text.
+
+    Without one it stands beneath the decorator of a caching library, whose cache is watched: a call that is made
+    because a key is missing is recorded with its arguments, and a warm-up calls it again.  Arguments are as for
+    `cached`; calls with others are recorded and not warmed.
+
+    Args:
+        what: The pattern, or the function itself.
+        cache: Name of the cache that the pattern is for; by default any.
+
+    Raises:
+        InvalidSetting: The pattern can't be used, or does not fit the function.
+    """
+    from preheat.adapters.loaders import register_call, register_pattern
+
+    if callable(what):
+        return register_call(what)
+
+    def register(function: F) -> F:
+        register_pattern(what, function, cache)
+        return function
+
+    return register
 
 
 # ------------------------------------------------------------------------------------------------------------- cached

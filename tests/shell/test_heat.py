@@ -349,9 +349,9 @@ def test_a_warm_up_holds_the_lock_of_the_application(service):
 class TestWatchedCacheContract(WarmableCacheContract):
     def make_cache(self):
         log = CacheLog("c")
-        from preheat.adapters.watched import watch_mapping
+        from preheat.adapters.watched import watch
 
-        mapping, cache = watch_mapping(cachetools.LRUCache(100), "c", log, str.upper, 5, None)
+        mapping, cache = watch(cachetools.LRUCache(100), name="c", log=log, load=str.upper)
         cache.front = mapping
         return cache
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from preheat._model import MIB, PHASES, ItemRef, Reason, WarmupPlan
+from preheat._model import MIB, PHASES, ItemRef, Reason, WarmupPlan, label_of
 from preheat._plan.identity import NOWHERE, ItemIndex
 from preheat.errors import UnknownItem
 
@@ -21,7 +21,7 @@ class Choice(NamedTuple):
     """What a plan does with one candidate, and why.
 
     Attributes:
-        cache, key, label: Which item; the label is its recipe, where it has one.
+        cache, key, label: Which item; the label is its recipe, where it has one for people.
         phase: Its phase; None where it is not planned.
         rank: Its place in loading order, from 1; None where it is not planned.
         priority, size_bytes: As the plan had them.
@@ -104,7 +104,7 @@ class _Explanation:
         return Choice(
             cache=item.ref.cache,
             key=item.ref.key,
-            label=item.recipe or item.ref.key,
+            label=label_of(item.ref.key, item.recipe),
             phase=PHASES[int(np.searchsorted(self._ends, rank))] if rank else None,
             rank=rank or None,
             priority=item.priority,

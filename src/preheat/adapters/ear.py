@@ -84,22 +84,22 @@ class Ear:
             if len(pending) < MOST_PENDING:
                 pending.setdefault(key, _Pending(time.perf_counter(), False))
 
-    def put(self, key: str, value: Any) -> None:
-        """`value` was put in: the load of a miss, or a write, which is no access."""
+    def put(self, key: str, value: Any, recipe: str = "") -> None:
+        """`value` was put in: the load of a miss, or a write, which is no access; `recipe` says how to make it."""
         pending = self._pending()
         if pending:
             miss = pending.pop(key, None)
             if miss is not None:
                 seconds = time.perf_counter() - miss.since
-                self._tell(key, estimate_item_memory_usage(value, key=key), seconds)
+                self._tell(key, estimate_item_memory_usage(value, key=key), seconds, recipe)
 
     def _give_up(self, key: str, miss: _Pending | None) -> None:
         if miss is not None and miss.is_read:
             self._tell(key, -1, -1.0)
 
-    def _tell(self, key: str, size_bytes: int, seconds: float) -> None:
+    def _tell(self, key: str, size_bytes: int, seconds: float, recipe: str = "") -> None:
         if self.log is not None:
-            self.log.miss(key, size_bytes, seconds, "", "")
+            self.log.miss(key, size_bytes, seconds, "", recipe)
 
     def _pending(self) -> dict[str, _Pending]:
         try:

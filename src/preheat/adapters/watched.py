@@ -165,13 +165,14 @@ class AwaitedCache(WatchedCache[V]):
             self._end_load(key, load)
 
 
-def watch_mapping(
+def watch(
     mapping: MutableMapping[str, V],
+    *,
     name: str,
     log: CacheLog,
-    load: Callable[[str], Any] | None,
-    priority: int,
-    lock: AbstractContextManager[Any] | None,
+    load: Callable[[str], Any] | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    lock: AbstractContextManager[Any] | None = None,
 ) -> tuple[MutableMapping[str, V], Ear | WatchedCache[V]]:
     """`mapping` recorded to `log`, and what can be recorded elsewhere or, with `load`, be warmed.
 
@@ -179,6 +180,8 @@ def watch_mapping(
         InvalidSetting: It is no mapping, is recorded already, or has keys that are no text.
     """
     _demand_recordable(mapping, name)
+    if load is not None and not callable(load):
+        raise InvalidSetting(f"cache {name!r}: the load of a mapping has to be a function of the key")
     ear = Ear(name, log)
     unheard = mapping
     if _is_of_cachetools(mapping):

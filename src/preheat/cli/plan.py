@@ -53,12 +53,12 @@ def plan(
         items = {"items": [choice._asdict() for choice in explain_plan(made)]} if explain else {}
         print_json(plan_summary(made) | items)
         return
-    _print_plan(made)
+    print_plan(made)
     if explain:
-        _print_choices(made)
+        print_choices(made)
 
 
-def _print_plan(made: WarmupPlan) -> None:
+def print_plan(made: WarmupPlan) -> None:
     from preheat._summary import plan_summary
 
     summary = plan_summary(made)
@@ -76,7 +76,7 @@ def _print_plan(made: WarmupPlan) -> None:
         click.echo(f"left out: {count:6d}  {reason}")
 
 
-def _print_choices(made: WarmupPlan) -> None:
+def print_choices(made: WarmupPlan) -> None:
     """A line per candidate: where it stands, what makes its value, and what becomes of it."""
     from preheat._plan.explanation import explain_plan
 
