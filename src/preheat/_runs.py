@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from preheat._model import PHASES, PhaseOutcome, WarmupPlan, WarmupProgress, WarmupReport
+from preheat._readiness import Standing
 from preheat.errors import InvalidSetting, UsageError, WarmupBrokenOff, WarmupInProgress, nearest
 
 if TYPE_CHECKING:
@@ -102,6 +103,12 @@ class Runs:
     def is_active(self) -> bool:
         """Whether a run goes on or is being made."""
         return self.active is not None or self._is_preparing
+
+    @property
+    def standing(self) -> Standing:
+        """How far the newest run has come; what a readiness check goes by."""
+        with self._lock:
+            return Standing(dict(self._outcomes), self.is_active)
 
     # ------------------------------------------------------------------------------------------- one at a time
 

@@ -37,6 +37,7 @@ from preheat._plan.strategy import (
 )
 from preheat._planning import Planning, demand_known
 from preheat._pressure import pressure_level
+from preheat._readiness import Standing
 from preheat._replicas import Replicas
 from preheat._runs import Runs
 from preheat._settings import Settings, resolve_settings
@@ -331,6 +332,11 @@ class CacheWarmupService:
     def watch_warmup(self) -> AsyncIterator[WarmupProgress]:
         """The progress of the active run, or of the next one, until it has ended: at most ten times a second."""
         return self._runs.watch()
+
+    @property
+    def standing(self) -> Standing:
+        """How far the newest run has come: which phases have ended, and whether it goes on."""
+        return self._runs.standing
 
     async def _execute(
         self,
