@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +48,43 @@ async def load_service(target: str) -> CacheWarmupService:
     Raises:
         InvalidTarget: It can't be imported, or is nothing that can be warmed.
     """
-    found = _import(target)
-    if callable(found) and not isinstance(found, WarmableCache | CacheWarmupService):
-        found = found()
-        if inspect.isawaitable(found):
-            found = await found
+    found = await called(find_target(target))
     if isinstance(found, CacheWarmupService):
         return found
-    caches = [found] if isinstance(found, WarmableCache) else found
-    if isinstance(caches, dict):
-        caches = caches.values()
-    if not isinstance(caches, Iterable) or isinstance(caches, str | bytes):
-        raise InvalidTarget(f"{target} is a {type(found).__name__}; it has to be a CacheWarmupService or caches")
     service = CacheWarmupService()
-    for cache in caches:
+    for cache in caches_in(found, target):
         service.register(cache)
     return service
 
 
-def _import(target: str) -> Any:
+async def called(found: Any) -> Any:
+    """What `found` gives if it is a function or coroutine function, else itself."""
+    if not callable(found) or isinstance(found, WarmableCache | CacheWarmupService):
+        return found
+    given = found()
+    return await given if inspect.isawaitable(given) else given
+
+
+def caches_in(found: Any, name: str) -> list[WarmableCache]:
+    """The caches that `found` is, or has; `name` is what a message calls it.
+
+    Raises:
+        InvalidTarget: It has none.
+    """
+    if isinstance(found, WarmableCache):
+        return [found]
+    caches = found.values() if isinstance(found, Mapping) else found
+    if not isinstance(caches, Iterable) or isinstance(caches, str | bytes):
+        raise InvalidTarget(f"{name} is a {type(found).__name__}; it has to be a CacheWarmupService or caches")
+    return list(caches)
+
+
+def find_target(target: str) -> Any:
+    """What `target`, a `module:attribute`, names; modules are looked for in the current folder too.
+
+    Raises:
+        InvalidTarget: It can't be imported.
+    """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise InvalidTarget(f"{target!r} has to be module:attribute, as in shop.caches:caches")
