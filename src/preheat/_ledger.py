@@ -188,6 +188,12 @@ class Ledger:
             if not self._kept.keep(lambda store: store.save_report(started_at, tree)):
                 self._report_due = True
 
+    def give_up(self) -> None:
+        """Save what is new, and leave the state folder to whoever records next: a parent does, before it forks."""
+        self._recorder.drain()
+        self.flush()
+        self._kept.give_up()
+
     def close(self, *, patience_seconds: float = 0.0) -> None:
         """Fold and save the rest, and give up the state folder.
 

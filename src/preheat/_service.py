@@ -519,10 +519,10 @@ class CacheWarmupService:
         if self._ledger is not None:
             await asyncio.to_thread(partial(self._ledger.close, patience_seconds=patience_seconds))
 
-    def save_at_exit(self) -> None:
+    def save_at_exit(self, *, patience_seconds: float = 0.0) -> None:
         """Save what was recorded, if anything was, where the process ends and nobody has called `close`."""
         if self._ledger is not None and not self.is_closed:
-            self._ledger.close()
+            self._ledger.close(patience_seconds=patience_seconds)
 
     async def __aenter__(self) -> CacheWarmupService:
         return self

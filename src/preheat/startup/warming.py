@@ -66,11 +66,15 @@ class Warming:
         while not terms.listens_first and self.why_not_ready() is not None:
             await asyncio.wait({self._task}, timeout=LOOK_SECONDS)
 
-    async def end(self) -> None:
-        """End the run if it goes on, save history and snapshots, and close the service."""
+    async def stop(self) -> None:
+        """End the run if it goes on; the service stays open."""
         self._is_ending = True
         if self._task is not None:
             await self._end_run(self._task)
+
+    async def end(self) -> None:
+        """End the run if it goes on, save history and snapshots, and close the service."""
+        await self.stop()
         if self.service is not None:
             await self._contained(self._close)
 
