@@ -51,6 +51,7 @@ class Settings:
             in no `repr` and no message.
         replicas: Processes that warm the same caches from the same origins, at least.
         start_jitter_seconds: Upper bound of the random wait before a run; none is 3 s where there are replicas, else 0.
+        target: What the command line warms where it is not told, as `module:attribute`.
     """
 
     enabled: bool = True
@@ -77,6 +78,7 @@ class Settings:
     coordinator_url: str | None = field(default=None, repr=False)
     replicas: int = 1
     start_jitter_seconds: float | None = None
+    target: str | None = None
 
     @property
     def has_replicas(self) -> bool:
@@ -184,6 +186,11 @@ def _short_text(raw: Any) -> str | None:
     return text if text is not None and len(text) <= MOST_VERSION_LENGTH else None
 
 
+def _place(raw: Any) -> str | None:
+    text = _short_text(raw)
+    return text if text is not None and all(part.strip() for part in [*text.partition(":")]) else None
+
+
 def _mapping(raw: Any) -> Mapping[str, Any] | None:
     import json  # only where tables are given as text
 
@@ -240,6 +247,7 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _numbers(0, 2**40)),
     "rate_limits": ("a table of loads per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
     "bandwidth_limits_mb": ("a table of MiB per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
+    "target": ("module:attribute, as in shop.caches:caches", _place),
     "strategies": ("at most 100 tables of rules, each under the name of its strategy", _tables),
 }
 _NAMES = tuple(each.name for each in fields(Settings))

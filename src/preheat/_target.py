@@ -1,4 +1,4 @@
-"""What the command line is pointed at: `module:attribute`, the configuration beside it, and saved plans."""
+"""What is named by text: a target as `module:attribute`, and saved plans."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from preheat._model import WarmupPlan
@@ -16,30 +14,7 @@ from preheat._plan.saved import MOST_TEXT_BYTES, plan_from_json, plan_to_json
 from preheat._service import CacheWarmupService
 from preheat._whole_file import write_whole
 from preheat.abc import WarmableCache
-from preheat.errors import InvalidPlan, InvalidSetting, InvalidTarget
-
-
-def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """`preheat.toml`, or the table [tool.preheat] of `pyproject.toml`, in `folder`; empty if there is neither.
-
-    Raises:
-        InvalidSetting: The file is not TOML, or the table is no table.
-    """
-    for name, path in (("preheat.toml", ()), ("pyproject.toml", ("tool", "preheat"))):
-        file = Path(folder) / name
-        if not file.is_file():
-            continue
-        try:
-            table: Any = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidSetting(f"{file} is not TOML: {error}") from None
-        for part in path:
-            table = table.get(part, {}) if isinstance(table, dict) else table
-        if not isinstance(table, dict):
-            raise InvalidSetting(f"{file}: [tool.preheat] has to be a table")
-        if table:
-            return table
-    return {}
+from preheat.errors import InvalidPlan, InvalidSetting, InvalidTarget, nearest
 
 
 async def load_service(target: str) -> CacheWarmupService:
@@ -98,7 +73,8 @@ def find_target(target: str) -> Any:
         raise InvalidTarget(f"{module_name} failed to import: {type(error).__name__}: {error}") from None
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise InvalidTarget(f"{module_name} has no {attribute!r}")
+            hint = nearest(part, (name for name in dir(found) if not name.startswith("_")))
+            raise InvalidTarget(f"{module_name} has no {attribute!r}; {hint}".rstrip("; "))
         found = getattr(found, part)
     return found
 
