@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +15,9 @@ from typing import Any
 import pytest
 
 from preheat._store import SqliteStore
+from processes import environment, free_port, running, until
 from warmables import PAGES, PEOPLE, record
 
-TESTS = Path(__file__).parents[1]
 ALL = PAGES + PEOPLE
 
 
@@ -40,53 +36,11 @@ def known_accesses(folder: Path) -> int:
         store.close()
 
 
-def environment(folder: Path, **changes: str) -> dict[str, str]:
-    path = os.pathsep.join([str(folder), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    plain = {name: value for name, value in os.environ.items() if name != "WEB_CONCURRENCY"}
-    settings = {"CACHE_WARMUP_STATE_DIR": str(folder / "state"), "CACHE_WARMUP_HOLDOUT_RATIO": "0"}
-    return plain | settings | {"PYTHONPATH": path} | changes
-
-
-@contextmanager
-def running(command: list[str], folder: Path, **changes: str) -> Iterator[Callable[[], str]]:
-    """Run it until the end of the context, and then ask it to end; gives what reads its output."""
-    output = folder / "output"
-    with output.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=folder,
-            env=environment(folder, **changes),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            yield output.read_text
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) in (0, -signal.SIGTERM), output.read_text()
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def until(answer: Callable[[], Any], said: Callable[[], str], seconds: float = 30.0) -> Any:
-    """What `answer` gives as soon as it gives anything."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if (found := answer()) is not None:
-                return found
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(said())
-
-
 # ------------------------------------------------------------------------------------------------------- gunicorn
 
 WSGI = """
 import json, os
+from processes import environment, free_port, running, until
 from warmables import Shop
 
 shop = Shop()
@@ -98,11 +52,6 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({"pid": os.getpid(), "loads": before, "missed": shop.loads - before}).encode()]
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager
@@ -177,6 +126,7 @@ TASKS = """
 import os, time
 from celery import Celery
 from preheat.startup.celery import warm_in_children, warm_in_parent
+from processes import environment, free_port, running, until
 from warmables import Shop
 
 shop = Shop()
