@@ -27,6 +27,7 @@ from preheat._summary import report_summary
 from preheat.abc import AccessLog, Clock
 
 DRAIN_SECONDS = 0.25
+PATIENCE_STEP_SECONDS = 0.02
 
 
 class Ledger:
@@ -195,12 +196,26 @@ class Ledger:
                 self._report_due = True
         self._save_seconds, self._saves = self._save_seconds + time.perf_counter() - began, self._saves + 1
 
-    def close(self) -> None:
-        """Fold and save the rest, and give up the state folder."""
+    def give_up(self) -> None:
+        """Save what is new, and leave the state folder to whoever records next: a parent does, before it forks."""
+        self._recorder.drain()
+        self.flush()
+        self._kept.give_up()
+
+    def close(self, *, patience_seconds: float = 0.0) -> None:
+        """Fold and save the rest, and give up the state folder.
+
+        Where there is something to save and another process owns the folder, that one is given `patience_seconds` to
+        end: the workers of a server end together.
+        """
         self._closed = True
         self._recorder.stop()
         self._recorder.drain()
         self.flush()
+        until = time.monotonic() + patience_seconds
+        while self._kept.is_waiting and time.monotonic() < until:
+            time.sleep(PATIENCE_STEP_SECONDS)
+            self.flush()
         self._kept.close()
 
     @property

@@ -601,10 +601,11 @@ class CacheWarmupService:
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.save)
 
-    async def close(self) -> None:
+    async def close(self, *, patience_seconds: float = 0.0) -> None:
         """Fold and save what was recorded, and give up the state folder; pressure callbacks end.
 
-        The caches go on, unrecorded.  What they invalidate from now on is not erased from their snapshots.
+        The caches go on, unrecorded.  What they invalidate from now on is not erased from their snapshots.  A process
+        that owns the folder and ends too, as the workers of a server do together, is given `patience_seconds` for it.
         """
         import asyncio
 
@@ -618,12 +619,12 @@ class CacheWarmupService:
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.close)
         if self._ledger is not None:
-            await asyncio.to_thread(self._ledger.close)
+            await asyncio.to_thread(partial(self._ledger.close, patience_seconds=patience_seconds))
 
-    def save_at_exit(self) -> None:
+    def save_at_exit(self, *, patience_seconds: float = 0.0) -> None:
         """Save what was recorded, if anything was, where the process ends and nobody has called `close`."""
         if self._ledger is not None and not self.is_closed:
-            self._ledger.close()
+            self._ledger.close(patience_seconds=patience_seconds)
 
     async def __aenter__(self) -> CacheWarmupService:
         return self

@@ -52,6 +52,7 @@ class Settings:
         replicas: Processes that warm the same caches from the same origins, at least.
         share_history: Whether replicas hand round what they recorded over the coordinator's server, and plan by it.
         start_jitter_seconds: Upper bound of the random wait before a run; none is 3 s where there are replicas, else 0.
+        target: What the command line warms where it is not told, as `module:attribute`.
     """
 
     enabled: bool = True
@@ -79,6 +80,7 @@ class Settings:
     replicas: int = 1
     share_history: bool = False
     start_jitter_seconds: float | None = None
+    target: str | None = None
 
     @property
     def has_replicas(self) -> bool:
@@ -186,6 +188,11 @@ def _short_text(raw: Any) -> str | None:
     return text if text is not None and len(text) <= MOST_VERSION_LENGTH else None
 
 
+def _place(raw: Any) -> str | None:
+    text = _short_text(raw)
+    return text if text is not None and all(part.strip() for part in [*text.partition(":")]) else None
+
+
 def _mapping(raw: Any) -> Mapping[str, Any] | None:
     import json  # only where tables are given as text
 
@@ -243,6 +250,7 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "quotas_mb": ("a table of MiB, 0 or more, by name of cache", _numbers(0, 2**40)),
     "rate_limits": ("a table of loads per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
     "bandwidth_limits_mb": ("a table of MiB per second, from 0.001 to 1000000, by name of cache", _numbers(0.001, 1e6)),
+    "target": ("module:attribute, as in shop.caches:caches", _place),
     "strategies": ("at most 100 tables of rules, each under the name of its strategy", _tables),
 }
 _NAMES = tuple(each.name for each in fields(Settings))

@@ -1,4 +1,4 @@
-"""What the command line is pointed at: `module:attribute`, the configuration beside it, and saved plans."""
+"""What is named by text: a target as `module:attribute`, and saved plans."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-import tomllib
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from preheat._model import WarmupPlan
@@ -16,30 +14,7 @@ from preheat._plan.saved import MOST_TEXT_BYTES, plan_from_json, plan_to_json
 from preheat._service import CacheWarmupService
 from preheat._whole_file import write_whole
 from preheat.abc import WarmableCache
-from preheat.errors import InvalidPlan, InvalidSetting, InvalidTarget
-
-
-def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """`preheat.toml`, or the table [tool.preheat] of `pyproject.toml`, in `folder`; empty if there is neither.
-
-    Raises:
-        InvalidSetting: The file is not TOML, or the table is no table.
-    """
-    for name, path in (("preheat.toml", ()), ("pyproject.toml", ("tool", "preheat"))):
-        file = Path(folder) / name
-        if not file.is_file():
-            continue
-        try:
-            table: Any = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidSetting(f"{file} is not TOML: {error}") from None
-        for part in path:
-            table = table.get(part, {}) if isinstance(table, dict) else table
-        if not isinstance(table, dict):
-            raise InvalidSetting(f"{file}: [tool.preheat] has to be a table")
-        if table:
-            return table
-    return {}
+from preheat.errors import InvalidPlan, InvalidSetting, InvalidTarget, nearest
 
 
 async def load_service(target: str) -> CacheWarmupService:
@@ -48,25 +23,43 @@ async def load_service(target: str) -> CacheWarmupService:
     Raises:
         InvalidTarget: It can't be imported, or is nothing that can be warmed.
     """
-    found = _import(target)
-    if callable(found) and not isinstance(found, WarmableCache | CacheWarmupService):
-        found = found()
-        if inspect.isawaitable(found):
-            found = await found
+    found = await called(find_target(target))
     if isinstance(found, CacheWarmupService):
         return found
-    caches = [found] if isinstance(found, WarmableCache) else found
-    if isinstance(caches, dict):
-        caches = caches.values()
-    if not isinstance(caches, Iterable) or isinstance(caches, str | bytes):
-        raise InvalidTarget(f"{target} is a {type(found).__name__}; it has to be a CacheWarmupService or caches")
     service = CacheWarmupService()
-    for cache in caches:
+    for cache in caches_in(found, target):
         service.register(cache)
     return service
 
 
-def _import(target: str) -> Any:
+async def called(found: Any) -> Any:
+    """What `found` gives if it is a function or coroutine function, else itself."""
+    if not callable(found) or isinstance(found, WarmableCache | CacheWarmupService):
+        return found
+    given = found()
+    return await given if inspect.isawaitable(given) else given
+
+
+def caches_in(found: Any, name: str) -> list[WarmableCache]:
+    """The caches that `found` is, or has; `name` is what a message calls it.
+
+    Raises:
+        InvalidTarget: It has none.
+    """
+    if isinstance(found, WarmableCache):
+        return [found]
+    caches = found.values() if isinstance(found, Mapping) else found
+    if not isinstance(caches, Iterable) or isinstance(caches, str | bytes):
+        raise InvalidTarget(f"{name} is a {type(found).__name__}; it has to be a CacheWarmupService or caches")
+    return list(caches)
+
+
+def find_target(target: str) -> Any:
+    """What `target`, a `module:attribute`, names; modules are looked for in the current folder too.
+
+    Raises:
+        InvalidTarget: It can't be imported.
+    """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise InvalidTarget(f"{target!r} has to be module:attribute, as in shop.caches:caches")
@@ -80,7 +73,8 @@ def _import(target: str) -> Any:
         raise InvalidTarget(f"{module_name} failed to import: {type(error).__name__}: {error}") from None
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise InvalidTarget(f"{module_name} has no {attribute!r}")
+            hint = nearest(part, (name for name in dir(found) if not name.startswith("_")))
+            raise InvalidTarget(f"{module_name} has no {attribute!r}; {hint}".rstrip("; "))
         found = getattr(found, part)
     return found
 

@@ -270,7 +270,7 @@ def test_status_shows_what_each_cache_won(preheat, shop):
     subprocess.run([sys.executable, "-c", MEASURE], cwd=shop, check=True)
     shown = preheat("status").stdout
     search = next(line for line in shown.splitlines() if line.strip().startswith("search"))
-    assert re.search(r"decayed_frequency +[+-]\d+\.\d\d \([+-]\d+\.\d\d to [+-]\d+\.\d\d\) +[+-]\d+\.\d\d \(", search)
+    assert re.search(r"decayed_frequency\t[+-]\d+\.\d\d \([+-]\d+\.\d\d to [+-]\d+\.\d\d\)\t[+-]\d+\.\d\d \(", search)
     assert re.search(r"[\d.]+ s, \d+ requests$", search.rstrip())
     assert "steady: " in shown
     tree = json.loads(preheat("status", "--json").stdout)["last"]
@@ -300,7 +300,7 @@ def test_the_gains_of_past_runs_are_summed_up_by_cache_and_predictor(preheat, sh
     points = [next(c["uplift"]["points"] for c in run["caches"] if c["uplift"]) for run in tree["runs"]]
     assert gain["low"] <= gain["points"] <= gain["high"]
     assert gain["points"] == pytest.approx(sum(points) / 2)
-    assert re.search(r"search +decayed_frequency +2 +800 +[+-]", preheat("status", "--runs", "2").stdout)
+    assert re.search(r"search\tdecayed_frequency\t2\t800\t[+-]", preheat("status", "--runs", "2").stdout)
 
 
 def test_a_run_kept_by_an_older_version_is_shown_with_its_switches(preheat, shop, tmp_path):

@@ -53,7 +53,7 @@ def simulate(folder):
 def test_a_table_for_each_capacity_and_a_sentence_say_what_it_means(simulate):
     shown = simulate("shop.csv", "--warmer", "decayed-per-byte", "--warmer", "mru")
     assert shown.returncode == 0, shown.stderr
-    assert [shown.stdout.count(text) for text in ("shop: a cache of C = ", "cold ", "mru ")] == [3, 1, 1]
+    assert [shown.stdout.count(text) for text in ("shop: a cache of C = ", "cold\t", "mru\t")] == [3, 1, 1]
     assert shown.stdout.count("nothing to gain") == 2  # the smaller caches hold too few items
     assert "saved seconds" in shown.stdout
     assert "the plan of decayed-per-byte would have saved" in shown.stdout

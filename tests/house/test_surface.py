@@ -28,11 +28,13 @@ PROMISED = {
     "get_search_cache_warmup_candidates",
     "group_items_by_dependencies",
     "heat",
+    "lifespan",
     "load_limit_bytes",
     "plan_from_json",
     "plan_to_json",
     "prioritize_warmup_items",
     "validate_warmup_environment",
+    "warm",
 }
 SERVICE = {
     "cancel_warmup",
@@ -72,13 +74,20 @@ def test_strategies_and_levels_have_their_promised_names():
 
 
 def test_public_modules_list_what_they_export():
-    for name in ("preheat.abc", "preheat.caches", "preheat.heat", "preheat.testing"):
+    for name in ("preheat.abc", "preheat.caches", "preheat.heat", "preheat.startup", "preheat.testing"):
         module = importlib.import_module(name)
         assert [entry for entry in module.__all__ if not hasattr(module, entry)] == []
 
 
 def test_importing_preheat_brings_neither_asyncio_nor_any_client_library():
-    heavy = ["asyncio", "sqlite3", "psutil", "rich", "click", "msgspec", "tomllib"]
+    heavy = ["numpy", "asyncio", "sqlite3", "psutil", "rich", "click", "msgspec", "tomllib"]
     code = f"import sys, preheat; print([name for name in {heavy!r} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_what_is_asked_for_first_brings_no_client_library_either():
+    heavy = ["asyncio", "sqlite3", "psutil", "rich", "click", "msgspec", "tomllib"]
+    code = f"import sys; from preheat import CacheWarmupService; print([n for n in {heavy!r} if n in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -472,3 +472,28 @@ def test_forgetting_without_a_folder_says_so(open_ledger, tmp_path):
     ledger = open_ledger(tmp_path / "file")
     with pytest.raises(StoreError, match="nothing can be erased: the state folder"):
         ledger.forget(forgotten("a"))
+
+
+@pytest.mark.parametrize(("patience_seconds", "kept"), [(0.0, []), (30.0, ["late"])])
+def test_the_end_waits_for_an_owner_who_ends_too_only_if_it_has_patience(
+    open_ledger, folder, monkeypatch, patience_seconds, kept
+):
+    owner = SqliteStore(folder)
+    late = open_ledger()
+    late.log("cache").hit("late")
+    looks = iter([None, None, owner.close])
+    monkeypatch.setattr("preheat._ledger.time.sleep", lambda _: (next(looks, None) or (lambda: None))())
+    late.close(patience_seconds=patience_seconds)
+    owner.close()
+    store = SqliteStore(folder)
+    assert [*(store.load() or history_of()).keys] == kept
+    store.close()
+
+
+def test_a_ledger_that_has_given_up_leaves_the_folder_and_remembers(open_ledger):
+    parent = open_ledger()
+    parent.log("cache").hit("early")
+    parent.give_up()
+    child = open_ledger()
+    assert (parent.is_owner, child.is_owner) == (False, True)
+    assert [*parent.history().keys] == [*child.history().keys] == ["early"]

@@ -1,48 +1,39 @@
-"""The command line: `preheat plan | run | status | record | history | check | simulate | serve`.
+"""The command line: `preheat plan | run | status | record | history | report | check | simulate | serve |
+completion`.
 
-A module per command, imported when it is wanted.
+A module per command, imported when it is wanted.  `preheat --help` is asked for most and by people who wait, so its
+page is kept as text, for terminals of 80 columns and more; a test holds it to what the commands say of themselves.
 
 Exit codes: 0 all went well; 1 preheat could not do it; 2 a mistake in what was asked, said in one sentence; 3 some
-items could not be loaded; 4 stopped by memory pressure; 130 interrupted.
+items could not be loaded; 4 stopped by memory pressure; 130 interrupted; 143 asked to end.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
-import click
-
-from preheat import __version__
-from preheat.cli.lazy import LazyGroup
-from preheat.cli.options import FAILED, INTERRUPTED, USAGE
-from preheat.errors import PreheatError, UsageError
-
-COMMANDS = ("plan", "run", "status", "report", "record", "history", "check", "simulate", "serve")
-
-
-@click.group(
-    cls=LazyGroup,
-    places={name: f"preheat.cli.{name}:{name}" for name in COMMANDS},
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-@click.version_option(__version__, prog_name="preheat")
-def cli() -> None:
-    """Warm caches inside the memory that is really free.
-
-    TARGET names what to warm, as module:attribute: a CacheWarmupService, a cache, a list of caches, or a function
-    that returns one of these. Without it, the `target` of [tool.preheat] in pyproject.toml is taken.
-    """
+PAGE = "help.txt"
+PAGE_COLUMNS = 80
 
 
 def main() -> None:
     """The entry point: a mistake of the user is one sentence and exit code 2, never a traceback."""
+    if sys.argv[1:] in (["--help"], ["-h"]) and _columns() >= PAGE_COLUMNS:
+        with open(os.path.join(os.path.dirname(__file__), PAGE), encoding="utf-8") as page:
+            sys.stdout.write(page.read())
+        return
+    from preheat.cli.commands import run
+
+    run()
+
+
+def _columns() -> int:
+    """How wide the terminal is; wide enough where there is none."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit():
+        return int(told)
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(USAGE)
-    except PreheatError as error:
-        click.echo(f"preheat: {error}", err=True)
-        sys.exit(USAGE if isinstance(error, UsageError) else FAILED)
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return PAGE_COLUMNS

@@ -2,37 +2,84 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from preheat.cli.configuring import configure
-from preheat.cli.options import FAILED, json_option, state_option
-from preheat.cli.showing import mib, print_json
+from preheat.cli.options import FAILED, json_option, state_option, target_argument
+from preheat.cli.showing import marked, mib, print_json, print_text, printable
+from preheat.errors import UsageError
+
+if TYPE_CHECKING:
+    from preheat._environment import Finding
+
+CHECK_SCHEMA = "preheat-check/1"
+MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "error": ("ERROR  ", "red")}
+INDENT = 8
 
 
-@click.command(epilog="Example: CACHE_WARMUP_STATE_DIR=/var/lib/shop/preheat preheat check")
+@click.command(short_help="Say whether a warm-up can work here.", epilog="Example: preheat check shop.caches:caches")
+@target_argument
 @state_option
 @json_option
-def check(state_dir: str | None, as_json: bool) -> None:
-    """Say whether a warm-up can work here; if not, what is wrong and how to mend it."""
+def check(target: str | None, state_dir: str | None, as_json: bool) -> None:
+    """Say whether a warm-up can work here; if not, what is wrong and how to mend it.
+
+    TARGET, or the configured one, is imported too; nothing is warmed.
+    """
     from preheat import validate_warmup_environment
 
-    configure(state_dir)
+    named = configure(state_dir).target if target is None else target
     findings, memory = validate_warmup_environment(), _memory_now()
+    if named is not None:
+        findings.append(_check_target(named))
+    is_wrong = any(finding.severity == "error" for finding in findings)
     if as_json:
-        print_json({"findings": [finding._asdict() for finding in findings], **memory})
+        print_json({"schema": CHECK_SCHEMA, "findings": [finding._asdict() for finding in findings], **memory})
     else:
-        marks = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
-        for finding in findings:
-            click.echo(f"{marks[finding.severity]} {finding.subject}: {finding.text}")
-            if finding.mend:
-                click.echo(f"        to mend it: {finding.mend}")
-        for label, text in memory["memory"].items():
-            click.echo(f"        {label}: {text}")
-    sys.exit(FAILED if any(finding.severity == "error" for finding in findings) else 0)
+        _print(findings, memory["memory"])
+        click.echo("a warm-up can't work here: mend what is marked ERROR" if is_wrong else "a warm-up can work here")
+    sys.exit(FAILED if is_wrong else 0)
+
+
+def _print(findings: Sequence[Finding], memory: dict[str, str]) -> None:
+    for finding in findings:
+        word, colour = MARKS[finding.severity]
+        print_text(f"{finding.subject}: {printable(finding.text, 1000)}", mark=marked(word, colour), hanging=INDENT)
+        if finding.mend:
+            print_text(f"to mend it: {finding.mend}", indent=INDENT, hanging=2)
+    for label, text in memory.items():
+        print_text(f"{label}: {text}", indent=INDENT, hanging=2)
+
+
+def _check_target(target: str) -> Finding:
+    """Whether `target` can be imported, and which caches it has."""
+    from preheat._environment import Finding
+    from preheat._service import CacheWarmupService
+    from preheat._target import caches_in, called, find_target
+
+    async def names() -> list[str]:
+        found = await called(find_target(target))
+        if not isinstance(found, CacheWarmupService):
+            return [cache.name for cache in caches_in(found, target)]
+        async with found:
+            return list(found.caches)
+
+    try:
+        known = asyncio.run(names())
+    except UsageError as error:
+        return Finding("target", "error", str(error), "name what is to be warmed as module:attribute")
+    except Exception as error:  # whatever an application does is not ours to show a traceback of
+        text = f"{target} failed: {type(error).__name__}: {error}"
+        return Finding("target", "error", text, "see that it can be called as the application calls it")
+    if not known:
+        return Finding("target", "warning", f"{target} has no caches", "register one, or name something else")
+    return Finding("target", "ok", f"{target} has {', '.join(map(printable, known))}")
 
 
 def _memory_now() -> dict[str, Any]:

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preheat.errors import UnknownCache, UsageError, nearest
+from preheat.errors import InvalidSetting, UnknownCache, UsageError, nearest
 
 if TYPE_CHECKING:
     from preheat import CacheWarmupService
+    from preheat._settings import Settings
+    from preheat.cli.settings_file import SettingsFile
 
 MEMORY_SHARE = 12  # a history being gathered takes this part of the memory that is free; reading it takes the rest
 LEAST_BYTES, MOST_BYTES = 2**23, 2**32
 
 
-def configure(state_dir: str | None) -> dict[str, Any]:
-    """Bring the settings of the file and of the command line into the environment, where every service reads them."""
-    from preheat._settings import PREFIX, resolve_settings
-    from preheat._target import read_configuration
+def configure(state_dir: str | None) -> Settings:
+    """Bring the settings of the file and of the command line into the environment, where every service reads them.
 
-    configuration = read_configuration(os.getcwd())
-    target = configuration.pop("target", None)
-    resolve_settings({}, configuration)
-    for name, value in configuration.items():
+    Raises:
+        InvalidSetting: One of them can't be used; the message names where it stands.
+    """
+    from preheat._settings import PREFIX, resolve_settings
+    from preheat.cli.settings_file import find_settings_file
+
+    found = find_settings_file(os.getcwd())
+    try:
+        resolve_settings({}, found.table)
+    except UsageError as error:
+        raise InvalidSetting(f"{found.path}: {error}") from None
+    for name, value in {**found.table, **_places(found)}.items():
         os.environ.setdefault(f"{PREFIX}{name.upper()}", _as_text(value))
     if state_dir is not None:
         os.environ[f"{PREFIX}STATE_DIR"] = state_dir
-    resolve_settings(os.environ)
-    return {"target": target}
+    return resolve_settings(os.environ)
+
+
+def _places(found: SettingsFile) -> dict[str, str]:
+    """What counts from the folder of the file, and not from the current one."""
+    from preheat._settings import resolve_settings
+
+    if found.path is None or found.path.parent == Path.cwd():
+        return {}
+    if str(found.path.parent) not in sys.path:
+        sys.path.insert(0, str(found.path.parent))
+    return {"state_dir": str(found.path.parent / resolve_settings({}, found.table).state_dir)}
 
 
 def _as_text(value: Any) -> str:
@@ -45,12 +65,12 @@ def on_service(target: str | None, state_dir: str | None, only: tuple[str, ...],
     from preheat._target import load_service
 
     configured = configure(state_dir)
-    name = target or configured["target"]
+    name = target or configured.target
     if not name:
         raise UsageError("nothing says what to warm; name it as module:attribute, or set `target` under [tool.preheat]")
 
     async def work() -> Any:
-        async with await load_service(str(name)) as service:
+        async with await load_service(name) as service:
             _keep_only(service, only)
             return await act(service)
 
@@ -68,10 +88,7 @@ def _keep_only(service: CacheWarmupService, only: Iterable[str]) -> None:
 
 def state_folder(state_dir: str | None) -> str:
     """The configured state folder, which need not be there."""
-    from preheat._settings import resolve_settings
-
-    configure(state_dir)
-    return resolve_settings(os.environ).state_dir
+    return configure(state_dir).state_dir
 
 
 def most_items() -> int:

@@ -16,13 +16,16 @@ from preheat.cli.options import (
     target_argument,
 )
 from preheat.cli.reports import print_phases
-from preheat.cli.showing import mib, print_json, printable
+from preheat.cli.showing import mib, print_json, print_text, printable
 
 if TYPE_CHECKING:
     from preheat import WarmupPlan
 
 
-@click.command(epilog="Example: preheat plan shop.caches:caches --strategy conservative --explain")
+@click.command(
+    short_help="Show what would be loaded, in which order, and why.",
+    epilog="Example: preheat plan shop.caches:caches --strategy conservative --explain",
+)
 @target_argument
 @strategy_option
 @budget_option
@@ -62,15 +65,16 @@ def print_plan(made: WarmupPlan) -> None:
     from preheat._summary import plan_summary
 
     summary = plan_summary(made)
-    click.echo(f"{made.strategy}: {made.why}")
+    print_text(f"{made.strategy}: {made.why}", hanging=2)
     for reason in made.adapted:
-        click.echo(f"adapted: {reason}")
-    click.echo(f"budget {mib(summary['budget_bytes'])} MiB: {made.budget.reason}")
+        print_text(f"adapted: {reason}", hanging=2)
+    print_text(f"budget {mib(summary['budget_bytes'])} MiB: {made.budget.reason}", hanging=2)
     print_phases(summary)
-    click.echo(
+    print_text(
         f"{summary['planned_items']} of {summary['candidates']} candidates, {mib(summary['planned_bytes'])} MiB, "
         f"{summary['value_seconds']:.2f} s of waiting expected to be saved; "
-        f"{summary['held_out_items']} held out to measure it"
+        f"{summary['held_out_items']} held out to measure it",
+        hanging=2,
     )
     for reason, count in summary["left_out"].items():
         click.echo(f"left out: {count:6d}  {reason}")

@@ -29,7 +29,10 @@ def _field(role: str, shown: str) -> Callable[[_Command], _Command]:
     return click.option(f"--{role}-field", f"{role}_field", metavar="NAME", help=f"The column that has {shown}.")
 
 
-@click.command(epilog="Example: preheat record --from /var/log/nginx/access.log --cache pages")
+@click.command(
+    short_help="Add accesses logged elsewhere to the history.",
+    epilog="Example: preheat record --from access.log --cache pages",
+)
 @click.option("--from", "source", required=True, metavar="FILE", help="Access log, .csv, .jsonl (.gz too) or .parquet.")
 @click.option("--cache", required=True, metavar="NAME", help="The cache whose accesses these are.")
 @click.option(

@@ -24,7 +24,9 @@ SHOWN_RUNS = 50
 @click.option("--show-keys", is_flag=True, help="Name items; keys may hold what is nobody else's business.")
 @state_option
 def report(target: str | None, output: str, show_keys: bool, state_dir: str | None) -> None:
-    """Write what is known as one page: past runs, history, and for TARGET the plan of each strategy.
+    """Write what is known as one page.
+
+    It shows past runs, history, and for TARGET the plan of each strategy.
 
     The page needs nothing else and can be sent to others. Plots take plotly; without it there are tables.
     """
@@ -33,7 +35,7 @@ def report(target: str | None, output: str, show_keys: bool, state_dir: str | No
     from preheat._plotly import has_plotly, plotly_js
     from preheat._whole_file import write_whole
 
-    named = target or configure(state_dir)["target"]
+    named = target or configure(state_dir).target
     if named:
         runs, parts = on_service(named, state_dir, (), lambda service: _of_service(service, show_keys))
     else:

@@ -7,17 +7,19 @@ from typing import Any
 
 import click
 
-from preheat.cli.showing import instant, mib, new_table, print_table, printable
+from preheat.cli.showing import instant, mib, print_rows, print_text, printable
 
 
 def print_phases(summary: dict[str, Any]) -> None:
     """A row for each phase and cache of a plan."""
-    table = new_table("phase", "cache", "items", "MiB")
-    for phase in summary["phases"]:
-        for cache, part in phase["caches"].items():
-            table.add_row(phase["name"], printable(cache), str(part["items"]), mib(part["bytes"]))
-    if table.row_count:
-        print_table(table)
+    print_rows(
+        ("phase", "cache", "items", "MiB"),
+        (
+            (phase["name"], printable(cache), str(part["items"]), mib(part["bytes"]))
+            for phase in summary["phases"]
+            for cache, part in phase["caches"].items()
+        ),
+    )
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -27,10 +29,11 @@ def print_summary(summary: dict[str, Any]) -> None:
     stopped = f", stopped: {summary['stopped']}" if summary["stopped"] else ""
     click.echo(f"{summary['strategy']}: {ended or 'nothing to do'} in {summary['seconds']:.2f} s{stopped}")
     measured = summary["measured_bytes"]
-    click.echo(
+    print_text(
         f"memory: {mib(summary.get('estimated_bytes', 0))} MiB estimated, "
         f"{mib(summary['accounted_bytes'])} accounted, "
-        f"{'not' if measured is None else mib(measured)} measured, budget {mib(summary['budget_bytes'])}"
+        f"{'not' if measured is None else mib(measured)} measured, budget {mib(summary['budget_bytes'])}",
+        hanging=2,
     )
     if summary.get("rolled_back_bytes"):  # a report of an older version lacks it
         released = summary["released_bytes"]
@@ -42,12 +45,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     _print_switches(summary)
     _print_origins(summary.get("origins", []))
     for failure in summary["failures"]:
-        click.echo(f"failed: {printable(failure['item'])}: {printable(failure['reason'], 120)}")
+        print_text(f"failed: {printable(failure['item'])}: {printable(failure['reason'], 120)}", hanging=2)
     uplift = summary["uplift"]
     if uplift:
-        click.echo(
+        print_text(
             f"won: {uplift['points']:+.2f} points of hit rate (95 %: {uplift['low']:+.2f} to {uplift['high']:+.2f}), "
-            f"{uplift['saved_seconds']:.2f} s of waiting, over {uplift['accesses']} requests"
+            f"{uplift['saved_seconds']:.2f} s of waiting, over {uplift['accesses']} requests",
+            hanging=2,
         )
     if summary.get("steady"):
         click.echo(f"steady: {_until_steady(summary)}, at a hit rate of {summary['steady']['hit_ratio']:.1%}")
@@ -56,18 +60,20 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 def _print_effects(effects: list[dict[str, Any]]) -> None:
     """What a run did for each cache; nothing before there has been traffic."""
-    table = new_table("cache", "predictor", "points won (95 %)", "seconds saved (95 %)", "unused MiB", "until steady")
-    for effect in effects:
-        table.add_row(
-            printable(effect["cache"]),
-            printable(effect["predictor"] or "-"),
-            _with_bounds(effect["uplift"], "points", "low", "high"),
-            _with_bounds(effect["uplift"], "saved_seconds", "saved_low", "saved_high"),
-            mib(effect["unused_bytes"]),
-            _until_steady(effect),
-        )
-    if effects:
-        print_table(table)
+    print_rows(
+        ("cache", "predictor", "points won (95 %)", "seconds saved (95 %)", "unused MiB", "until steady"),
+        (
+            (
+                printable(effect["cache"]),
+                printable(effect["predictor"] or "-"),
+                _with_bounds(effect["uplift"], "points", "low", "high"),
+                _with_bounds(effect["uplift"], "saved_seconds", "saved_low", "saved_high"),
+                mib(effect["unused_bytes"]),
+                _until_steady(effect),
+            )
+            for effect in effects
+        ),
+    )
 
 
 def runs_tree(reports: list[dict[str, Any]]) -> dict[str, Any]:
@@ -79,20 +85,21 @@ def runs_tree(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 def print_runs(reports: list[dict[str, Any]]) -> None:
     """Past runs, newest first, and how each went on under other strategies."""
-    table = new_table(
-        "started", "strategy", "ended", "loaded MiB", "points won (95 %)", "seconds saved (95 %)", "switches"
+    print_rows(
+        ("started", "strategy", "ended", "MiB", "points won (95 %)", "seconds saved (95 %)", "switches"),
+        (
+            (
+                instant(report.get("started")),
+                printable(report["strategy"]),
+                report["stopped"] or "went through",
+                mib(report["accounted_bytes"]),
+                _with_bounds(report["uplift"], "points", "low", "high"),
+                _with_bounds(report["uplift"], "saved_seconds", "saved_low", "saved_high"),
+                str(len(report.get("switches", []))),
+            )
+            for report in reports
+        ),
     )
-    for report in reports:
-        table.add_row(
-            instant(report.get("started")),
-            printable(report["strategy"]),
-            report["stopped"] or "went through",
-            mib(report["accounted_bytes"]),
-            _with_bounds(report["uplift"], "points", "low", "high"),
-            _with_bounds(report["uplift"], "saved_seconds", "saved_low", "saved_high"),
-            str(len(report.get("switches", []))),
-        )
-    print_table(table)
     for report in reports:
         _print_switches(report)
     _print_gains(runs_tree(reports)["gains"])
@@ -100,12 +107,19 @@ def print_runs(reports: list[dict[str, Any]]) -> None:
 
 def _print_gains(gains: list[dict[str, Any]]) -> None:
     """What the runs won together, by cache and predictor; nothing if none has been measured."""
-    table = new_table("cache", "predictor", "runs measured", "requests", "points won (95 %)")
-    for gain in gains:
-        names = printable(gain["cache"]), printable(gain["predictor"] or "-")
-        table.add_row(*names, str(gain["runs"]), str(gain["accesses"]), _with_bounds(gain, "points", "low", "high"))
-    if gains:
-        print_table(table)
+    print_rows(
+        ("cache", "predictor", "runs measured", "requests", "points won (95 %)"),
+        (
+            (
+                printable(gain["cache"]),
+                printable(gain["predictor"] or "-"),
+                str(gain["runs"]),
+                str(gain["accesses"]),
+                _with_bounds(gain, "points", "low", "high"),
+            )
+            for gain in gains
+        ),
+    )
 
 
 def _print_origins(origins: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from preheat.cli.configuring import on_service
+from preheat.cli.interrupting import Interruption
 from preheat.cli.options import (
     PARTIAL,
     PRESSURE,
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from preheat import CacheWarmupService, WarmupPlan, WarmupProgress, WarmupReport
 
 
-@click.command(epilog="Example: preheat run shop.caches:caches --budget-mb 256")
+@click.command(
+    short_help="Plan, and warm in this process.", epilog="Example: preheat run shop.caches:caches --budget-mb 256"
+)
 @target_argument
 @strategy_option
 @budget_option
@@ -50,18 +53,27 @@ def run(
         raise UsageError("a saved plan has its strategy already; give --plan or --strategy, not both")
     saved = read_plan(plan_file) if plan_file is not None else None
 
-    async def warm(service: CacheWarmupService) -> WarmupReport:
+    async def plan(service: CacheWarmupService) -> WarmupPlan:
         if saved is None:
-            made = await service.create_warmup_plan(strategy, budget_mb)
-        else:
-            made = await service.fit_warmup_plan(saved, budget_mb)
-            _warn_of_left_out(made)
-        with _progress_bar(quiet=as_json) as show:
-            return await service.execute_warmup_plan(made, show)
+            return await service.create_warmup_plan(strategy, budget_mb)
+        made = await service.fit_warmup_plan(saved, budget_mb)
+        _warn_of_left_out(made)
+        return made
 
-    report = on_service(target, state_dir, only, warm)
-    _print_report(report, as_json=as_json)
-    sys.exit(exit_code(report))
+    async def warm(service: CacheWarmupService) -> tuple[WarmupReport | None, int | None]:
+        with Interruption(lambda at_once: service.cancel_warmup(abandon=at_once)) as interruption:
+            made = await plan(service)
+            if interruption.exit_code is not None:
+                return None, interruption.exit_code
+            with _progress_bar(quiet=as_json) as show:
+                return await service.execute_warmup_plan(made, show), interruption.exit_code
+
+    report, interrupted = on_service(target, state_dir, only, warm)
+    if report is None:
+        click.echo("interrupted before anything was loaded", err=True)
+    else:
+        _print_report(report, as_json=as_json)
+    sys.exit(exit_code(report) if report is not None and interrupted is None else interrupted)
 
 
 def _warn_of_left_out(made: WarmupPlan) -> None:
@@ -103,13 +115,16 @@ class _progress_bar:  # noqa: N801 - used as a function
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("", total=None, phase="", memory="", rate="", pressure="", strategy="")
+        self._task = self._bar.add_task(
+            "", total=None, visible=False, phase="", memory="", rate="", pressure="", strategy=""
+        )
         self._bar.start()
         return self._show
 
     def _show(self, progress: WarmupProgress) -> None:
         self._bar.update(
             self._task,
+            visible=True,
             completed=progress.done,
             total=progress.total,
             phase=progress.phase,

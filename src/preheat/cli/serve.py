@@ -48,7 +48,9 @@ def serve(
     only: tuple[str, ...],
     state_dir: str | None,
 ) -> None:
-    """Serve the page, the JSON API and the metrics of a service that runs in this process.
+    """Serve the page, the JSON API and the metrics.
+
+    They are those of a service that runs in this process.
 
     Without --host only this machine reaches it; elsewhere a token is needed. Without --warm, /ready waits for nothing.
     """

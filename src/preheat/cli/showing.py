@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 MIB = 2**20
+LONGEST_WORD = 10  # of those that are not broken
+NEVER_WRAPPED = frozenset(["started", "last"])
 RIGHT_ALIGNED = frozenset(
     [
         "items",
@@ -33,11 +34,11 @@ RIGHT_ALIGNED = frozenset(
 )
 
 
-def print_json(tree: Any) -> None:
-    """Print plain data as JSON."""
+def print_json(tree: Mapping[str, Any], *, on_one_line: bool = False) -> None:
+    """Print plain data as JSON; its `schema` is the name of one in docs/reference/schemas."""
     import json
 
-    click.echo(json.dumps(tree, ensure_ascii=True, indent=2))
+    click.echo(json.dumps(tree, ensure_ascii=True, indent=None if on_one_line else 2))
 
 
 def mib(size_bytes: float) -> str:
@@ -57,33 +58,62 @@ def instant(at: float | None) -> str:
     return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
-def new_table(*columns: str, title: str | None = None) -> Table:
-    """An empty table; columns of numbers are aligned to the right."""
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """A table as wide as the terminal; elsewhere a line per row, its cells with tabs between them, the names first.
+
+    Nothing where there are no rows.
+    """
+    told = list(rows)
+    if not told:
+        return
+    if sys.stdout.isatty():
+        _print_table(columns, told, title)
+        return
+    if title:
+        click.echo(title)
+    for line in columns, *told:
+        click.echo("\t".join(line))
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None) -> None:
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for name in columns:
-        right = name.rsplit(" ", 1)[-1] in RIGHT_ALIGNED
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    return table
-
-
-def print_table(table: Table) -> None:
-    """Print a table, as wide as the terminal."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False, markup=False, soft_wrap=False).print(table)
-
-
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere a line per row, its cells with tabs between them, the names first."""
-    if not sys.stdout.isatty():
-        for row in (columns, *rows):
-            click.echo("\t".join(row))
-        return
-    table = new_table(*columns)
+    table = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name, *cells in zip(columns, *rows, strict=True):
+        words = max(len(word) for text in (name, *cells) for word in [*text.split(), ""])
+        table.add_column(
+            name,
+            justify="right" if name.rsplit(" ", 1)[-1] in RIGHT_ALIGNED else "left",
+            overflow="fold",
+            no_wrap=name in NEVER_WRAPPED,
+            min_width=min(LONGEST_WORD, words),
+        )
     for row in rows:
         table.add_row(*row)
-    print_table(table)
+    Console(highlight=False, markup=False, soft_wrap=False).print(table)
+
+
+def print_text(text: str, *, indent: int = 0, hanging: int = 0, mark: str = "") -> None:
+    """A sentence, after a `mark` if there is one; on a terminal broken between words, with `hanging` lines."""
+    begun = f"{mark} " if mark else " " * indent
+    if not sys.stdout.isatty():
+        click.echo(begun + text)
+        return
+    width, first = shutil.get_terminal_size().columns - 1, len(click.unstyle(begun))
+    broken = click.wrap_text(text, max(40, width), " " * first, " " * (indent + hanging))
+    click.echo(begun + broken[first:])
+
+
+def marked(text: str, colour: str) -> str:
+    """`text` in a colour on a terminal, unless NO_COLOR asks for none."""
+    return click.style(text, fg=colour) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text

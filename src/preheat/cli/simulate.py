@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from preheat.cli.options import json_option
-from preheat.cli.showing import MIB, new_table, print_json, print_table, printable
+from preheat.cli.showing import MIB, print_json, print_rows, printable
 
 if TYPE_CHECKING:
     from preheat._simulate import Simulation, text
@@ -22,7 +22,10 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str | None) -> t
         raise click.BadParameter(f"{text!r} is no list of numbers like 0.01,0.05", param=parameter) from None
 
 
-@click.command(epilog="Example: preheat simulate access.csv --capacity-mb 64 --report access.html")
+@click.command(
+    short_help="Tell what warming would have won on recorded requests.",
+    epilog="Example: preheat simulate access.csv --capacity-mb 64 --report access.html",
+)
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
 @click.option("--warmer", "names", multiple=True, metavar="NAME", help="Judge only this one; may be repeated.")
 @click.option("--capacity-mb", type=float, multiple=True, metavar="MIB", help="Size of the cache; may be repeated.")
@@ -114,11 +117,8 @@ def _print_simulation(simulation: Simulation, *, quiet: bool) -> None:
 
 
 def _print_text_table(shown: text.Table) -> None:
-    table = new_table(*shown.columns, title=printable(shown.title, 120))
-    for row in shown.rows:
-        table.add_row(*row)
     if shown.rows:
-        print_table(table)
+        print_rows(shown.columns, shown.rows, title=printable(shown.title, 120))
     else:
         click.echo(shown.title)
     if shown.note:

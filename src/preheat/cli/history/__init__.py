@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from preheat.cli.configuring import configure
-from preheat.cli.lazy import LazyGroup
+from preheat.cli.groups import LazyGroup
 from preheat.cli.options import json_option, state_option
 
 PLACES = {
@@ -20,7 +20,13 @@ PLACES = {
 }
 
 
-@click.group(cls=LazyGroup, places=PLACES, invoke_without_command=True, epilog="Example: preheat history --top 20")
+@click.group(
+    cls=LazyGroup,
+    places=PLACES,
+    invoke_without_command=True,
+    short_help="Show what is known; export, import, forget it.",
+    epilog="Example: preheat history --top 20",
+)
 @state_option
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Items to show per cache.")
 @json_option

@@ -9,12 +9,14 @@ import click
 from preheat.cli.history.known import known_history, named_caches
 from preheat.cli.options import json_option, only_option, state_option
 from preheat.cli.plots import print_bars
-from preheat.cli.showing import mib, print_json, print_rows, printable
+from preheat.cli.showing import mib, print_json, print_rows, print_text, printable
 
 SHOWN = 16  # points of the plot
 
 
-@click.command(epilog="Example: preheat history curve --cache pages --hit-rate 0.9")
+@click.command(
+    short_help="Show the hit rate at other sizes.", epilog="Example: preheat history curve --cache pages --hit-rate 0.9"
+)
 @only_option
 @click.option(
     "--hit-rate", "wished", type=click.FloatRange(0.0, 1.0), multiple=True, metavar="RATIO", help="May be repeated."
@@ -36,10 +38,11 @@ def curve(only: tuple[str, ...], wished: tuple[float, ...], state_dir: str | Non
 
 
 def _print_curve(cache: dict[str, Any]) -> None:
-    click.echo(
+    print_text(
         f"{printable(cache['name'])}: an LRU cache over the last {cache['accesses']:,} requests for "
         f"{cache['items']:,} items of {mib(cache['footprint_bytes'])} MiB; "
-        f"at best {cache['best_hit_ratio']:.1%} hit, first requests never do"
+        f"at best {cache['best_hit_ratio']:.1%} hit, first requests never do",
+        hanging=2,
     )
     points = cache["bytes"][:: max(1, -(-len(cache["bytes"]) // SHOWN))]
     print_bars([(f"{mib(point['capacity'])} MiB", point["hit_ratio"], "") for point in points])

@@ -15,7 +15,10 @@ MOST_STDIN_BYTES = 2**26
 FORGOTTEN_SCHEMA = "preheat-forgotten/1"
 
 
-@click.command(epilog="Example: preheat history forget sessions user-17 --prefix user-17/")
+@click.command(
+    short_help="Forget items, to the last byte.",
+    epilog="Example: preheat history forget sessions user-17 --prefix user-17/",
+)
 @click.argument("cache")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("--prefix", "prefixes", multiple=True, metavar="TEXT", help="All keys that begin so; may be repeated.")

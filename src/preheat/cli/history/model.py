@@ -9,10 +9,14 @@ import click
 
 from preheat.cli.configuring import open_store
 from preheat.cli.options import json_option, state_option
-from preheat.cli.showing import new_table, print_json, print_table
+from preheat.cli.showing import print_json, print_rows
+
+MODELS_SCHEMA = "preheat-models/1"
 
 
-@click.command(epilog="Example: preheat history model --features 5")
+@click.command(
+    short_help="Show who predicts for each cache, and how well.", epilog="Example: preheat history model --features 5"
+)
 @state_option
 @click.option("--features", type=click.IntRange(0, 100), default=10, show_default=True, help="Features to show.")
 @json_option
@@ -26,7 +30,7 @@ def model(state_dir: str | None, features: int, as_json: bool) -> None:
         models = decode_models(trained_bodies(store.models()))
     shown = {name: model_summary(model, features) for name, model in models.items()}
     if as_json:
-        print_json({"models": shown})
+        print_json({"schema": MODELS_SCHEMA, "models": shown})
     elif not shown:
         click.echo(
             f"nothing has been learned in {store.folder} yet; it takes a few thousand accesses of a bounded cache"
@@ -48,8 +52,4 @@ def _print_model(name: str, summary: dict[str, Any]) -> None:
 
 
 def _print_shares(what: str, share: str, rows: Mapping[str, str]) -> None:
-    if rows:
-        table = new_table(what, share)
-        for name, shown in rows.items():
-            table.add_row(name, shown)
-        print_table(table)
+    print_rows((what, share), rows.items())

@@ -15,7 +15,9 @@ from preheat.cli.showing import instant, mib, print_json, print_rows, printable
 PERIODS = {3600.0: "hour", 86_400.0: "day"}
 
 
-@click.command(epilog="Example: preheat history show --cache pages --top 20")
+@click.command(
+    short_help="Show hit rates, sizes, churn, top items.", epilog="Example: preheat history show --cache pages --top 20"
+)
 @only_option
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Items to show per cache.")
 @state_option

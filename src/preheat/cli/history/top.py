@@ -9,7 +9,9 @@ from preheat.cli.options import json_option, only_option, state_option
 from preheat.cli.showing import instant, print_json, print_rows, printable
 
 
-@click.command(epilog="Example: preheat history top 20 --by value --cache pages")
+@click.command(
+    short_help="Show the items asked for most.", epilog="Example: preheat history top 20 --by value --cache pages"
+)
 @click.argument("count", type=click.IntRange(1, 100_000), default=10)
 @click.option("--by", type=click.Choice(("rate", "value")), default="rate", show_default=True, help="What counts.")
 @only_option

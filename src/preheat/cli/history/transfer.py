@@ -27,7 +27,7 @@ IMPORTED_SCHEMA = "preheat-imported/1"
 STDOUT = "-"
 
 
-@click.command(epilog="Example: preheat history export history.jsonl")
+@click.command(short_help="Write what is known as JSON lines.", epilog="Example: preheat history export history.jsonl")
 @click.argument("file")
 @state_option
 def export(file: str, state_dir: str | None) -> None:
@@ -51,7 +51,11 @@ def _write(path: str, lines: Iterable[bytes]) -> None:
         raise UsageError(f"the history can't be written to {path}: {error.strerror}") from None
 
 
-@click.command("import", epilog="Example: preheat history import history.jsonl --state-dir /var/lib/shop/preheat")
+@click.command(
+    "import",
+    short_help="Add what was exported to what is known.",
+    epilog="Example: preheat history import history.jsonl --state-dir state",
+)
 @click.argument("file")
 @click.option("--again", is_flag=True, help="Add the file even if it has been added before.")
 @state_option

@@ -1,4 +1,4 @@
-"""Commands that are imported when they are wanted."""
+"""Groups of commands that are imported when they are wanted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import Any
 
 import click
+
+from preheat.errors import nearest
 
 
 class LazyGroup(click.Group):
@@ -27,3 +29,17 @@ class LazyGroup(click.Group):
         module, _, function = self._places[name].partition(":")
         command: click.Command = getattr(import_module(module), function)
         return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with.
+
+        Raises:
+            click.UsageError: There is none of that name; the message has the nearest one.
+        """
+        name = arguments[0]
+        if name not in self._places and not name.startswith("-") and not context.resilient_parsing:
+            known = ", ".join(self._places)
+            context.fail(f"there is no command {name!r}; {nearest(name, self._places)}there are: {known}")
+        return super().resolve_command(context, arguments)
