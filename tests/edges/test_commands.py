@@ -80,6 +80,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-c", RECORD], cwd=folder, env=environment(folder), check=True)
     export = [*PREHEAT, "history", "export", "history.jsonl"]
     subprocess.run(export, cwd=folder, env=environment(folder), check=True)
+    for output in ("web-1.pool", "web-2.pool"):
+        merge = [*PREHEAT, "history", "merge", ".preheat", "--output", output]
+        subprocess.run(merge, cwd=folder, env=environment(folder), check=True)
     return folder
 
 
@@ -155,6 +158,8 @@ def test_help_has_an_example_and_the_example_runs(path: tuple[str, ...], folder:
     (folder / "bin/preheat").chmod(0o755)
     search = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
     env = environment(folder, PATH=search)
+    if path == ("serve",):  # until it is interrupted
+        example = f"timeout --signal=INT 8 {example}; test $? = 124"
     shown = subprocess.run(["bash", "-c", example], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
 
@@ -172,6 +177,7 @@ PRINTED = {
     ("history", "curve"): ["history curve"],
     ("history", "model"): ["history model"],
     ("history", "import"): ["history import history.jsonl --state-dir other"],
+    ("history", "merge"): ["history merge web-1.pool --output fleet.pool"],
     ("history", "forget"): ["history forget pages --prefix page"],
     ("check",): ["check", "check shop.caches:nothing"],
     ("simulate",): ["simulate access.csv --capacity-mb 0.1 --warmer mru"],
@@ -198,7 +204,7 @@ def test_the_schemas_are_schemas_and_each_is_printed_by_a_command():
     told = {
         each["properties"]["schema"]["const"] for each in SCHEMAS["$defs"].values() if "schema" in each["properties"]
     }
-    assert len(told) == len(SCHEMAS["oneOf"]) == 13
+    assert len(told) == len(SCHEMAS["oneOf"]) == 14
 
 
 @pytest.mark.parametrize("line", [line for lines in PRINTED.values() for line in lines])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MOST_TOKEN_BYTES = 4096
 
 
-@click.command(epilog="Example: preheat serve shop.caches:service --warm")
+@click.command(epilog="Example: preheat serve shop.caches:caches --warm")
 @target_argument
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="0 for any free one.")
