@@ -25,7 +25,7 @@ from preheat.adapters.watched import watch_mapping
 from preheat.errors import InvalidSetting, UsageError
 
 if TYPE_CHECKING:
-    from preheat.abc import AccessLog, RecordsAccesses
+    from preheat.abc import AccessLog, RecordsAccesses, SnapshotCodec
 
 __all__ = ["CacheInfo", "Cached", "cached", "log", "record", "watch"]
 
@@ -47,6 +47,7 @@ def watch(
     load: Callable[[str], Any] | None = None,
     priority: int = DEFAULT_PRIORITY,
     lock: AbstractContextManager[Any] | None = None,
+    codec: SnapshotCodec | None = None,
     service: CacheWarmupService | None = None,
 ) -> M:
     """Record what `mapping` is asked for; with `load`, let a warm-up fill it.
@@ -60,6 +61,8 @@ def watch(
         priority: The operator's word for its items, 1 to 10.
         lock: What threads hold when they use the mapping; a warm-up holds it too.  Not needed where one thread uses
             a mapping that nothing warms, or where the mapping bears several.
+        codec: How values are kept in snapshots, if the service keeps any and there is a `load`; by default as plain
+            data.
         service: Where it belongs, instead of to the service of this process.
 
     Raises:
@@ -68,7 +71,7 @@ def watch(
     _demand_usable(name, priority)
     _demand_free(name, service)
     unconnected = CacheLog(name)
-    recorded, cache = watch_mapping(mapping, name, unconnected, load, priority, lock)
+    recorded, cache = watch_mapping(mapping, name, unconnected, load, priority, lock, codec)
     _bind(name, cache, service)
     if service is None:
         unconnected.begin_with(lambda: _first_use(cache, unconnected))
