@@ -9,8 +9,8 @@ import numpy as np
 from preheat._bad_lines import BadLines
 from preheat._columns import TextColumn
 from preheat._history import GAPS
-from preheat._history.demanding import demand
 from preheat._history.builder import GROWTH
+from preheat._history.demanding import demand
 from preheat._history.merging import COLUMNS, TEXTS, best_rows, keep_rows, row_bytes
 from preheat._model import History
 from preheat._portable.lines import Header, Item
