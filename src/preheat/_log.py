@@ -4,8 +4,9 @@ A hit is one `deque.append` of the key, a bound C method: no lock, no clock, no 
 to load something, so it may cost more: it goes into a log of its own, with the place that it has among the hits.  Both
 are bounded; what is dropped is counted.  The time of an access is the time of the drain that takes it out.
 
-Where very many hits wait, a drain takes every `STRIDE`-th of them, from a random one of the first `STRIDE` on, and all
-misses, so that the cost of folding is bounded whatever the traffic.
+Where very many hits wait, a drain takes one in `STRIDE` of them and all misses, so that the cost of folding is bounded
+whatever the traffic.  Every `SPAN` hits it begins anew with a random one of `STRIDE`: each hit has the same chance to
+be taken, and traffic that goes round and round hides nothing, whatever its period.
 
 Nothing here needs the interpreter's lock for its correctness, except the one step that `_take_out` says.  Without it
 that step is not taken.
@@ -18,10 +19,11 @@ import sys
 import threading
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache as once
+from functools import partial
 from itertools import chain, count, islice, repeat, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,6 +42,7 @@ HIT_LIMIT = 2**20  # hits waiting per cache, 8 MiB of pointers; beyond it the ol
 MISS_LIMIT = 2**16  # misses waiting per cache
 SAMPLE_ABOVE = 2**16  # hits waiting beyond which a drain samples: a quarter of a million per second
 STRIDE = 16
+SPAN = 8 * STRIDE  # hits of which every `STRIDE`-th is taken, before another one is the first
 BATCH_LIMIT = 10_000  # folding more at once holds the interpreter's lock long enough to be felt
 
 _HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -261,10 +264,12 @@ class CacheLog:
         """Take out what has been recorded so far, as batches of the time `at`."""
         misses = self._take_misses()  # first: the hits before them are in the log already
         began = self._taken
-        hits, stride, offset = self._take_hits()
+        hits, firsts = self._take_hits()
         places = np.array([miss.place - began for miss in misses], np.int64)
-        places = np.maximum.accumulate((places - offset + stride - 1) // stride).clip(0, len(hits))
-        yield from _batches(self.cache, at, hits, misses, places, stride)
+        if firsts is not None:
+            places = _taken_before(places, firsts)
+        places = np.maximum.accumulate(places).clip(0, len(hits))
+        yield from _batches(self.cache, at, hits, misses, places, 1 if firsts is None else STRIDE)
 
     def _take_misses(self) -> list[_Miss]:
         is_full = len(self._misses) == self._misses.maxlen
@@ -275,16 +280,17 @@ class CacheLog:
             self._expected = misses[-1].number + 1
         return misses
 
-    def _take_hits(self) -> tuple[list[str], int, int]:
-        """The hits that wait, or each 16th of them; for how many each stands; and which of them was the first."""
+    def _take_hits(self) -> tuple[list[str], NDArray[np.int64] | None]:
+        """The hits that wait; or one in 16 of them, and which is the first one taken of each `SPAN`."""
         self._lift_mark()
-        waiting, stride, offset = len(self._hits), 1, 0
+        waiting, firsts = len(self._hits), None
         if self._sample_above is not None and waiting > self._sample_above:
-            stride, offset = STRIDE, os.urandom(1)[0] % STRIDE
-        waiting, hits = _take_out(self._hits, stride, offset)
+            spans = min(2 * waiting, self._hits.maxlen or 0) // SPAN + 1  # more may come before they are taken
+            firsts = np.frombuffer(os.urandom(spans), np.uint8).astype(np.int64) % STRIDE
+        waiting, hits = _take_out(self._hits, firsts)
         self._taken += waiting
         self._put_mark()
-        return hits, stride, offset
+        return hits, firsts
 
     def _put_mark(self) -> None:
         if len(self._hits) < (self._hits.maxlen or 0):  # or it would push out the newest hit
@@ -301,16 +307,35 @@ class CacheLog:
             self._dropped_hits += ((turns - 1) * (self._hits.maxlen or 0) + behind) if turns else 0
 
 
-def _take_out(hits: deque[str], stride: int, offset: int) -> tuple[int, list[str]]:
-    """Empty `hits`: how many there were, and every one in `stride` from `offset` on."""
+def _take_out(hits: deque[str], firsts: NDArray[np.int64] | None) -> tuple[int, list[str]]:
+    """Empty `hits`: how many there were; and all of them, or of each `SPAN` every `STRIDE`-th from its first."""
     if _HAS_GIL:
-        some = map(list, starmap(islice, [(hits, offset, None, stride)]))
+        some = map(list, _one_after_another(hits, firsts))
         with suppress(RuntimeError):  # a collection of garbage let other threads run
             # One instruction, in which nothing comes between looking and clearing.  Taking out one by one costs thrice.
             waiting, taken, _ = chain(starmap(hits.__len__, [()]), some, starmap(hits.clear, [()]))
             return waiting, taken  # type: ignore[return-value]
     waiting = len(hits)
-    return waiting, list(islice(starmap(hits.popleft, repeat((), waiting)), offset, None, stride))
+    each = starmap(hits.popleft, repeat((), waiting))
+    taken = list(*_one_after_another(each, firsts))
+    deque(each, maxlen=0)  # those behind the last span: more have come than were to be expected
+    return waiting, taken
+
+
+def _one_after_another(hits: Iterable[str], firsts: NDArray[np.int64] | None) -> Iterator[Iterable[str]]:
+    """Of `hits` what is to be taken, as the only thing given: begun when asked for it, without a line of Python."""
+    if firsts is None:
+        return iter([hits])
+    spans = map(
+        partial(map, islice), map(repeat, map(iter, [hits])), [firsts.tolist()], [repeat(SPAN)], [repeat(STRIDE)]
+    )
+    return map(chain.from_iterable, spans)
+
+
+def _taken_before(places: NDArray[np.int64], firsts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many hits are taken before each of `places`, if of each `SPAN` every 16th is from its one of `firsts` on."""
+    span, rest = np.divmod(np.clip(places, 0, len(firsts) * SPAN - 1), SPAN)
+    return span * (SPAN // STRIDE) + (rest - firsts[span] + STRIDE - 1) // STRIDE
 
 
 # ----------------------------------------------------------------------------------------------------------- batches

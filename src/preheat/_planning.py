@@ -129,7 +129,7 @@ class Planning:
         return forecast(history, horizon, self._models(history, statistics))
 
     def _models(self, history: History, statistics: Mapping[str, CacheStatistics]) -> dict[str, Model]:
-        """A model for each cache that is bounded: the one that was learned in the background, or one learned now."""
+        """By cache that is bounded, the model learned in the background; or one learned now, if that takes no time."""
         from preheat._predict.forecast import current_models
 
         kept = cast("Mapping[str, Model]", self._training().models())

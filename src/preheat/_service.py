@@ -515,11 +515,14 @@ class CacheWarmupService:
     def _forget(self, gone: Forgotten) -> int:
         from preheat._snapshot import forget_values
 
-        known = self.ledger.forget(gone)
-        self._peers.forget(gone)
-        if self._keeper is not None:
-            self._keeper.forget(gone)
-        else:
+        keeper = self._keeper
+        try:
+            known = self.ledger.forget(gone)
+        finally:  # even where the history is another process's
+            self._peers.forget(gone)
+            if keeper is not None:
+                keeper.forget(gone)
+        if keeper is None:
             forget_values(self.settings.state_dir, gone, is_owner=lambda: self.ledger.is_owner)
         return known
 
@@ -549,10 +552,11 @@ class CacheWarmupService:
     def _snapshots(self) -> SnapshotKeeper:
         from preheat._snapshot import SnapshotKeeper
 
-        ledger = self.ledger
+        ledger, process = self.ledger, os.getpid()
         with self._opening:
-            if self._keeper is None:
-                self._keeper = SnapshotKeeper.by_settings(self.settings, lambda: ledger.is_owner)
+            if self._keeper is None:  # a fork that comes to own the folder has the parent's erasures of long ago
+                is_owner = lambda: ledger.is_owner and os.getpid() == process  # noqa: E731
+                self._keeper = SnapshotKeeper.by_settings(self.settings, is_owner)
             return self._keeper
 
     @property

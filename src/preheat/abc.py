@@ -200,8 +200,8 @@ class SharesOrigin(Protocol):
 class SnapshotsValues(Protocol):
     """A cache whose values can be kept on disk, and that looks there before it loads."""
 
-    def snapshot_codec(self) -> SnapshotCodec:
-        """How its values become bytes; always the same."""
+    def snapshot_codec(self) -> SnapshotCodec | None:
+        """How its values become bytes, always the same; None if they are not to be kept."""
         ...
 
     def held_values(self) -> Sequence[HeldValue]:
@@ -218,12 +218,12 @@ class SnapshotsValues(Protocol):
 
 
 class Snapshot(Protocol):
-    """What was kept of a cache; thread-safe.
+    """What was kept of a cache; thread-safe."""
 
-    `erasures` counts what has been erased: a value that was found before it last changed may be one of them.
-    """
-
-    erasures: int
+    @property
+    def erasures(self) -> int:
+        """Changes with each erasure: a value that was found before it last changed may be one of those erased."""
+        ...
 
     def find(self, key: str, version: str) -> HeldValue | None:
         """What is kept of `key` in this `version`, if it may still be served; never raises."""

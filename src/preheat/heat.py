@@ -63,7 +63,8 @@ def watch(
         priority: The operator's word for its items, 1 to 10.
         service: Where it belongs, instead of to the service of this process.
         options: Of the adapter.  Of a mapping, `lock`: what threads hold when they use it; a warm-up holds it too.  Not
-            needed where one thread uses a mapping that nothing warms, or where the mapping bears several.
+            needed where one thread uses a mapping that nothing warms, or where the mapping bears several.  And `codec`:
+            how values are kept in snapshots, if the service keeps any and there is a `load`; by default as plain data.
 
     Raises:
         InvalidSetting: There is no adapter for the cache, it can't be recorded, or another cache has its name.

@@ -6,6 +6,7 @@ asks for every call, less for some of each kind.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import resource
@@ -13,10 +14,15 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from builders import batch
+from preheat._keeping import KeptHistory
 from preheat._store import DATABASE, LOCK, SqliteStore
 
 EVERY = int(os.environ.get("PREHEAT_FAULT_RUNS", "25")) >= 1000
@@ -27,33 +33,70 @@ needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None, reason="strace is not installed: apt-get install strace"
 )
 
-WORKER = """
-import sys
-from builders import batch
-from preheat._keeping import KeptHistory
-kept = KeptHistory(sys.argv[1], max_items=10_000)
-for n in range(1, 9):
-    kept.fold(batch([f"{n}:{k}" for k in range(40)], at=1000.0 + n))
-    kept._whole_due |= n == 5
-    print(n, kept.save(), kept.fault or "", flush=True)
-saved = kept.save()
-kept.close()
-print("end", saved, kept.fault or "", flush=True)
-"""
+TRACED_BY_ANYBODY = 0x59616D61  # PR_SET_PTRACER, where only parents may trace
 
 
-def run_worker(folder: Path, *inject: str, preexec=None) -> tuple[int, list[list[str]]]:
-    """Its exit code, and the saves that it tells of: number, success, fault."""
+def save_in_turn(folder: Path, say: Callable[[str], None]) -> None:
+    """Eight saves, the fifth one whole, and what is left of them at the end: number, success, fault of each."""
+    kept = KeptHistory(folder, max_items=10_000)
+    for n in range(1, 9):
+        kept.fold(batch([f"{n}:{k}" for k in range(40)], at=1000.0 + n))
+        kept._whole_due |= n == 5
+        say(f"{n} {kept.save()} {kept.fault or ''}")
+    saved = kept.save()
+    kept.close()
+    say(f"end {saved} {kept.fault or ''}")
+
+
+def run_worker(folder: Path, *inject: str, prepare: Callable[[], None] = lambda: None) -> tuple[int, list[list[str]]]:
+    """The exit code of a child that saves in turn, and the saves that it tells of: number, success, fault.
+
+    It is forked, for to start Python takes thrice as long as what it does, and is traced before it begins.
+    """
+    told, tell = os.pipe()
+    begun, begin = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(begin)
+        work_and_exit(folder, tell, begun, prepare)
+    os.close(tell)
+    os.close(begun)
+    strace = trace(child, folder, inject) if inject else None
+    os.close(begin)
+    with os.fdopen(told) as lines:
+        said = lines.read()
+    _, status = os.waitpid(child, 0)
+    if strace is not None:
+        strace.wait(timeout=60)
+    assert "Traceback" not in said, said
+    return os.waitstatus_to_exitcode(status), [line.split(" ", 2) for line in said.splitlines()]
+
+
+def work_and_exit(folder: Path, tell: int, begun: int, prepare: Callable[[], None]) -> None:
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(TRACED_BY_ANYBODY, ctypes.c_ulong(-1), 0, 0, 0)
+        os.read(begun, 1)  # nothing comes: it ends when the parent lets go of it
+        prepare()
+        save_in_turn(folder, lambda said: os.write(tell, f"{said}\n".encode()) and None)
+        code = 0
+    except BaseException:
+        os.write(tell, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
+
+
+def trace(child: int, folder: Path, inject: Sequence[str]) -> subprocess.Popen[bytes]:
+    """`strace` at work on `child`, which waits for it, and on its calls that name `folder` or its files."""
     files = [str(folder / name) for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOCK)]
     traced = [part for path in (str(folder), *files) for part in ("-P", path)]
-    strace = ["strace", "-f", "-qq", "-o", str(folder.parent / "calls"), *traced, *inject] if inject else []
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])}
-    command = [*strace, sys.executable, "-c", WORKER, str(folder)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=60, check=False, preexec_fn=preexec
+    strace = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", str(folder.parent / "calls"), *traced, *inject, "-p", str(child)]
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, [line.split(" ", 2) for line in done.stdout.splitlines()]
+    while "TracerPid:\t0\n" in Path(f"/proc/{child}/status").read_text():
+        assert strace.poll() is None
+        time.sleep(0.001)
+    return strace
 
 
 def known_after(folder: Path) -> int:
@@ -147,7 +190,7 @@ def test_a_write_that_is_cut_short_at_any_byte_leaves_the_last_acknowledged_save
     for nbytes in range(1, 200_000, 997 if EVERY else 19_997):
         folder = tmp_path / str(nbytes) / "state"
         folder.parent.mkdir()
-        code, said = run_worker(folder, preexec=limited_to(nbytes))
+        code, said = run_worker(folder, prepare=limited_to(nbytes))
         assert code == 0
         failed += said[-1][1] == "False"
         acknowledged = [int(number) for number, saved, *_ in said if saved == "True" and number != "end"]
@@ -157,17 +200,16 @@ def test_a_write_that_is_cut_short_at_any_byte_leaves_the_last_acknowledged_save
 
 def test_the_database_is_opened_by_nothing_but_sqlite(tmp_path):
     """Closing any other descriptor of it would drop SQLite's locks."""
-    watch = (
-        """
+    watch = """
 import os, sys
+from pathlib import Path
 opened = []
 def see(event, arguments):
     if event == "open" and "history.db" in str(arguments[0]):
         opened.append(arguments[2] & (os.O_CREAT | os.O_EXCL) == os.O_CREAT | os.O_EXCL)
 sys.addaudithook(see)
-"""
-        + WORKER
-        + """
+from test_state_calls import KeptHistory, batch, save_in_turn
+save_in_turn(Path(sys.argv[1]), print)
 kept = KeptHistory(sys.argv[1], max_items=10_000)
 kept.fold(batch(["x"], at=3000.0))
 kept.save()
@@ -181,8 +223,8 @@ os.wait()
 kept.close()
 print("opened", opened)
 """
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])}
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(here), str(here.parent)])}
     command = [sys.executable, "-c", watch, str(tmp_path / "state")]
     said = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
     opened = said.stdout.splitlines()[-1]

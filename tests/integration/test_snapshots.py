@@ -21,7 +21,7 @@ from preheat._snapshot import keeper
 from preheat.abc import CacheStatistics, HeldValue, ItemResult, ItemStatus, SnapshotsValues, WarmableCache
 from preheat.caches import EmbeddingCache, FileCache, ProjectCache, SearchCache
 from preheat.codecs import DocumentCodec, TextCodec
-from preheat.errors import InvalidSetting
+from preheat.errors import InvalidSetting, StoreError
 from preheat.testing import FakeClock, ScriptedMemory
 
 GB = 1 << 30
@@ -363,6 +363,64 @@ def test_only_the_owner_of_the_state_folder_restores_and_keeps(tmp_path, tree, c
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(run())
+
+
+async def taken_over(service):
+    """Waits until this process owns the state folder and restores from it."""
+    deadline = time.monotonic() + 20
+    while (await service.get_warmup_status())["snapshots"]["caches"] == {}:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+def test_who_takes_the_state_folder_over_restores_what_it_has_not_touched_itself(tmp_path, tree, monkeypatch):
+    monkeypatch.setattr(keeper, "TICK_SECONDS", 0.02)
+
+    async def run():
+        origin = Origin()
+        await filled(tmp_path, origin, tree)
+        first = service(tmp_path, make_caches(origin, tree))
+        async with service(tmp_path, caches := make_caches(origin, tree, capacity_bytes=600)) as second:
+            caches["search"].get("query 1")  # and lost for want of room, so that it is asked for again
+            caches["search"].get("query 2")
+            for key in ("query 3", "query 9"):
+                caches["search"].invalidate(caches["search"].ref(key).key)
+            caches["file"].clear()
+            with pytest.raises(StoreError):
+                await second.forget("search", [caches["search"].ref("query 4").key])
+            await first.close()
+            await taken_over(second)
+            assert (await second.get_warmup_status())["snapshots"]["fault"] is None
+            origin.loads.clear()
+            read_all(caches)
+        return origin.loads
+
+    files, searches = {"a.txt"}, {f"query {n}" for n in range(1, 5)}
+    loads = asyncio.run(run())
+    assert {*loads} - {"query 1", "query 2"} == (files | searches) - {"query 1", "query 2"}
+    assert "query 1" in loads
+
+
+def test_what_was_invalidated_before_the_folder_was_taken_over_stays_so_in_the_next_process(
+    tmp_path, tree, monkeypatch
+):
+    monkeypatch.setattr(keeper, "TICK_SECONDS", 0.02)
+
+    async def run():
+        origin = Origin()
+        await filled(tmp_path, origin, tree)
+        first = service(tmp_path, make_caches(origin, tree))
+        async with service(tmp_path, caches := make_caches(origin, tree)) as second:
+            caches["search"].invalidate(caches["search"].ref("query 3").key)
+            caches["search"].get("query 0")  # only who has something to save takes over
+            await first.close()
+            await taken_over(second)
+        origin.loads.clear()
+        async with service(tmp_path, caches := make_caches(origin, tree)):
+            read_all(caches)
+        assert origin.loads == ["query 3"]
+
+    asyncio.run(run())
 
 
 def test_a_forked_child_restores_nothing_and_its_parent_s_snapshot_stays(tmp_path, tree):

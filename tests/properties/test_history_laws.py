@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from builders import batch, history_of, same_history, same_hours, trail_of
 from preheat._history import HistoryBuilder, with_changes
+from preheat._history import growing as _growing
 from preheat._history import index as _index
 from preheat._history.rows import highest
 from preheat._model import ItemRef
@@ -206,14 +207,19 @@ def times(each, n):
     return each._replace(row=np.tile(each.row, n), hit=np.tile(each.hit, n))
 
 
-@given(ordered, st.lists(st.integers(1, 500), min_size=8, max_size=8), st.integers(0, 2500))
-def test_the_trail_is_the_newest_accesses(many, repeated, limit):
+@given(ordered, st.lists(st.integers(1, 100), min_size=8, max_size=8), st.integers(0, 500), st.integers(20, 1000))
+def test_the_trail_is_the_newest_accesses_and_what_was_shown_of_it_stays(many, repeated, limit, chunk):
     long = [times(each, n) for each, n in zip(many, repeated, strict=False)]
-    builder = HistoryBuilder(max_trail=limit)
-    for each in long:
-        builder.fold(each)
-    newest = accesses_of(long)[-limit:] if limit else []
-    assert trail_of(builder.history()) == newest
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_growing, "CHUNK", chunk)
+        builder = HistoryBuilder(max_trail=limit)
+        for each in long:
+            builder.fold(each)
+            shown.append(builder.history())
+    for n, history in enumerate(shown, 1):
+        newest = accesses_of(long[:n])[-limit:] if limit else []
+        assert trail_of(history) == newest
 
 
 @given(ordered, ordered, st.sets(st.builds(ItemRef, st.sampled_from(["x", "y"]), KEYS)), st.integers(1, 40))

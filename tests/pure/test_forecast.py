@@ -8,6 +8,7 @@ import pytest
 
 from builders import batch, history_of
 from preheat._predict import decayed_frequency
+from preheat._predict import forecast as _forecast
 from preheat._predict.blend import MARGIN, Model, pool_name, present, train_model
 from preheat._predict.explained import model_summary
 from preheat._predict.forecast import current_models, forecast, number_by_appearance, trail_of, train_cache
@@ -95,6 +96,19 @@ def test_a_kept_model_serves_while_the_cache_and_the_traffic_are_what_they_were(
     assert kept(accesses=math.ceil(model.accesses / 2))
     assert not kept(accesses=model.accesses // 2 - 1)
     assert current_models(history, {"c": CAPACITY}, {}, outdone={}, seed=0)["c"].accesses == model.accesses
+
+
+def test_a_plan_waits_for_no_more_than_a_short_trail_to_be_learned_from(history, model, monkeypatch):
+    def predictors(learned_at_once, *kept):
+        monkeypatch.setattr(_forecast, "LEARNED_AT_ONCE", learned_at_once)
+        models = current_models(history, {"c": CAPACITY, "new": 1}, dict(kept), outdone={}, seed=0)
+        return forecast(history, {"c": 60.0, "other": 60.0, "new": 60.0}, models).predictors
+
+    unknown = {"other": "decayed_frequency", "new": "decayed_frequency"}
+    assert predictors(model.accesses) == unknown | {"c": pool_name(model.pool)}
+    assert predictors(model.accesses - 1) == unknown | {"c": "decayed_frequency"}
+    assert predictors(0, ("c", model)) == unknown | {"c": pool_name(model.pool)}
+    assert predictors(0, ("c", replace(model, capacity_bytes=2 * CAPACITY))) == unknown | {"c": "decayed_frequency"}
 
 
 def test_a_pool_that_won_clearly_less_in_measured_runs_serves_no_more(history, model):

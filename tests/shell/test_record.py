@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from preheat._log import MISS_LIMIT, SAMPLE_ABOVE, STRIDE
+from preheat._log import MISS_LIMIT, SAMPLE_ABOVE, SPAN, STRIDE
 from preheat._record import BATCH_LIMIT, AccessRecorder, CacheLog, is_quiet, quietly
 
 pytestmark = pytest.mark.usefixtures("no_leaked_threads")
@@ -194,11 +194,12 @@ def test_what_four_threads_record_while_samples_are_taken_is_counted_to_the_last
 def test_without_the_interpreters_lock_samples_are_taken_out_one_by_one(monkeypatch):
     monkeypatch.setattr("preheat._log._HAS_GIL", False)
     log = CacheLog("c", sample_above=-1)
-    for n in range(160):
+    for n in range(2 * SPAN):
         log.hit(str(n))
     taken = [int(key) for _, key, _ in accesses(log.drain(0.0))]
-    assert taken == list(range(taken[0], 160, 16))
-    assert (log.recorded_hits, log.dropped) == (160, 0)
+    firsts = taken[0], taken[SPAN // STRIDE]
+    assert taken == [*range(firsts[0], SPAN, STRIDE), *range(firsts[1], 2 * SPAN, STRIDE)]
+    assert (log.recorded_hits, log.dropped) == (2 * SPAN, 0)
 
 
 def test_recording_hits_makes_no_work_for_the_garbage_collector():

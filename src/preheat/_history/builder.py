@@ -4,7 +4,7 @@ Counts decay: an access counts 1 when it happens and half as much after each hal
 once, so that both "asked for a lot lately" and "asked for steadily" can be read from the same row.  The newest
 accesses are kept besides in their order, the trail.  Folding works on whole batches with array operations; its only
 Python loops are over the distinct keys of a batch.  Nothing is made for each item known, neither at the start nor
-when the history is shown: columns are shared with it until a fold changes them.
+when the history is shown: columns are shared with it until a fold changes them, and only the trail is put together.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class HistoryBuilder:
     def history(self) -> History:
         """The history as it stands; later folds don't change it.
 
-        Its columns are read-only views.  Those that the next fold changes are copied then, once.
+        Its columns are read-only.  Those that the next fold changes are copied then, once; the trail is a copy.
         """
         trail, trail_at = self._trail.newest()
         return self._with_totals(trail=trail, trail_at=trail_at, **self._rows.shown())
@@ -177,7 +177,8 @@ class HistoryBuilder:
     def _note_loads(self, rows: NDArray[np.int64], batch: AccessBatch) -> None:
         loaded = np.flatnonzero((batch.load_seconds >= 0) & (batch.load_seconds < MOST_LOAD_SECONDS))
         if len(loaded):
-            versions, recipes = ([texts[n] for n in loaded.tolist()] for texts in (batch.versions, batch.recipes))
+            some = loaded.tolist()
+            versions, recipes = (list(map(texts.__getitem__, some)) for texts in (batch.versions, batch.recipes))
             self._rows.note_loads(
                 rows[loaded],
                 batch.size_bytes[loaded],

@@ -16,10 +16,11 @@ from preheat._columns import TextColumn
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+CHUNK = 2**16  # accesses of a trail that are held together
 SPARE = 1 / 4  # of a column's length, kept free behind it, so that moves are as rare as they are long
 LEAST_SPARE = 1024
-MOST_WAITING = 2**16  # changed texts that lie over their column; of a long one, an eighth of its rows
-OVERLAY_RATIO = 1 / 8
+MOST_WAITING = 2**16  # changed texts that lie over their column; of a long one, a quarter of its rows
+OVERLAY_RATIO = 1 / 4
 
 
 class GrowingArray:
@@ -154,32 +155,30 @@ def _newest(parts: Sequence[tuple[NDArray[np.int64], TextColumn]]) -> tuple[NDAr
 class NewestAccesses:
     """The newest accesses in their order, at most `limit`: the trail.
 
-    What stands in its two arrays never changes: new accesses are written behind, and where there is no room the
-    newest move to other arrays.  So views of them can be given out, and a move is as rare as it is long.
+    They stand in chunks: new accesses are written behind the others in the last one, and the first one is let go once
+    it is too old as a whole.  What has been written never changes, so views of it can be given out.
     """
 
     def __init__(self, limit: int, rows: NDArray[np.int32], at: NDArray[np.float64]) -> None:
         self._limit = limit
-        self._rows, self._at = np.empty(0, np.int32), np.empty(0)
-        self._stop = 0
-        self._move(rows, at, room=0)
+        self._start_with(rows, at)
 
     def append(self, rows: NDArray[np.int64], at: NDArray[np.float64] | float) -> None:
         """Add accesses to `rows` at the instants `at`, or all at one."""
-        kept = slice(max(0, len(rows) - self._limit), None)
-        rows, at = rows[kept], at if isinstance(at, float) else at[kept]
-        if self._stop + len(rows) > len(self._rows):
-            self._move(*self.newest(), room=len(rows))
-        span = slice(self._stop, self._stop + len(rows))
-        self._rows[span], self._at[span] = rows, at
-        self._stop = span.stop
+        done = max(0, len(rows) - self._limit)
+        while done < len(rows):
+            if not self._room:
+                self._begin_chunk()
+            part = slice(done, min(len(rows), done + self._room))
+            of_rows, of_at = (chunk[len(chunk) - self._room :][: part.stop - part.start] for chunk in self._chunks[-1])
+            of_rows[:], of_at[:] = rows[part], at if isinstance(at, float) else at[part]
+            self._room -= part.stop - part.start
+            done = part.stop
 
     def newest(self, most: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """The rows asked for and the instants; read-only, and left as they are by what is added later."""
         most = self._limit if most is None else min(most, self._limit)
-        span = slice(max(0, self._stop - most), self._stop)
-        rows, at = self._rows[span], self._at[span]
-        rows.flags.writeable = at.flags.writeable = False
+        rows, at = (_newest_of(chunks, self._room, most) for chunks in zip(*self._chunks, strict=True))
         return rows, at
 
     def renumber(self, new_row: NDArray[np.int32]) -> None:
@@ -187,12 +186,28 @@ class NewestAccesses:
         rows, at = self.newest()
         renamed = new_row[rows]
         kept = renamed >= 0
-        self._move(renamed[kept], at[kept], room=0)
+        self._start_with(renamed[kept], at[kept])
 
-    def _move(self, rows: NDArray[np.int32], at: NDArray[np.float64], *, room: int) -> None:
-        kept = slice(max(0, len(rows) - self._limit), len(rows))
-        rows, at = rows[kept], at[kept]
-        spare = max(room, min(len(rows), int(self._limit * SPARE)), LEAST_SPARE)
-        self._rows, self._at = np.empty(len(rows) + spare, np.int32), np.empty(len(rows) + spare)
-        self._rows[: len(rows)], self._at[: len(rows)] = rows, at
-        self._stop = len(rows)
+    def _start_with(self, rows: NDArray[np.int32], at: NDArray[np.float64]) -> None:
+        self._chunks = [(rows, at)]
+        self._room = 0  # behind what has been written, in the last chunk
+
+    def _begin_chunk(self) -> None:
+        self._chunks.append((np.empty(CHUNK, np.int32), np.empty(CHUNK)))
+        self._room = CHUNK
+        behind = sum(len(rows) for rows, _ in self._chunks[1:-1])
+        if behind >= self._limit:
+            del self._chunks[0]
+
+
+def _newest_of(chunks: Sequence[NDArray[Any]], room: int, most: int) -> NDArray[Any]:
+    """The last `most` of what stands in `chunks` before the last `room` places, or all: read-only."""
+    parts: list[NDArray[Any]] = []
+    for chunk in reversed((*chunks[:-1], chunks[-1][: len(chunks[-1]) - room])):
+        parts.append(chunk[max(0, len(chunk) - most) :])
+        most -= len(parts[-1])
+        if not most:
+            break
+    newest = np.concatenate(parts[::-1]) if len(parts) > 1 else parts[0]
+    newest.flags.writeable = False
+    return newest

@@ -91,12 +91,11 @@ class RowIndex:
         """The place of the first word not below each of `wanted`; the last word's if there is none."""
         words = self._sorted_words()
         step = (wanted >> self._step_shift).view(np.int64)
-        low, high = self._steps[step].astype(np.int64), self._steps[step + 1].astype(np.int64)
-        for _ in range(int((high - low).max(initial=0)).bit_length()):
-            middle = (low + high) >> 1
-            below = (words.take(middle, mode="clip") < wanted) & (low < high)
-            low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
-        return np.minimum(low, len(words) - 1)
+        place = self._steps.take(step).astype(np.int64)
+        most = int((self._steps.take(step + 1) - place).max(initial=0))
+        for width in (1 << n for n in reversed(range(most.bit_length()))):  # words of later steps are never below
+            place += (words.take(place + (width - 1), mode="clip") < wanted) * width
+        return np.minimum(place, len(words) - 1)
 
     # ------------------------------------------------------------------------------------------- the sorted words
 

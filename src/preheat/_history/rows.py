@@ -83,9 +83,11 @@ class ItemRows:
         last_at, counts = self._numbers["last_at"].changeable(), self._numbers["counts"].changeable()
         last = last_at.take(rows)
         gap = np.clip(at - last, 0.0, MOST_GAP_SECONDS)
-        halvings = np.minimum(gap[:, None] / self._half_lives, MOST_HALVINGS).astype(np.float32)
-        decay = np.exp2(-halvings)
-        _put(counts, rows, counts.take(rows, axis=0) * decay + times[:, None])
+        asked = counts.take(rows, axis=0)
+        for n, half_life in enumerate(self._half_lives.tolist()):  # a column at a time: rows are too short to loop over
+            decay = np.exp2(-np.minimum(gap / half_life, MOST_HALVINGS).astype(np.float32))
+            asked[:, n] = asked[:, n] * decay + times
+        _put(counts, rows, asked)
         last_at[rows] = np.maximum(last, at)
         again = np.flatnonzero(gap)
         if len(again):
@@ -93,10 +95,11 @@ class ItemRows:
 
     def _note_gaps(self, rows: NDArray[np.int64], newest: NDArray[np.float64]) -> None:
         gaps = self._numbers["gaps"].changeable()
-        before = gaps.take(rows, axis=0)
-        after = np.empty_like(before)
-        after[:, 0], after[:, 1:] = newest, before[:, :-1]
-        _put(gaps, rows, after)
+        moved = gaps.take(rows, axis=0)
+        flat = moved.ravel()
+        flat[1:] = flat[:-1].copy()  # all rows by one place in one go
+        moved[:, 0] = newest  # where the last of the row before has come to
+        _put(gaps, rows, moved)
 
     def note_loads(
         self,

@@ -10,6 +10,7 @@ from preheat._bad_lines import BadLines
 from preheat._columns import TextColumn
 from preheat._history import GAPS
 from preheat._history.builder import GROWTH
+from preheat._history.demanding import demand
 from preheat._history.merging import COLUMNS, TEXTS, best_rows, keep_rows, row_bytes
 from preheat._model import History
 from preheat._portable.lines import Header, Item
@@ -104,12 +105,6 @@ class ItemRows:
             hits=np.array([cache.hits for cache in header.caches], np.int64),
             misses=np.array([cache.misses for cache in header.caches], np.int64),
         )
-
-
-def demand(holds: bool, otherwise: str) -> None:
-    """Raise ValueError(otherwise) unless `holds`."""
-    if not holds:
-        raise ValueError(otherwise)
 
 
 def _keep(history: History, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[History, NDArray[np.int64]]:

@@ -15,10 +15,11 @@ import numpy as np
 
 from preheat._bad_lines import BadLines, without_place
 from preheat._history import TRAIL_LIMIT
+from preheat._history.demanding import demand
 from preheat._history.merging import MAX_ITEMS
 from preheat._history.traffic import MOST_HOURS
 from preheat._model import History
-from preheat._portable.items import ItemRows, demand
+from preheat._portable.items import ItemRows
 from preheat._portable.lines import SCHEMA, End, Header, Hour, Item, Line, Trail
 from preheat.errors import UsageError
 

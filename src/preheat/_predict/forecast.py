@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from preheat._model import History
 
 SUREST = 1.0 - 1e-9
+LEARNED_AT_ONCE = 20_000  # accesses of a trail that a plan waits for to be learned from: about a second
 
 
 class Forecast(NamedTuple):
@@ -66,14 +67,18 @@ def current_models(
 ) -> dict[str, Model]:
     """A model for each cache in `capacities`: the one in `kept` if it still fits, else one learned now.
 
-    A kept model fits while the cache has not been made a quarter larger or smaller, and at least half of what
-    is known now was known when it was learned.  Of its pools none serves that is called by `outdone`, by cache: those
+    None for a cache whose trail is too long to be learned from while a plan waits: that is left to the background.  A
+    kept model fits while the cache has not been made a quarter larger or smaller, and at least half of what is known
+    now was known when it was learned.  Of its pools none serves that is called by `outdone`, by cache: those
     with which measured runs have won clearly less than with another.
     """
     found = {}
     for cache, capacity_bytes in capacities.items():
         model = kept.get(cache)
-        if model is None or not _fits(model, capacity_bytes, trail_length(history, cache)):
+        accesses = trail_length(history, cache)
+        if model is None or not _fits(model, capacity_bytes, accesses):
+            if accesses > LEARNED_AT_ONCE:
+                continue
             model = train_model(trail_of(history, cache)[0], capacity_bytes, seed=seed)
         found[cache] = model.without(outdone.get(cache, ()))
     return found

@@ -21,6 +21,7 @@ import numpy as np
 
 from preheat._columns import TextColumn
 from preheat._history import GAPS, TRAIL_LIMIT
+from preheat._history.demanding import demand
 from preheat._model import History, HistoryChanges
 from preheat._store.compact import (
     MOST_INTEGER,
@@ -331,9 +332,3 @@ def demand_text(column: TextColumn, name: str) -> None:
     decoder.decode(b"", final=True)
     starts = blob[offsets[offsets < len(blob)]]
     demand(not bool(((starts & 0xC0) == 0x80).any()), f"{name} are cut inside of a character")
-
-
-def demand(holds: bool, otherwise: str) -> None:
-    """Raise a ValueError that says `otherwise`, unless it `holds`."""
-    if not holds:
-        raise ValueError(otherwise)

@@ -13,8 +13,9 @@ import xxhash
 
 from preheat._columns import TextColumn
 from preheat._history import GAPS, TRAIL_LIMIT
+from preheat._history.demanding import demand
 from preheat._model import History
-from preheat._store.encoding import MISFITS, demand, demand_text
+from preheat._store.encoding import MISFITS, demand_text
 from preheat.errors import StoreCorrupt
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preheat._log import CacheLog, is_quiet
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from preheat.abc import AccessLog
 
 MOST_PENDING = 256  # misses of one thread whose value may still come: of as many tasks at once
+
+
+class Change(Enum):
+    """What a recorded mapping tells of its entries beside accesses."""
+
+    WRITTEN = "written"
+    DELETED = "deleted"
+    EVICTED = "evicted"  # by the mapping itself, for want of room
+    CLEARED = "cleared"  # all of them
 
 
 class _Pending(NamedTuple):
@@ -34,11 +44,13 @@ class Ear:
         name: Name of the cache.
         log: Where accesses go.
         hit: Records a hit of a key there.
+        changed: Told what the application has written and deleted, and what the mapping has evicted.
     """
 
     def __init__(self, name: str, log: CacheLog) -> None:
         self.name = name
         self.log: AccessLog | None = None
+        self.changed: Callable[[Change, Any], None] = _nothing
         self._told: Callable[[Callable[[str], None]], None] | None = None
         self._of_thread = threading.local()
         self.record_to(log)
@@ -86,6 +98,7 @@ class Ear:
 
     def put(self, key: str, value: Any, recipe: str = "") -> None:
         """`value` was put in: the load of a miss, or a write, which is no access; `recipe` says how to make it."""
+        self.changed(Change.WRITTEN, key)
         pending = self._pending()
         if pending:
             miss = pending.pop(key, None)
@@ -107,3 +120,7 @@ class Ear:
         except AttributeError:
             pending = self._of_thread.pending = {}
         return pending
+
+
+def _nothing(change: Change, key: Any) -> None:
+    pass

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, TypeVar
 
-from preheat.adapters.ear import Ear
+from preheat.adapters.ear import Change, Ear
 
 V = TypeVar("V")
 
@@ -26,8 +26,14 @@ def record_in_place(cache: Any, ear: Ear) -> Unheard[Any]:
     name = former.__name__
     members = {"__module__": former.__module__, "__qualname__": former.__qualname__, "__slots__": (), RECORDED: True}
     reads = _written_out_reads(cache, ear) if _is_known_lru(former) else _reads(former, ear)
+    pops = _pops(former, ear)
     members |= (
-        {"__missing__": _missing(former, ear)} | reads | _gets(former, ear) | _pops(former) | _writes(former, ear)
+        {"__missing__": _missing(former, ear)}
+        | reads
+        | _gets(former, ear)
+        | pops
+        | _writes(former, ear)
+        | _deletes(former, ear, pops.get("popitem", former.popitem))
     )
     cache.__class__ = type(former)(name, (former,), members | _copies(former))
     return Unheard(cache, former)
@@ -123,7 +129,7 @@ def _gets(former: Any, ear: Ear) -> dict[str, Any]:
     return {"get": get_as_before} if former.get.__module__ == cachetools.__name__ else {}
 
 
-def _pops(former: Any) -> dict[str, Any]:
+def _pops(former: Any, ear: Ear) -> dict[str, Any]:
     """What takes out, where it would read as if it were asked; that is how some make room."""
     import cachetools
 
@@ -132,6 +138,7 @@ def _pops(former: Any) -> dict[str, Any]:
             value = former.__getitem__(self, key)
             del self[key]
             return value
+        ear.changed(Change.DELETED, key)  # it may be in a snapshot
         if not default:
             raise KeyError(key)
         return default[0]
@@ -193,6 +200,31 @@ def _writes(former: Any, ear: Ear) -> dict[str, Any]:
     return {"__setitem__": write}
 
 
+def _deletes(former: Any, ear: Ear, popitem: Callable[[Any], Any]) -> dict[str, Any]:
+    """What takes out: by the application's will, or to make room."""
+    making_room = 0
+
+    def delete(self: Any, key: Any) -> None:
+        try:
+            former.__delitem__(self, key)
+        finally:
+            ear.changed(Change.EVICTED if making_room else Change.DELETED, key)
+
+    def evict(self: Any) -> Any:
+        nonlocal making_room
+        making_room += 1
+        try:
+            return popitem(self)
+        finally:
+            making_room -= 1
+
+    def clear(self: Any) -> None:
+        former.clear(self)
+        ear.changed(Change.CLEARED, None)
+
+    return {"__delitem__": delete, "popitem": evict, "clear": clear}
+
+
 def _copies(former: Any) -> dict[str, Any]:
     def copy(self: Any) -> Any:
         copied = former.__copy__(self)
@@ -226,7 +258,7 @@ class Unheard(MutableMapping[str, V]):
         self._former.__setitem__(self._cache, key, value)
 
     def __delitem__(self, key: str) -> None:
-        del self._cache[key]
+        self._former.__delitem__(self._cache, key)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._cache)

@@ -13,6 +13,9 @@ the application has put in place of another keeps the other's weight.
 What is resident when a load ends stays: neither traffic nor a warm-up puts its value over one that came meanwhile.  Of
 a key that the application deletes from the mapping itself, while a load of it is under way that began before the
 change, the mapping can't tell: it was absent, and still is.  `invalidate` can.
+
+With a codec, values are kept in snapshots, and looked for there before they are loaded.  What the application replaces
+or deletes in the mapping itself would come back then, in this process or the next one: it has to `invalidate` it here.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from preheat._events import MemoryReporter
 from preheat._model import (
     DEFAULT_PRIORITY,
     CacheStatistics,
+    HeldValue,
     History,
     ItemRef,
     ItemResult,
@@ -42,9 +46,12 @@ from preheat._plan.candidates import candidates_from_history, find_absent
 from preheat._record import is_quiet, quietly
 from preheat._size import estimate_item_memory_usage
 from preheat.abc import AccessLog, MemoryTracker
+from preheat.adapters.kept import KeptValues
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from preheat.abc import Snapshot, SnapshotCodec
 
 V = TypeVar("V")
 
@@ -74,6 +81,7 @@ class MappingCache(Generic[V]):
         priority: The operator's word for its items, 1 to 10.
         needs: For a key, what has to be resident before its value is loaded.
         lock: What serialises access to the mapping, where the application has something that does.
+        codec: How values are kept in snapshots, where the service keeps any; None to have none kept.
     """
 
     def __init__(
@@ -85,12 +93,14 @@ class MappingCache(Generic[V]):
         priority: int = DEFAULT_PRIORITY,
         needs: Callable[[str], Iterable[ItemRef]] | None = None,
         lock: AbstractContextManager[Any] | None = None,
+        codec: SnapshotCodec | None = None,
     ) -> None:
         self.mapping, self.name, self.priority = mapping, name, priority
         self._load, self._needs = load, needs
         self._lock = lock or threading.Lock()
         self._log: AccessLog | None = None
         self._memory = MemoryReporter(name)
+        self._kept = KeptValues(codec)
         self._weights: dict[str, int] = {}
         self._weighed_bytes = 0
         self._expected_items = len(mapping)  # if nobody else adds or drops any
@@ -114,7 +124,8 @@ class MappingCache(Generic[V]):
         if is_quiet():
             return value if resident else self._load(key)
         if not resident:
-            return self._load_and_keep(key)
+            held = self._restore(key)
+            return self._load_and_keep(key) if held is None else held.value
         if self._log is not None:
             self._log.hit(key)
         return value
@@ -124,6 +135,7 @@ class MappingCache(Generic[V]):
         with self._lock:
             self._loading.pop(key, None)
             self._delete([key] if key in self.mapping else [], "invalidated")
+            self._kept.erase([key])
         self._memory.tell()
 
     def clear(self) -> None:
@@ -131,6 +143,7 @@ class MappingCache(Generic[V]):
         with self._lock:
             self._loading.clear()
             self._delete(list(self.mapping), "cleared")
+            self._kept.erase_all()
         self._memory.tell()
 
     def ref(self, key: str) -> ItemRef:
@@ -147,6 +160,21 @@ class MappingCache(Generic[V]):
             self._forget_dropped()
             self._memory.follow(track, self._weighed_bytes, len(self._weights))
         self._memory.tell()
+
+    def snapshot_codec(self) -> SnapshotCodec | None:
+        """How its values become bytes; see `preheat.abc.SnapshotsValues`."""
+        return self._kept.codec
+
+    def held_values(self) -> Sequence[HeldValue]:
+        """What was put in through here since there is a snapshot; the hottest first where the mapping knows."""
+        with self._lock:
+            order = _order_of_use(self.mapping)
+            keys = self._resident() if order is None else [key for key in order if isinstance(key, str)]
+        return self._kept.held(keys, _unmoved(self.mapping), self._lock, self._weights.get)
+
+    def restore_from(self, snapshot: Snapshot | None) -> None:
+        """From now on look in `snapshot` before loading; see `preheat.abc.SnapshotsValues`."""
+        self._kept.restore_from(snapshot)
 
     def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
         """Keys that history knows and the mapping lacks."""
@@ -173,16 +201,22 @@ class MappingCache(Generic[V]):
             return ItemResult(ItemStatus.RESIDENT)
         started, load = time.perf_counter(), self._begin_load(key)
         try:
+            held = self._kept.find(key)
             with quietly():
-                value = self._load(key)
-            return self._admit(item, value, time.perf_counter() - started, partial(self._may_keep, key, load))
+                value = self._load(key) if held is None else held.value
+            return self._admit(item, value, time.perf_counter() - started, partial(self._may_keep, key, load), held)
         finally:
             self._end_load(key, load)
 
     def _admit(
-        self, item: WarmupItem, value: V, seconds: float, may_keep: Callable[[], bool] = lambda: True
+        self,
+        item: WarmupItem,
+        value: V,
+        seconds: float,
+        may_keep: Callable[[], bool] = lambda: True,
+        held: HeldValue | None = None,
     ) -> ItemResult:
-        """Insert what a warm-up loaded, unless that would evict or replace anything."""
+        """Insert what a warm-up loaded, or was `held` in the snapshot, unless that would evict or replace anything."""
         key = item.ref.key
         size_bytes = estimate_item_memory_usage(value, key=key)
         with self._lock:
@@ -192,7 +226,7 @@ class MappingCache(Generic[V]):
                 return ItemResult(ItemStatus.RESIDENT, 0, seconds)
             if not self._has_room(value):
                 return ItemResult(ItemStatus.REJECTED, 0, seconds, "it does not fit its cache without evicting")
-            self._put(key, value, size_bytes, "warm-up")
+            self._put(key, value, size_bytes, "warm-up", held)
             self._warmed[key] = _Warmed(value, item.worth(size_bytes))
             self._move_to_cold_end(key)
         self._memory.tell()
@@ -229,6 +263,7 @@ class MappingCache(Generic[V]):
                 if key in self.mapping and self.mapping[key] is value:
                     del self.mapping[key]
                     self._expected_items -= 1
+                    self._kept.drop([key])
                     released_bytes = self._forget([key], MemoryEventKind.ROLLBACK, "undone")
         self._memory.tell()
         return released_bytes
@@ -259,6 +294,24 @@ class MappingCache(Generic[V]):
     def _is_used(self, key: str) -> bool:
         """Whether traffic has asked for `key`, which a warm-up loaded, without this having been noted so far."""
         return False
+
+    def _restore(self, key: str) -> HeldValue | None:
+        """What the snapshot holds of `key`, or has come meanwhile: kept, and counted as a hit instead of a miss."""
+        if not self._kept.is_on:
+            return None
+        load = self._begin_load(key)
+        held = self._kept.find(key)
+        with self._lock:
+            if not self._may_keep(key, load) or held is None:
+                return None
+            if key not in self.mapping:
+                self._put(key, held.value, held.size_bytes, "snapshot", held)
+            held = held._replace(value=self.mapping.get(key, held.value))
+            self._hits, self._misses = self._hits + 1, self._misses - 1
+        self._memory.tell()
+        if self._log is not None:
+            self._log.hit(key)
+        return held
 
     def _load_and_keep(self, key: str) -> V:
         started, load = time.perf_counter(), self._begin_load(key)
@@ -308,7 +361,7 @@ class MappingCache(Generic[V]):
             return False
         loads.remove(load)
         if not loads:
-            del self._loading[key]
+            self._loading.pop(key, None)
         return True
 
     def _delete(self, keys: Sequence[str], cause: str) -> None:
@@ -318,13 +371,14 @@ class MappingCache(Generic[V]):
         self._expected_items -= len(keys)
         self._forget(keys, MemoryEventKind.RELEASE, cause)
 
-    def _put(self, key: str, value: V, size_bytes: int | None, cause: str) -> None:
-        """Insert `key`, which the mapping lacks."""
-        if len(self._weights) > 2 * len(self.mapping) + SPARE_WEIGHTS:
+    def _put(self, key: str, value: V, size_bytes: int | None, cause: str, held: HeldValue | None = None) -> None:
+        """Insert `key`, which the mapping lacks: a value just made, or one that was `held` in the snapshot."""
+        if max(len(self._weights), len(self._kept)) > 2 * len(self.mapping) + SPARE_WEIGHTS:
             self._forget_dropped()
         self.mapping[key] = value
         self._expected_items += 1
         self._warmed.pop(key, None)
+        self._kept.note(key, held)
         self._forget([key], MemoryEventKind.RELEASE, _DROPPED)
         if size_bytes is not None:
             self._weights[key] = size_bytes
@@ -335,6 +389,7 @@ class MappingCache(Generic[V]):
         self._expected_items = len(self.mapping)
         dropped = [key for key in self._weights if key not in self.mapping]
         self._forget(dropped, MemoryEventKind.RELEASE, _DROPPED)
+        self._kept.drop_others(self.mapping.__contains__)
         for key in dropped:
             self._warmed.pop(key, None)
 
@@ -364,6 +419,12 @@ def _order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
         return mapping
     order = getattr(mapping, "_LRUCache__order", getattr(mapping, "order", None))
     return order if isinstance(order, OrderedDict) else None
+
+
+def _unmoved(mapping: Any) -> Any:
+    """What `mapping` can be read from without a read counting as a use; itself where that can't be had."""
+    data = getattr(mapping, "_Cache__data", None)
+    return data if isinstance(data, dict) else mapping
 
 
 _DROPPED = "its mapping has dropped it"

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from preheat._log import CacheLog, quietly
 from preheat._model import DEFAULT_PRIORITY, CacheStatistics, ItemResult, ItemStatus, WarmupItem
-from preheat.adapters.ear import Ear
+from preheat.adapters.ear import Change, Ear
 from preheat.adapters.in_place import RECORDED, record_in_place
 from preheat.adapters.mapping import MappingCache
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from preheat.abc import AccessLog
+    from preheat.abc import AccessLog, SnapshotCodec
 
 V = TypeVar("V")
 
 _ABSENT: Any = object()
+_LIFE_TIMES = ("ttl", "ttu")  # what mappings that let entries expire have, as cachetools calls it
 
 
 class RecordedMapping(MutableMapping[str, V]):
@@ -55,7 +56,10 @@ class RecordedMapping(MutableMapping[str, V]):
         return value
 
     def pop(self, key: str, *default: Any) -> Any:
-        return self._mapping.pop(key, *default)
+        try:
+            return self._mapping.pop(key, *default)
+        finally:  # also of what is not there: it may be in a snapshot
+            self._ear.changed(Change.DELETED, key)
 
     def __contains__(self, key: object) -> bool:
         if key in self._mapping:
@@ -68,7 +72,14 @@ class RecordedMapping(MutableMapping[str, V]):
         self._ear.put(key, value)
 
     def __delitem__(self, key: str) -> None:
-        del self._mapping[key]
+        try:
+            del self._mapping[key]
+        finally:
+            self._ear.changed(Change.DELETED, key)
+
+    def clear(self) -> None:
+        self._mapping.clear()
+        self._ear.changed(Change.CLEARED, None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._mapping)
@@ -91,6 +102,9 @@ class WatchedCache(MappingCache[V]):
 
     Which of the warmed entries traffic has asked for is known from the log; where that is sampled, one that was asked
     for a few times only may be taken for unused.
+
+    Warm-ups look in the snapshot, if there is one; reads of the mapping don't.  What is written or deleted is erased
+    there at once.  Nothing is kept of a mapping that lets its entries expire: they would begin to live anew.
     """
 
     def __init__(
@@ -101,9 +115,11 @@ class WatchedCache(MappingCache[V]):
         *,
         priority: int = DEFAULT_PRIORITY,
         lock: AbstractContextManager[Any] | None = None,
+        codec: SnapshotCodec | None = None,
     ) -> None:
-        super().__init__(unheard, load, name=ear.name, priority=priority, lock=lock)
+        super().__init__(unheard, load, name=ear.name, priority=priority, lock=lock, codec=codec)
         self._ear = ear
+        ear.changed = self._note_change
         self._asked: set[str] = set()  # of what was warmed; the folding thread adds and must not wait for a lock
         if ear.log is not None:
             self.record_to(ear.log)
@@ -119,6 +135,32 @@ class WatchedCache(MappingCache[V]):
         if isinstance(log, CacheLog):
             log.asked = self._note_asked
         self._ear.record_to(log)
+
+    def snapshot_codec(self) -> SnapshotCodec | None:
+        """How its values become bytes: as plain data, unless told otherwise; see `preheat.abc.SnapshotsValues`."""
+        if any(hasattr(self.mapping, name) for name in _LIFE_TIMES):
+            return None
+        if self._kept.codec is None:
+            from preheat.codecs import DocumentCodec
+
+            self._kept.codec = DocumentCodec()
+        return self._kept.codec
+
+    def _note_change(self, change: Change, key: Any) -> None:
+        """Called by who changes the mapping, and may hold its lock: so without it."""
+        if change is Change.CLEARED:
+            self._loading.clear()
+            self._kept.erase_all()
+        elif not isinstance(key, str):
+            pass  # nothing is kept of it
+        elif change is Change.EVICTED:
+            self._kept.drop([key])
+        else:
+            self._kept.erase([key])
+            if change is Change.WRITTEN:
+                self._kept.note(key)
+            else:
+                self._loading.pop(key, None)
 
     def get_warmup_statistics(self) -> CacheStatistics:
         """What the mapping holds, and what was recorded of it; see `MappingCache`."""
@@ -158,9 +200,10 @@ class AwaitedCache(WatchedCache[V]):
             return ItemResult(ItemStatus.RESIDENT)
         started, load = time.perf_counter(), self._begin_load(key)
         try:
+            held = self._kept.find(key)
             with quietly():
-                value = await self._load(key)
-            return self._admit(item, value, time.perf_counter() - started, partial(self._may_keep, key, load))
+                value = await self._load(key) if held is None else held.value
+            return self._admit(item, value, time.perf_counter() - started, partial(self._may_keep, key, load), held)
         finally:
             self._end_load(key, load)
 
@@ -173,6 +216,7 @@ def watch(
     load: Callable[[str], Any] | None = None,
     priority: int = DEFAULT_PRIORITY,
     lock: AbstractContextManager[Any] | None = None,
+    codec: SnapshotCodec | None = None,
 ) -> tuple[MutableMapping[str, V], Ear | WatchedCache[V]]:
     """`mapping` recorded to `log`, and what can be recorded elsewhere or, with `load`, be warmed.
 
@@ -191,7 +235,7 @@ def watch(
     if load is None:
         return mapping, ear
     kind = AwaitedCache if iscoroutinefunction(load) else WatchedCache
-    return mapping, kind(unheard, ear, load, priority=priority, lock=lock)
+    return mapping, kind(unheard, ear, load, priority=priority, lock=lock, codec=codec)
 
 
 def _is_of_cachetools(mapping: Any) -> bool:
