@@ -13,7 +13,10 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from preheat._limit import limited_by
 from preheat._model import ItemResult, ItemStatus, WarmupItem
@@ -340,14 +343,17 @@ def smooth_sizes(attempt: Attempt) -> array[int] | None:
     is_whole = attempt.taken is None and len(results) == len(attempt.positions)
     if not is_whole or set(map(type, results)) != {ItemResult}:
         return None
-    statuses, sizes, _, reasons, _ = zip(*results, strict=True)
-    if statuses.count(ItemStatus.LOADED) != len(statuses) or any(reasons):
+    if any(map(_REASON, results)) or list(map(_STATUS, results)).count(ItemStatus.LOADED) != len(results):
         return None
     try:
-        column = array("q", sizes)
+        column = array("q", map(_SIZE, results))
     except (TypeError, OverflowError):
         return None
-    return column if min(column) >= 0 and max(column) <= MOST_BYTES else None
+    sizes = np.frombuffer(column, np.int64)
+    return column if sizes.min() >= 0 and sizes.max() <= MOST_BYTES else None
+
+
+_STATUS, _SIZE, _REASON = map(itemgetter, map(ItemResult._fields.index, ("status", "size_bytes", "reason")))
 
 
 async def settle(attempt: Attempt) -> list[ItemResult | None]:

@@ -492,11 +492,12 @@ class Run:
         if name in self._reporting:
             return  # it has told it already
         if isinstance(ended, Loaded):
-            sizes: Sequence[int] = ended.sizes
+            items, size_bytes = len(ended.sizes), ended.size_bytes
         else:
             sizes = [r.size_bytes for r in ended.results if r is not None and r.status is ItemStatus.LOADED]
-        if sizes:
-            self._memory_log.track(name, MemoryEventKind.ALLOCATION, sum(sizes), "warm-up", len(sizes))
+            items, size_bytes = len(sizes), sum(sizes)
+        if items:
+            self._memory_log.track(name, MemoryEventKind.ALLOCATION, size_bytes, "warm-up", items)
 
     def _note_undone(self, positions: Sequence[int], released: Sequence[int]) -> None:
         sizes, codes = np.array(released), self._items.cache[list(positions)]

@@ -260,7 +260,7 @@ class Execution:
 
     def _end_smoothly(self, event: Loaded) -> list[Instruction]:
         """As `_end_run` would, all items at once; unless others wait for one of them, or they are too large."""
-        positions, size_bytes = event.positions, sum(event.sizes)
+        positions, size_bytes = event.positions, event.size_bytes
         flight = self._flights[positions[0]]
         left_bytes = self.guard.reserved_for(flight.positions)
         if self._needs.concern(positions) or not self.guard.fits(size_bytes - left_bytes):
