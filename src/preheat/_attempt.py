@@ -147,6 +147,11 @@ class Attempt:
         self.is_refused = failure.wait_seconds is not None or self._failures >= FAILURES_ENOUGH
         return self.is_refused
 
+    def take_batch(self, results: list[Any]) -> None:
+        """Take what a call for several items gave; where one says that its origin asks for rest, nothing is begun."""
+        self.results += results
+        self.is_refused |= any(isinstance(each, ItemResult) and each.wait_seconds is not None for each in results)
+
     def begin_settling(self) -> None:
         """From now on results are awaited, one after another, in the task that runs."""
         self.task, self._is_settling = asyncio.current_task(), True
@@ -251,7 +256,7 @@ async def _load_batch_async(attempt: Attempt, batch: Sequence[WarmupItem]) -> bo
     """Whether `batch` could be loaded as one."""
     attempt.calling = len(batch)
     try:
-        attempt.results += _checked(list(await attempt.cache.warmup_items(batch)), batch)  # type: ignore[attr-defined]
+        attempt.take_batch(_checked(list(await attempt.cache.warmup_items(batch)), batch))  # type: ignore[attr-defined]
     except _ITEM_ERRORS as error:
         failed = _failed(attempt, error)
         if failed is not LATE:
@@ -289,7 +294,7 @@ def _load_batch(attempt: Attempt, batch: Sequence[WarmupItem]) -> bool:
     """Whether `batch` could be loaded as one."""
     attempt.calling = len(batch)
     try:
-        attempt.results += _checked(list(attempt.cache.warmup_items(batch)), batch)  # type: ignore[attr-defined]
+        attempt.take_batch(_checked(list(attempt.cache.warmup_items(batch)), batch))  # type: ignore[attr-defined]
     except _ITEM_ERRORS as error:
         return _take_failed_batch(attempt, failure_of(error))
     finally:
