@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from preheat._attempt import failure_of
 from preheat._sharing.protocol import Sharing
 from preheat._sharing.rules import TOMBSTONE, Codec, Life, Rules
 from preheat._sharing.steps import Ask, Make, Refused, Wait
@@ -90,7 +91,7 @@ class ModelServer:
 def sharing(server_or_clock, rules: Rules = RULES, *, life: Life = FOR_EVER, digest: str = "put") -> Sharing:
     """The protocol as one process takes part in it, on the model's clock."""
     clock = (lambda: server_or_clock.at) if isinstance(server_or_clock, ModelServer) else server_or_clock
-    made = Sharing(RULES, CODEC, life, put_digest=digest, clock=clock, rng=random.Random())
+    made = Sharing(RULES, CODEC, life, put_digest=digest, clock=clock, rng=random.Random(), failed=failure_of)
     made.places.rules = rules  # unchecked, so that controls may break them
     return made
 

@@ -33,7 +33,10 @@ from preheat._redis import Line, connect
 from preheat._sharing.steps import Command, Refused
 from preheat._threads import LoaderThreads
 
+TellWait = Callable[[str, float, float], None]
+
 LEAVING = -1  # loads that are booked by whoever leaves
+LEAST_WAIT_SECONDS = 0.001
 SLICE_SECONDS = 0.05  # how soon a wait notices that its run has ended
 
 _BOOK_DIGEST = sha1(BOOK, usedforsecurity=False).hexdigest()
@@ -85,6 +88,7 @@ class Coordination:
         self.is_alone = self._line is None
         self._was_stopped = False
         self._is_over = self._is_held = _never
+        self._tell_wait: TellWait = _nobody_asks
 
     # ------------------------------------------------------------------------------------ life of a run
 
@@ -98,6 +102,10 @@ class Coordination:
     def follow(self, is_over: Callable[[], bool], is_held: Callable[[], bool]) -> None:
         """From now on ask the run itself whether it is to end, and whether nothing may start just now."""
         self._is_over, self._is_held = is_over, is_held
+
+    def tell_waits(self, tell: TellWait) -> None:
+        """From now on tell for which origin, from which instant and for how many seconds a load waits by its rate."""
+        self._tell_wait = tell
 
     @property
     def is_stopped(self) -> bool:
@@ -215,12 +223,17 @@ class Coordination:
         while rate is not None and not self.is_stopped:
             booking = await self._book(origin, loads, rate)
             if booking is None:
-                await self.sleep(self._paces[origin].book(loads, time.monotonic()))
+                await self._wait_for_rate(origin, self._paces[origin].book(loads, time.monotonic()))
                 return
-            is_booked, seconds = booking.wait_us >= 0, abs(booking.wait_us) / 1e6
-            await self.sleep(max(0.001, seconds if is_booked else max(seconds, asking_seconds(self.replicas))))
+            is_booked, seconds = booking.wait_us >= 0, max(LEAST_WAIT_SECONDS, abs(booking.wait_us) / 1e6)
+            await self._wait_for_rate(origin, seconds if is_booked else max(seconds, asking_seconds(self.replicas)))
             if is_booked:
                 return
+
+    async def _wait_for_rate(self, origin: str, seconds: float) -> None:
+        if seconds > LEAST_WAIT_SECONDS:
+            self._tell_wait(origin, time.monotonic(), seconds)
+        await self.sleep(seconds)
 
     async def _book(self, origin: str, loads: int, rate: float) -> Booking | None:
         if self._line is None:
@@ -257,3 +270,7 @@ class Coordination:
 
 def _never() -> bool:
     return False
+
+
+def _nobody_asks(origin: str, at: float, seconds: float) -> None:
+    pass

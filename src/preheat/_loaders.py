@@ -173,6 +173,7 @@ class Loaders:
                 is_awaited = self._end(attempt)
             if is_awaited:
                 self._tell(self._ended(attempt, results))
+            del attempt, results  # an idle worker would keep all that it has loaded last
 
     def _note_end(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)

@@ -16,6 +16,7 @@ from preheat.abc import WarmableCache
 if TYPE_CHECKING:
     from preheat._coordination import Coordination
     from preheat._execution import Gate
+    from preheat._origin import Origin
     from preheat._run import Run
 
 
@@ -29,6 +30,7 @@ class Replicas:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._together: Coordination | None = None
+        self._origins: dict[str, Origin] = {}  # by name, as the newest run of each has left it
 
     def prepare(self, caches: Mapping[str, WarmableCache]) -> Mapping[str, WarmableCache]:
         """`caches` as the next run is to see them.
@@ -56,13 +58,22 @@ class Replicas:
 
         settings, replicas = self._settings, self._settings.replicas
         rates = {} if settings.coordinator_url else settings.rate_limits
-        return origins_of(
+        by_cache = origins_of(
             caches,
             concurrency=settings.concurrency_limit,
             loads_per_second={name: rate / replicas for name, rate in rates.items()},
             bytes_per_second={name: mb * MIB / replicas for name, mb in settings.bandwidth_limits_mb.items()},
+            learned_limits={name: origin.learned_limit for name, origin in self._origins.items()},
             seed=seed,
         )
+        self._origins |= {origin.name: origin for origin in by_cache.values()}
+        if self._together is not None:
+            self._together.tell_waits(self._note_limited)
+        return by_cache
+
+    def _note_limited(self, origin: str, at: float, seconds: float) -> None:
+        if origin in self._origins:
+            self._origins[origin].note_limited(at, seconds)
 
     async def perform(self, run: Run) -> WarmupReport:
         """Perform `run`, which was made of what `prepare` gave, among the others.

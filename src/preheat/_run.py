@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-import sys
 import time
 from array import array
 from collections import deque
@@ -47,15 +46,16 @@ from preheat._execution import (
 )
 from preheat._exposure import ExposureClock
 from preheat._footing import Footing
+from preheat._growth import Growth
 from preheat._journal import note_end, note_phase, note_start, note_stop
 from preheat._kinds import kinds_of
 from preheat._loaders import Loaders
 from preheat._log import log_failure
+from preheat._memory_notes import MemoryNotes
 from preheat._model import (
     PHASES,
     STATUS_CODE,
     ItemStatus,
-    MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
     PhaseOutcome,
@@ -152,13 +152,14 @@ class Run:
         self.plan = plan
         self._caches, self._watch, self._clock = caches, watch, clock
         self._on_progress, self._on_phase, self._release_memory = on_progress, on_phase, release_memory
-        self._memory_log = memory_log or MemoryLog()
         self._items = items = plan.candidates.take(plan.order)
         names = [items.caches[code] for code in items.cache.tolist()]
         phase = np.repeat(np.arange(len(plan.chosen), dtype=np.int8), [len(rows) for rows in plan.chosen])
         kind_of = kinds_of(caches)
         ways = {name: way_of(cache) for name, cache in caches.items()}
-        self._reporting = {name for name, cache in caches.items() if isinstance(cache, ReportsMemory)}
+        reporting = {name for name, cache in caches.items() if isinstance(cache, ReportsMemory)}
+        self._notes = MemoryNotes(memory_log or MemoryLog(), items, reporting)
+        self._growth = Growth(lambda: self._read()[1])
         self._execution = Execution(
             names,
             array("q", items.size_bytes.tobytes()),
@@ -213,7 +214,6 @@ class Run:
         self._end: Finish | None = None
         self._phases_told = 0
         self._told_stop = False
-        self._loads_begun = self._loads_ended = 0
         self._rolled_back_bytes = 0
         self._before_undoing: MemoryReading | None = None
 
@@ -279,7 +279,7 @@ class Run:
         self._begun = self._clock()
         self._unix_offset = time.time() - self._begun
         self._before = self._read()[1]  # its pressure counts when the loop reads again, at once
-        first_event = self._memory_log.mark()
+        self._notes.begin()
         note_start(self.plan, self._execution.done)
         stop_watching = self._watch.subscribe(self._wake_up, interval_seconds=READING_SECONDS)
         try:
@@ -293,7 +293,7 @@ class Run:
             finally:  # a cancellation may fall here
                 await self._close()
         self._show(self._clock(), force=True)
-        report = self._report(stopped, first_event)
+        report = self._report(stopped)
         note_end(report)
         return report
 
@@ -348,7 +348,7 @@ class Run:
             for instruction in self._execution.handle(happened):
                 self._obey(instruction)
             if isinstance(happened, Loaded | Ended):
-                self._note_loads(happened)
+                self._notes.loads(happened)
         self._set_brake()
         self._note_hold()
         self._note_progress(now)
@@ -385,28 +385,7 @@ class Run:
         await self._loaders.close()
 
     def _measure_growth(self, load: Load) -> Callable[[], int]:
-        """A function that tells by how much the process has grown at the most since now, in bytes.
-
-        0 where that is not known: another load went on meanwhile, or the process has been larger before.
-        """
-        is_alone = self._loads_begun == self._loads_ended
-        self._loads_begun += 1
-        if not is_alone or self._execution.guard.is_known(load.positions[0]):
-            return self._end_unmeasured
-        number, peak_before, resident = self._loads_begun, peak_process_bytes(), self._read()[1]
-
-        def grown_bytes() -> int:
-            self._loads_ended += 1
-            if resident is None or number != self._loads_begun:
-                return 0
-            peak = peak_process_bytes()
-            return peak - resident.process_bytes if peak > peak_before else 0
-
-        return grown_bytes
-
-    def _end_unmeasured(self) -> int:
-        self._loads_ended += 1
-        return 0
+        return self._growth.begin(is_known=self._execution.guard.is_known(load.positions[0]))
 
     async def _roll_back(self, positions: tuple[int, ...]) -> None:
         if self._before_undoing is None:
@@ -417,7 +396,7 @@ class Run:
         work = partial(undo_batch, loads, self._release_memory, self._process_bytes)
         released = await self._undoing.run(work)
         self._rolled_back_bytes += sum(released)
-        self._note_undone(positions, released)
+        self._notes.undone(positions, released)
         self._tell(RolledBack(self._clock(), positions, released))
 
     def _clear_up(self) -> None:
@@ -436,7 +415,7 @@ class Run:
         response = self._execution.footing.response(level)
         self._is_short = response >= PressureResponse.PAUSE  # whoever tells of changes may be held up
         if level != self._level:
-            self._note_pressure(reading, f"{self._level.name} -> {level.name}: {_ANSWERS[response]}")
+            self._notes.pressure(reading, f"{self._level.name} -> {level.name}: {_ANSWERS[response]}")
             self._level = level
         self._exposure.note(now, level, is_waiting=self._is_short or self._execution.is_paused)
         if reading is not None:
@@ -476,38 +455,16 @@ class Run:
 
     # ------------------------------------------------------------------------------------ the memory log
 
-    def _note_pressure(self, reading: MemoryReading | None, cause: str) -> None:
-        available_bytes = reading.available_bytes if reading is not None else 0
-        self._memory_log.track("", MemoryEventKind.PRESSURE, available_bytes, cause)
-
     def _note_hold(self) -> None:
         pauses = self._execution.footing.response(self._level) >= PressureResponse.PAUSE
         held = self._execution.is_paused and not pauses
         if held != self._was_held:
             self._was_held = held
-            self._note_pressure(self._read()[1], "others take memory: waits" if held else "goes on")
+            self._notes.pressure(self._read()[1], "others take memory: waits" if held else "goes on")
 
     def _note_end(self, stopped: str | None) -> None:
         if stopped is not None:
-            self._note_pressure(self._read()[1], f"the run was stopped: {stopped}")
-
-    def _note_loads(self, ended: Loaded | Ended) -> None:
-        name = self._items.caches[self._items.cache[ended.positions[0]]]
-        if name in self._reporting:
-            return  # it has told it already
-        if isinstance(ended, Loaded):
-            sizes: Sequence[int] = ended.sizes
-        else:
-            sizes = [r.size_bytes for r in ended.results if r is not None and r.status is ItemStatus.LOADED]
-        if sizes:
-            self._memory_log.track(name, MemoryEventKind.ALLOCATION, sum(sizes), "warm-up", len(sizes))
-
-    def _note_undone(self, positions: Sequence[int], released: Sequence[int]) -> None:
-        sizes, codes = np.array(released), self._items.cache[list(positions)]
-        for code, name in enumerate(self._items.caches):
-            mine = sizes[(codes == code) & (sizes > 0)]
-            if len(mine) and name not in self._reporting:
-                self._memory_log.track(name, MemoryEventKind.ROLLBACK, int(mine.sum()), "undone", len(mine))
+            self._notes.pressure(self._read()[1], f"the run was stopped: {stopped}")
 
     # ------------------------------------------------------------------------------------------ outcome
 
@@ -542,7 +499,7 @@ class Run:
             log_failure("the progress callback failed and is not called again")
             self._on_progress = None
 
-    def _report(self, stopped: str | None, first_event: int) -> WarmupReport:
+    def _report(self, stopped: str | None) -> WarmupReport:
         state, after = self._execution, self._read()[1]
         self._exposure.note(self._clock(), self._level, is_waiting=False)
         return WarmupReport(
@@ -564,7 +521,7 @@ class Run:
             sizes=state.guard.learned(),
             rolled_back_bytes=self._rolled_back_bytes,
             released_bytes=_shrunk(self._before_undoing, after),
-            events=self._memory_log.events_after(first_event),
+            events=self._notes.events(),
             switches=self._switches(),
             origins=state.origins,
             exposure=self._exposure.exposure(),
@@ -601,15 +558,6 @@ def _footing_of(plan: WarmupPlan) -> Footing:
 
 def _shrunk(before: MemoryReading | None, after: MemoryReading | None) -> int | None:
     return before.process_bytes - after.process_bytes if before is not None and after is not None else None
-
-
-def peak_process_bytes() -> int:
-    """The most memory that this process ever had resident; 0 where the system does not tell."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def report_without_running(plan: WarmupPlan, why: str) -> WarmupReport:

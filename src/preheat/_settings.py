@@ -30,7 +30,7 @@ class Settings:
         strategy: Name of the strategy used where none is given.
         memory_budget_mb: Upper bound of every budget, in MiB; it only ever lowers one.
         batch_size: Items handed to a cache's loader at once.
-        concurrency_limit: Batches loading at the same time.
+        concurrency_limit: Batches loading at the same time, at most; an origin that bears less gets less.
         phase_delay_ms: Pause between two phases, in milliseconds.
         deadline_seconds: Time after which a run stops, giving up what is in flight.
         item_timeout_seconds: What one call of a loader may take, for an item or for a batch.
@@ -59,7 +59,7 @@ class Settings:
     strategy: str = "balanced"
     memory_budget_mb: float | None = None
     batch_size: int = 32
-    concurrency_limit: int = 4
+    concurrency_limit: int = 16
     phase_delay_ms: int = 0
     deadline_seconds: float = 3600.0
     item_timeout_seconds: float = 30.0

@@ -87,3 +87,4 @@ class LoaderThreads:
             if work is None:
                 return
             work()
+            del work  # with all that it refers to, while nothing else is to be done

@@ -18,6 +18,7 @@ from preheat._log import log_failure
 from preheat._model import MemoryPressureLevel, MemoryReading
 from preheat._plan.adaptive import Sample
 from preheat._pressure import Signal, held_level, strongest_signal
+from preheat._samples import Samples
 from preheat._signals import PressureSignals, Silence, mend_after_fork
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class MemoryWatch:
         self._memory, self._rule, self._open_signals, self._clock = memory, rule, signals, clock
         self._level = self._ruled = MemoryPressureLevel.LOW
         self._last: MemoryReading | None = None
-        self._headroom: deque[Sample] = deque(maxlen=HEADROOM_SAMPLES)
+        self._headroom = Samples(HEADROOM_SAMPLES)
         self._signal: Signal | None = None
         self._failed: set[type[Exception]] = set()
         self._times_met = [0] * len(MemoryPressureLevel)
@@ -122,7 +123,8 @@ class MemoryWatch:
         """The headroom of the last minute, a reading per second at most, oldest first; since `forget_headroom`."""
         with self._lock:
             oldest = self._clock() - HEADROOM_SECONDS
-            return tuple(sample for sample in self._headroom if sample.at >= oldest)
+            recent = [Sample(*seen) for seen in self._headroom.newest_first() if seen[0] >= oldest]
+        return tuple(reversed(recent))
 
     def forget_headroom(self) -> None:
         """What was seen so far says nothing of others: a run of ours has taken memory."""
@@ -159,8 +161,8 @@ class MemoryWatch:
 
     def _note_headroom(self, reading: MemoryReading) -> None:
         at = self._clock()
-        if not self._headroom or at - self._headroom[-1].at >= HEADROOM_INTERVAL_SECONDS:
-            self._headroom.append(Sample(at, reading.available_bytes))
+        if not self._headroom or at - self._headroom.last_at >= HEADROOM_INTERVAL_SECONDS:
+            self._headroom.add(at, reading.available_bytes)
 
     def subscribe(self, tell: PressureCallback, *, interval_seconds: float) -> Callable[[], None]:
         """Call `tell(level, reading)` at every change of the level from now on, one call at a time.

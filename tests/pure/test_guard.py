@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import pytest
 
 from builders import reading
 from preheat._guard import FALL_SECONDS, KNOWN_AFTER, LEAST_MEASURED_BYTES, REMEMBERED, Group, Guard
+from preheat._guard.columns import LONGEST, count_zeros, total_of
+from preheat._guard.experience import lesson_of
 from preheat._model import MIB, SizeRecord
 
 A, B = Group("a", ""), Group("b", "")
@@ -300,3 +303,23 @@ def test_a_fall_that_is_over_is_forgotten():
 
 def test_a_rise_is_no_fall():
     assert not falls(90, 100, 95)
+
+
+def test_columns_teach_what_loops_do():
+    estimated = [0 if n % 7 == 0 else 50 + n for n in range(300)]
+    accounted = [60 + 3 * n % 101 for n in range(300)]
+    by_column = lesson_of(array("q", estimated), array("q", accounted), 5)
+    assert lesson_of(estimated, accounted, 5) == by_column
+    assert total_of(array("q", accounted)) == total_of(accounted) == by_column.accounted_bytes
+    assert count_zeros(array("q", estimated)) == count_zeros(estimated) == 43
+
+
+def test_columns_without_any_estimate_teach_sizes_alone():
+    lesson = lesson_of(array("q", [0] * 200), array("q", [10] * 200), 0)
+    assert lesson == (200, 2000, 10, 0, 0, 0, 0)
+    assert lesson_of([0] * 200, [10] * 200, 0) == lesson
+
+
+def test_a_sum_beyond_64_bits_is_not_left_to_columns():
+    assert total_of(array("q", [2**48]) * (LONGEST + 1)) == 2**48 * (LONGEST + 1)
+    assert total_of(array("q", [2**48]) * LONGEST) == 2**48 * LONGEST

@@ -56,6 +56,23 @@ def test_loads_that_were_not_begun_are_no_requests():
     assert origin.record().requests == 1
 
 
+def test_what_was_there_already_took_none_of_the_time():
+    """Without them a load took 0.1 s; with them it must not look like a hundredth of that."""
+    origin = Origin("o")
+    load(origin, *[LOADED] * 40)
+    origin.admit(9.0, [1] * 100, at_once=100)
+    origin.ended(9.1, 0.1, [RESIDENT] * 99 + [LOADED])
+    own = origin._limit.own
+    assert own.seconds / own.count == pytest.approx(0.1)
+
+
+def test_waits_by_a_rate_that_others_keep_count_once():
+    origin = Origin("o")
+    for at, seconds in [(1.0, 2.0), (1.5, 1.0), (2.0, 3.0), (9.0, 1.0)]:
+        origin.note_limited(at, seconds)
+    assert origin.record().limited_seconds == pytest.approx(5.0)
+
+
 def test_nothing_starts_before_the_instant_that_the_origin_named_and_some_time_at_random_behind_it():
     opens = set()
     for seed in range(20):

@@ -15,7 +15,7 @@ from preheat._origin.breaker import (
     Breaker,
 )
 from preheat._origin.bucket import TokenBucket
-from preheat._origin.limit import LEAST, ROUND_LOADS, DelayLimit
+from preheat._origin.limit import KNOWN_AFTER, LEARNED_FACTOR, LEAST, ROUND_LOADS, DelayLimit
 from preheat._origin.retry import (
     BACKOFF_CAP_SECONDS,
     RETRY_CAP,
@@ -195,8 +195,8 @@ def test_once_strict_it_opens_early_and_closes_late():
 class Paced:
     """A limit that is fed with loads that take what a test says, as many at a time as it lets start."""
 
-    def __init__(self, most=64):
-        self.limit, self.at = DelayLimit(most), 0.0
+    def __init__(self, most=64, learned=1.0):
+        self.limit, self.at = DelayLimit(most, learned), 0.0
 
     def work(self, loads, seconds, live_seconds=None, demand=10**6):
         """`seconds(under way)` is what each load takes."""
@@ -290,6 +290,33 @@ def test_an_overload_halves_it_once_for_what_was_under_way():
     for under_way in range(5, 0, -1):
         paced.limit.overloaded(paced.at, under_way)
     assert paced.limit.limit == before / 2
+
+
+def test_a_run_measures_at_1_and_goes_on_at_half_of_what_the_one_before_learned():
+    paced = Paced(learned=40.0)
+    assert paced.limit.limit == 1.0
+    paced.work(KNOWN_AFTER - 1, lambda n: 0.01)
+    assert (paced.limit.limit, paced.limit.learned) == (1.0, 40.0)
+    paced.work(8, lambda n: 0.01)
+    assert paced.limit.limit == LEARNED_FACTOR * 40.0
+    paced.work(3_000, lambda n: 0.01 * max(1.0, n / 30))
+    assert 15.0 < paced.limit.limit < 40.0
+    assert paced.limit.learned == paced.limit.limit
+
+
+def test_what_was_learned_is_forgotten_where_one_at_a_time_is_too_much_now():
+    paced = Paced(learned=40.0)
+    paced.work(ROUND_LOADS, lambda n: 0.01)
+    paced.work(ROUND_LOADS, lambda n: 0.1)
+    assert paced.limit.highest == 1.0
+    assert paced.limit.learned == paced.limit.limit < 1.0
+
+
+@pytest.mark.parametrize("trouble", [DelayLimit.overloaded, DelayLimit.restart])
+def test_what_was_learned_is_forgotten_in_trouble(trouble):
+    limit = DelayLimit(64, 40.0)
+    trouble(limit, 0.0, 0)
+    assert limit.learned == limit.limit <= 1.0
 
 
 def test_it_never_falls_below_the_least():

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from preheat._attempt import failure_of
 from preheat._model import ItemStatus
 from preheat._sharing.protocol import MOST_OWED, Sharing
 from preheat._sharing.rules import TOMBSTONE, Life, Room, Rules
@@ -292,6 +293,14 @@ def test_a_failed_load_and_a_value_that_is_no_value_are_results_of_their_own():
     assert statuses(results) == [ItemStatus.FAILED] * 3 + [ItemStatus.LOADED]
 
 
+def test_a_failed_load_tells_for_how_long_its_origin_asks_for_rest():
+    class Busy(Exception):
+        retry_after = 7
+
+    results = warm(sharing(server := ModelServer()), server, load=lambda key: Busy() if key == "k1" else "1 fine")
+    assert [result.wait_seconds for result in results] == [None, 7.0, None, None]
+
+
 def test_no_warm_up_goes_beyond_nine_tenths_of_the_server_s_limit():
     server = ModelServer()
     server.limit_bytes = 2000
@@ -419,8 +428,9 @@ def test_the_room_of_a_server_is_what_is_free_below_nine_tenths():
 
 
 def test_a_protocol_is_made_with_rules_that_hold():
+    rng = random.Random(0)
     with pytest.raises(InvalidSetting):
-        Sharing(Rules("s", 1.0, 2.0, 0.0), CODEC, Life(), put_digest="", clock=float, rng=random.Random(0))
+        Sharing(Rules("s", 1.0, 2.0, 0.0), CODEC, Life(), put_digest="", clock=float, rng=rng, failed=failure_of)
 
 
 # ------------------------------------------------------------------------------------- a server in trouble

@@ -318,6 +318,22 @@ def test_a_batch_that_was_refused_is_not_tried_one_by_one(kind):
     assert cache.limits == []
 
 
+@pytest.mark.parametrize("kind", [AskedInBulk, AskedInBulkOnTheLoop])
+def test_nothing_is_begun_behind_a_batch_of_which_a_result_asks_for_rest(kind):
+    told = ItemResult(ItemStatus.FAILED, reason="come back later", wait_seconds=7.0)
+
+    class Refused(kind):
+        def warmup_items(self, items: list[WarmupItem]) -> Any:
+            return [LOADED] * (len(items) - 1) + [told]
+
+    class RefusedOnTheLoop(kind):
+        async def warmup_items(self, items: list[WarmupItem]) -> Any:
+            return [LOADED] * (len(items) - 1) + [told]
+
+    cache = RefusedOnTheLoop() if kind is AskedInBulkOnTheLoop else Refused()
+    assert load(cache, *ITEMS, *ITEMS, allowance=Allowance(), batch_size=2) == [LOADED, told, *[None] * 4]
+
+
 def test_plain_loads_are_taken_for_their_sizes_alone():
     assert list(sizes_of(LOADED, LOADED._replace(size_bytes=3), LOADED)) == [10, 3, 10]
     assert sizes_of(LOADED, LOADED) is None, "one is missing"

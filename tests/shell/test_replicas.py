@@ -2,6 +2,7 @@
 
 import asyncio
 
+from preheat import create_warmup_item
 from preheat._joint import JointCache
 from preheat._replicas import Replicas
 from preheat._settings import Settings
@@ -37,6 +38,25 @@ def test_with_a_coordinator_the_rate_is_kept_by_it_alone():
     fleet = Replicas(Settings(rate_limits={"pages": 40.0}, replicas=8, coordinator_url="redis://127.0.0.1:1/0"))
     assert type(fleet.prepare(PAGES)["pages"]) is JointCache
     assert loads_per_second(fleet.gates(PAGES, 1)["pages"], seconds=1.0) == MOST
+
+
+def test_waits_by_a_rate_that_the_coordinator_keeps_are_told_of_its_origin():
+    async def go(fleet):
+        joint = fleet.prepare(PAGES)["pages"]
+        gate = fleet.gates(PAGES, 1)["pages"]
+        await joint.warmup_items([create_warmup_item("pages", f"{n}") for n in range(6)])
+        return gate.record().limited_seconds
+
+    settings = {"rate_limits": {"pages": 200.0}, "replicas": 2, "coordinator_url": "redis://127.0.0.1:1/0"}
+    assert asyncio.run(go(Replicas(Settings(**settings)))) >= 4 / 100.0 * 0.9
+
+
+def test_a_run_begins_with_what_the_one_before_has_learned():
+    alone = Replicas(Settings(concurrency_limit=64))
+    loads_per_second(first := alone.gates(PAGES, 1)["pages"], seconds=1.0)
+    second = alone.gates(PAGES, 2)["pages"]
+    assert second is not first
+    assert second.learned_limit == first.learned_limit
 
 
 class Scene:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from preheat._guard import total_of
 from preheat._model import ItemResult, MemoryPressureLevel, MemoryReading
 
 
@@ -25,6 +26,11 @@ class Loaded(NamedTuple):
     sizes: Sequence[int]
     peak_bytes: int = 0
     seconds: float | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What all of them weigh."""
+        return total_of(self.sizes)
 
 
 class Ended(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +35,9 @@ from preheat._execution.events import (
     Start,
     WakeAt,
 )
+from preheat._execution.flights import Flight, Flights
 from preheat._execution.gates import Gate, Gates
+from preheat._execution.groups import Groups
 from preheat._execution.later import NOT_LET_START, Later
 from preheat._execution.lengths import RunLengths
 from preheat._execution.needs import Needs
@@ -44,7 +46,7 @@ from preheat._execution.phases import Phases
 from preheat._execution.queues import Queues
 from preheat._execution.retries import Retries
 from preheat._footing import Footing
-from preheat._guard import KNOWN_AFTER, Group, Guard
+from preheat._guard import KNOWN_AFTER, Guard
 from preheat._model import (
     ItemResult,
     ItemStatus,
@@ -74,14 +76,6 @@ LEAST_PATIENCE_SECONDS = 2.0
 # as names of the module: found in their class, they would take a tenth of the time that a run spends here on an item
 _LOADED, _FAILED, _TOO_LARGE = ItemStatus.LOADED, ItemStatus.FAILED, ItemStatus.TOO_LARGE
 _RESIDENT_NOW = frozenset({ItemStatus.LOADED, ItemStatus.RESIDENT})
-
-
-class _Flight(NamedTuple):
-    """A run of loads that was handed out: since when, and of which cache."""
-
-    positions: tuple[int, ...]
-    cache: str
-    at: float
 
 
 class Execution:
@@ -141,12 +135,11 @@ class Execution:
         self.switches: tuple[StrategySwitch, ...] = ()
         self.footing = footing or Footing()
         self.phases = Phases(phase, phase_delay_seconds)
-        group, self._groups = _group(caches, kinds)
-        self._group, self._sizes = group, size_bytes
+        self._groups, self._sizes = Groups(caches, kinds), size_bytes
         self.guard = Guard(
             size_bytes,
-            group,
-            self._groups,
+            self._groups.code,
+            self._groups.all,
             budget_bytes=budget_bytes,
             reserve_bytes=reserve_bytes,
             known_after=known_after,
@@ -160,8 +153,7 @@ class Execution:
         self._takes, self._parked = takes, array("q")
         self._parked_since: float | None = None
         self._is_slow = self._parks = self._is_held = False
-        self._flights: dict[int, _Flight] = {}
-        self._in_flight = dict.fromkeys((each.cache for each in self._groups), 0)
+        self._flights = Flights(self._groups.caches)
         self._loaded_order = array("q")
         self._paused_since: float | None = None
         self._blocked_since: float | None = None
@@ -251,23 +243,22 @@ class Execution:
         self.guard.keep(sum(self.results.sizes))
         self._loaded_order.extend(item for item in resident.tolist() if self.results.sizes[item])
 
-    def _land(self, event: Loaded | Ended) -> _Flight:
+    def _land(self, event: Loaded | Ended) -> Flight:
         """What was in flight is no longer."""
-        flight = self._flights.pop(event.positions[0])
-        self._in_flight[flight.cache] -= 1
+        flight = self._flights.end(event.positions[0])
         self.guard.release(flight.positions)
         return flight
 
     def _end_smoothly(self, event: Loaded) -> list[Instruction]:
         """As `_end_run` would, all items at once; unless others wait for one of them, or they are too large."""
-        positions, size_bytes = event.positions, sum(event.sizes)
+        positions, size_bytes = event.positions, event.size_bytes
         flight = self._flights[positions[0]]
         left_bytes = self.guard.reserved_for(flight.positions)
         if self._needs.concern(positions) or not self.guard.fits(size_bytes - left_bytes):
             results = [ItemResult(_LOADED, each) for each in event.sizes]
             return self._end_run(Ended(event.at, positions, results, event.peak_bytes))
         self._land(event)
-        seconds = _seconds(flight, event)
+        seconds = flight.seconds(event)
         self._lengths.learn(flight.cache, len(positions), seconds)
         if (gate := self._gates[flight.cache]) is not None:
             gate.loaded(event.at, seconds, len(positions))
@@ -300,10 +291,10 @@ class Execution:
                 self._end(item, result)
         return self._undo(oversized)
 
-    def _learn(self, flight: _Flight, event: Ended) -> None:
+    def _learn(self, flight: Flight, event: Ended) -> None:
         tried = [(item, result) for item, result in zip(event.positions, event.results, strict=True) if result]
         loaded = [(item, result.size_bytes) for item, result in tried if result.status is _LOADED]
-        seconds = _seconds(flight, event)
+        seconds = flight.seconds(event)
         if tried:
             self._lengths.learn(flight.cache, len(tried), seconds)
         if loaded:
@@ -382,7 +373,7 @@ class Execution:
         if self.stopped is not None:
             return
         self.stopped = why
-        in_flight = {item for flight in self._flights.values() for item in flight.positions}
+        in_flight = self._flights.items()
         for item, failure in self._later.failures().items():
             if self.results.is_open(item) and item not in in_flight:
                 self.results[item] = failure
@@ -399,7 +390,7 @@ class Execution:
         if self._gives_up:
             return []
         self._gives_up = True
-        return [Abandon(flight.positions) for flight in self._flights.values()]
+        return [Abandon(flight.positions) for flight in self._flights]
 
     # --------------------------------------------------------------------------------------------- items
 
@@ -407,7 +398,7 @@ class Execution:
         """Whether `item`, which failed, is tried again, be it in the later pass."""
         if self.stopped is not None:
             return False
-        tries, gate = self._retries.count_failure(item), self._gates[self._cache(item)]
+        tries, gate = self._retries.count_failure(item), self._gates[self._groups.cache_of(item)]
         again_at = self._retries.retry_at(at, tries) if gate is None else gate.retry_at(at, tries)
         if again_at is None:
             return False
@@ -448,7 +439,7 @@ class Execution:
         if self._parks and not self._takes[item]:
             self._parked.append(item)
         else:
-            self._queues.add(self._cache(item), item)
+            self._queues.add(self._groups.cache_of(item), item)
 
     def _line_up(self, items: NDArray[np.int64]) -> None:
         """As `_make_ready` for all of `items`, ascending, while all queues are empty."""
@@ -456,15 +447,8 @@ class Execution:
             taken = np.array(self._takes, np.bool_)[items]
             self._parked.extend(items[~taken].tolist())
             items = items[taken]
-        groups = np.frombuffer(self._group, np.dtype("l"))[items]
-        for cache in self._in_flight:
-            codes = [code for code, each in enumerate(self._groups) if each.cache == cache]
-            mine = items[np.isin(groups, codes)] if len(self._in_flight) > 1 else items
-            if len(mine):
-                self._queues.fill(cache, mine)
-
-    def _cache(self, item: int) -> str:
-        return self._groups[self._group[item]].cache
+        for cache, mine in self._groups.by_cache(items):
+            self._queues.fill(cache, mine)
 
     # ------------------------------------------------------------------------------------------- advance
 
@@ -569,7 +553,7 @@ class Execution:
         """The cache whose turn it is; one of which too little is known waits for what it has in flight."""
         return self._queues.next_cache(
             lambda cache, first: (
-                (not self._in_flight[cache] or self.guard.is_known(first)) and self._gates.is_open(cache, at)
+                (not self._flights.has(cache) or self.guard.is_known(first)) and self._gates.is_open(cache, at)
             )
         )
 
@@ -595,8 +579,7 @@ class Execution:
         return run
 
     def _send(self, run: tuple[int, ...], cache: str, at: float) -> Load:
-        self._flights[run[0]] = _Flight(run, cache, at)
-        self._in_flight[cache] += 1
+        self._flights.begin(Flight(run, cache, at))
         self.attempts += len(run)
         self._blocked_since = None
         reserved = self.guard.reserve(run)
@@ -660,18 +643,6 @@ _NOT_STARTED = "not started: the run was stopped ({})"
 _NOT_TAKEN = "not started: the run went on as {} ({}), which does not take it"
 _NO_ROOM = ItemResult(ItemStatus.REJECTED, reason="larger than what is left of the budget")
 _NO_MEMORY = ItemResult(ItemStatus.REJECTED, reason="larger than the memory that was left for it")
-
-
-def _seconds(flight: _Flight, event: Loaded | Ended) -> float:
-    return event.at - flight.at if event.seconds is None else event.seconds
-
-
-def _group(caches: Sequence[str], kinds: Sequence[str]) -> tuple[array[int], list[Group]]:
-    """The distinct pairs of cache and kind, and which of them each item is of."""
-    labels: Sequence[Any] = list(zip(caches, kinds, strict=True)) if kinds else caches
-    codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
-    groups = [Group(*label) if kinds else Group(label, "") for label in codes]
-    return array("l", map(codes.__getitem__, labels)), groups
 
 
 def _numbers(positions: Sequence[int]) -> bytes:

@@ -8,12 +8,14 @@ one.  *A limit per load*: loaders are told how large a value may become, so that
 
 All sizes are integers: whatever was reserved is given back to the byte.
 
+    columns     sizes by the hundred
     experience  what loads of one kind really cost
     headroom    whether others take memory
     admission   who may start, by both of them
 """
 
 from preheat._guard.admission import KNOWN_AFTER, Claims, Group, Guard
+from preheat._guard.columns import total_of
 from preheat._guard.experience import LEAST_MEASURED_BYTES, MARGIN, MOST_PEAK_RATIO, PEAK_RATIO, REMEMBERED
 from preheat._guard.headroom import FALL_LEAST_BYTES, FALL_LIMIT_SHARE, FALL_SECONDS
 
@@ -30,4 +32,5 @@ __all__ = [
     "Claims",
     "Group",
     "Guard",
+    "total_of",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, overload
 
+from preheat._guard.columns import count_zeros, total_of
 from preheat._guard.experience import MARGIN, PER_MILLE, Experience, lesson_of
 from preheat._guard.headroom import FALL_LEAST_BYTES, FALL_LIMIT_SHARE, Headroom
 from preheat._model import MemoryReading, SizeRecord
@@ -58,8 +59,8 @@ class Claims(Sequence[int]):
     @property
     def total_bytes(self) -> int:
         """No less than all of them together; exactly as much for a single one."""
-        n, unknown = len(self._sizes), self._sizes.count(0)
-        expected = _worst(sum(self._sizes), self._worst_per_mille) + unknown * self._worst_bytes
+        n, unknown = len(self._sizes), count_zeros(self._sizes)
+        expected = _worst(total_of(self._sizes), self._worst_per_mille) + unknown * self._worst_bytes
         return _with_margin(expected) + (n - 1) * _MOST_ROUNDING
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from operator import truediv
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+from preheat._guard.columns import column_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MARGIN = (5, 4)
 """A reservation is this much above the worst seen, as a fraction: numerator, denominator."""
@@ -23,8 +26,6 @@ LEAST_MEASURED_BYTES = 256 * 1024
 """Growth of the process around a load of less than this is mostly noise."""
 
 PER_MILLE = 1000
-LONG = 100
-"""From so many items on, arrays are faster than loops."""
 
 
 class Window:
@@ -87,21 +88,34 @@ class Lesson(NamedTuple):
 
 def lesson_of(estimated: Sequence[int], accounted: Sequence[int], peak_bytes: int) -> Lesson:
     """What items estimated at so many bytes, 0 where nothing was known, teach by weighing so many; one at least."""
-    accounted_bytes = compared_bytes = sum(accounted)
-    guesses, sizes = estimated, accounted
-    if 0 in estimated:
-        guessed = [(guess, real) for guess, real in zip(estimated, accounted, strict=True) if guess]
-        guesses, sizes = [guess for guess, _ in guessed], [real for _, real in guessed]
-        compared_bytes = sum(sizes)
+    guesses, sizes = column_of(estimated), column_of(accounted)
+    if guesses is not None and sizes is not None:
+        return _lesson_of_columns(guesses, sizes, peak_bytes)
+    guessed = [(guess, real) for guess, real in zip(estimated, accounted, strict=True) if guess]
+    largest_ratio = max((real / guess for guess, real in guessed), default=None)
+    return Lesson(
+        len(accounted),
+        sum(accounted),
+        max(accounted),
+        sum(estimated),
+        sum(real for _, real in guessed),
+        _per_mille(largest_ratio),
+        peak_bytes,
+    )
+
+
+def _lesson_of_columns(estimated: NDArray[np.int64], accounted: NDArray[np.int64], peak_bytes: int) -> Lesson:
+    items, accounted_bytes, largest_bytes = len(accounted), int(accounted.sum()), int(accounted.max())
+    if not estimated.all():
+        accounted, estimated = accounted[estimated > 0], estimated[estimated > 0]
+    largest_ratio = float((accounted / estimated).max()) if len(estimated) else None
+    sums = int(estimated.sum()), int(accounted.sum())
+    return Lesson(items, accounted_bytes, largest_bytes, *sums, _per_mille(largest_ratio), peak_bytes)
+
+
+def _per_mille(largest_ratio: float | None) -> int:
     # one more than the floor, so that it covers the size whatever rounding did
-    worst = int(_largest_ratio(sizes, guesses) * PER_MILLE) + 1 if guesses else 0
-    return Lesson(len(accounted), accounted_bytes, max(accounted), sum(guesses), compared_bytes, worst, peak_bytes)
-
-
-def _largest_ratio(sizes: Sequence[int], guesses: Sequence[int]) -> float:
-    if len(sizes) >= LONG and isinstance(sizes, array) and isinstance(guesses, array):
-        return float((np.frombuffer(sizes, np.int64) / np.frombuffer(guesses, np.int64)).max())
-    return float(max(map(truediv, sizes, guesses)))
+    return int(largest_ratio * PER_MILLE) + 1 if largest_ratio is not None else 0
 
 
 class Experience:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
-
 from preheat._guard.experience import REMEMBERED
 from preheat._model import MIB
+from preheat._samples import Samples
 
 FALL_SECONDS = 0.5
 FALL_LEAST_BYTES = 2 * MIB
@@ -16,23 +15,12 @@ FALL_LIMIT_SHARE = 128
 class Headroom:
     """What there was to have of memory at the newest readings, whether or not the run has taken it by now."""
 
-    __slots__ = ("_at", "_bytes", "_noted")
+    __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._at, self._bytes = array("d", bytes(8 * REMEMBERED)), array("q", bytes(8 * REMEMBERED))
-        self._noted = 0
+        self._seen = Samples(REMEMBERED)
 
     def fallen_bytes(self, at: float, free_bytes: int) -> int:
         """By how much it has fallen in FALL_SECONDS, now that it is `free_bytes`."""
-        n = self._noted % REMEMBERED
-        self._at[n], self._bytes[n] = at, min(free_bytes, 2**62)
-        self._noted += 1
-        newest_first = (
-            number % REMEMBERED for number in range(self._noted - 1, max(-1, self._noted - 1 - REMEMBERED), -1)
-        )
-        before = free_bytes
-        for n in newest_first:
-            before = self._bytes[n]
-            if self._at[n] <= at - FALL_SECONDS:
-                break
-        return before - free_bytes
+        self._seen.add(at, free_bytes)
+        return self._seen.as_of(at - FALL_SECONDS) - free_bytes

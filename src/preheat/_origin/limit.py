@@ -5,7 +5,8 @@ follows the round trip [1, 2].  It starts at 1.  Loads are judged in *rounds*.  
 or less, where the warm-up itself hardly weighs, is what a load takes *alone*.  A round that took little more lets the
 limit grow, one that took clearly more lets it shrink, down to below 1: then a rest follows every load.  An origin
 that stays slow, by its own fault or because of other traffic, is the new measure after about a minute; and now and
-then the limit goes back to 1 for a round, to measure again.
+then the limit goes back to 1 for a round, to measure again.  What a run has found out the next one begins with: once it
+has measured at 1, it goes on at half of that limit.
 
 Live misses are a second witness: there are more of them, and they are the ones not to be hurt.  They are compared
 among themselves, since what is asked for live is not what is loaded, and count by their number.
@@ -52,6 +53,9 @@ NEAR_ONE = 1.5
 MEASURE_SECONDS = 60.0
 """How long it takes until an origin that has become slower or faster is taken as it is."""
 
+LEARNED_FACTOR = 0.5
+"""At which part of the limit of the run before a run goes on: the origin may bear less by now, and doubles soon."""
+
 MEASURE_GAIN = 0.3
 ROUNDS_BETWEEN_MEASURES = 50
 
@@ -97,6 +101,7 @@ class DelayLimit:
         "_extra_at",
         "_is_settling",
         "_is_starting",
+        "_learned",
         "_live",
         "_look_at",
         "_most",
@@ -112,16 +117,21 @@ class DelayLimit:
         "slots",
     )
 
-    def __init__(self, most: int) -> None:
-        self._most = float(most)
+    def __init__(self, most: int, learned: float = 1.0) -> None:
+        self._most, self._learned = float(most), learned
         self.limit = self.highest = 1.0
         self.slots = 1
         self.own, self._live = Witness(), Witness()
         self._is_starting, self._is_settling = True, False
-        self._resumes_at: float | None = None
+        self._resumes_at = LEARNED_FACTOR * learned if LEARNED_FACTOR * learned > 1.0 else None
         self._rounds = self._look_at = 0
         self._extra_at = -math.inf
         self._begin_round(-math.inf, under_way=0)
+
+    @property
+    def learned(self) -> float:
+        """The limit found so far; while it is only measured what a load takes alone, that of before."""
+        return self._learned if self._resumes_at is not None else self.limit
 
     def ready_at(self, at: float, under_way: int) -> float:
         """The instant from which on one more may start beside those `under_way`; infinite if one has to end first."""
@@ -184,13 +194,14 @@ class DelayLimit:
         if self.limit <= 1.0:
             self._measure(at - self._begun)
         self._rounds += 1
-        if resumes_at is not None:
+        if resumes_at is not None and self.own.measured >= KNOWN_AFTER:
             self._resumes_at = None
             self._change(resumes_at)
         elif ratio > SHRINKS_ABOVE:
+            self._resumes_at = None
             self._shrink(ratio)
         elif self._rounds >= ROUNDS_BETWEEN_MEASURES and self.limit > 1.0:
-            self._rounds, self._resumes_at = 0, self.limit
+            self._rounds, self._resumes_at, self._learned = 0, self.limit, self.limit
             self._change(1.0)
         elif ratio < GROWS_BELOW and self._was_reached:
             self._grow()

@@ -51,6 +51,12 @@ class Origin:
     """The state of one origin in one run; a gate of the machine (`preheat._execution.gates.Gate`).
 
     A *run* of loads goes one after another and counts as one under way.
+
+    Args:
+        name: Its name.
+        limits: What it may be asked for at the most.
+        learned_limit: What it was found to bear in a run before (`learned_limit` of the origin then).
+        seed: Seed of all jitter.
     """
 
     __slots__ = (
@@ -65,27 +71,29 @@ class Origin:
         "_limit",
         "_limited_seconds",
         "_limited_since",
+        "_limited_until",
         "_loads",
-        "_name",
         "_out_since",
         "_patience_seconds",
         "_refused",
         "_requests",
         "_retries",
         "_under_way",
+        "name",
     )
 
-    def __init__(self, name: str, limits: Limits | None = None, *, seed: int = 0) -> None:
+    def __init__(self, name: str, limits: Limits | None = None, *, learned_limit: float = 1.0, seed: int = 0) -> None:
         limits = limits or Limits()
-        self._name = name
+        self.name = name
         self._jitter = random.Random(seed)
-        self._limit, self._breaker, self._budget = DelayLimit(limits.concurrency), Breaker(self._jitter), RetryBudget()
+        self._limit = DelayLimit(limits.concurrency, learned_limit)
+        self._breaker, self._budget = Breaker(self._jitter), RetryBudget()
         self._loads, self._bytes = _bucket(limits.loads_per_second, 1.0), _bucket(limits.bytes_per_second, 0.0)
         self._held_until = -_INFINITE
         self._out_since = self._patience_seconds = _INFINITE
         self._under_way = self._requests = self._retries = self._failures = self._refused = self._deferred = 0
         self._is_later_pass = False
-        self._limited_since, self._limited_seconds = _INFINITE, 0.0
+        self._limited_since, self._limited_until, self._limited_seconds = _INFINITE, -_INFINITE, 0.0
 
     # ------------------------------------------------------------------------------------------ admission
 
@@ -142,6 +150,12 @@ class Origin:
         self._limited_since = _INFINITE
         return items
 
+    def note_limited(self, at: float, seconds: float) -> None:
+        """Somebody else who keeps its rate holds a load up from the instant `at` on; waits at a time count once."""
+        until = at + seconds
+        self._limited_seconds += max(0.0, until - max(at, self._limited_until))
+        self._limited_until = max(until, self._limited_until)
+
     # ----------------------------------------------------------------------------------------------- ends
 
     def loaded(self, at: float, seconds: float, items: int) -> None:
@@ -166,14 +180,15 @@ class Origin:
             self.loaded(at, seconds, len(good))
             return
         self._under_way -= 1
+        each_seconds = seconds / max(1, sum(result.status is not _RESIDENT for result in begun))
         for result in begun or (_NOT_ASKED,):
             has_failed = None if result.status is _RESIDENT else result.status is _FAILED
-            self._breaker.ended(at, has_failed=has_failed, seconds=seconds / len(results))
+            self._breaker.ended(at, has_failed=has_failed, seconds=each_seconds)
             if has_failed:
                 self._note_failure(at, result)
             elif has_failed is False:
                 self._limit.own.count += 1
-                self._limit.own.seconds += seconds / len(begun)
+                self._limit.own.seconds += each_seconds
         self._note_health(at)
 
     def note_live(self, at: float, seconds: float, misses: int) -> None:
@@ -236,10 +251,15 @@ class Origin:
         self._out_since = _INFINITE
         self._note_health(at)
 
+    @property
+    def learned_limit(self) -> float:
+        """How many loads at a time it was found to bear, for the run after this one."""
+        return self._limit.learned
+
     def record(self) -> OriginRecord:
         """What has become of it so far."""
         return OriginRecord(
-            origin=self._name,
+            origin=self.name,
             requests=self._requests,
             failures=self._failures,
             retries=self._retries,

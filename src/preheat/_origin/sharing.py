@@ -20,6 +20,7 @@ def origins_of(
     concurrency: int,
     loads_per_second: Mapping[str, float],
     bytes_per_second: Mapping[str, float],
+    learned_limits: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> dict[str, Origin]:
     """By cache, its origin: the same object for those that share one.
@@ -29,6 +30,7 @@ def origins_of(
         concurrency: Loads at a time, of each origin, at most.
         loads_per_second: By origin, the loads that may start per second.
         bytes_per_second: By origin, the bytes that may be asked for per second.
+        learned_limits: By origin, what it was found to bear in a run before.
         seed: Seed of all jitter.
     """
     names = {name: origin_of(cache, name) for name, cache in caches.items()}
@@ -36,6 +38,7 @@ def origins_of(
         origin: Origin(
             origin,
             Limits(concurrency, loads_per_second.get(origin), bytes_per_second.get(origin)),
+            learned_limit=(learned_limits or {}).get(origin, 1.0),
             seed=seed + n,
         )
         for n, origin in enumerate(dict.fromkeys(names.values()))

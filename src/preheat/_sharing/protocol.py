@@ -27,7 +27,6 @@ from preheat._model import ItemResult, ItemStatus
 from preheat._sharing.putting import AWAY, MOST_ITEMS, Claim, Loaded, Places, chunks_of
 from preheat._sharing.rules import ENTRY_BYTES, TOMBSTONE, Codec, Life, Room, Rules
 from preheat._sharing.steps import Ask, Command, Make, Refused, Reply, Steps, Wait, answer
-from preheat.errors import ItemTooLarge
 
 V = TypeVar("V")
 
@@ -48,6 +47,7 @@ class Sharing(Generic[V]):
         put_digest: The digest under which servers know `PUT`.
         clock: Seconds, monotonic.
         rng: Draws tokens and staggers lives.
+        failed: What an item whose load raised becomes; it knows what the exception says of the origin.
     """
 
     def __init__(
@@ -59,11 +59,12 @@ class Sharing(Generic[V]):
         put_digest: str,
         clock: Callable[[], float],
         rng: random.Random,
+        failed: Callable[[Exception], ItemResult],
     ) -> None:
         self.places = Places(rules.demand(), put_digest, clock, rng)
         self.codec, self.life = codec, life
         self.owed: dict[str, bytes] = {}
-        self._clock, self._rng = clock, rng
+        self._clock, self._rng, self._failed = clock, rng, failed
         self._at = self.places.place
         self._settle_at = 0.0
         self._seen_evicted: tuple[float, int] | None = None
@@ -208,9 +209,7 @@ class Sharing(Generic[V]):
 
     def _made(self, n: int, key: str, value: Any) -> Loaded | ItemResult:
         if isinstance(value, Exception):
-            if isinstance(value, ItemTooLarge):
-                return ItemResult(ItemStatus.TOO_LARGE, reason=str(value))
-            return ItemResult(ItemStatus.FAILED, reason=f"{type(value).__name__}: {value}")
+            return self._failed(value)
         try:
             milliseconds = self.life.milliseconds(key, value, self._rng)
             data = self._encode(value)

@@ -88,6 +88,7 @@ class _RedisCache(Generic[V]):
             put_digest=sha1(PUT, usedforsecurity=False).hexdigest(),
             clock=time.monotonic,
             rng=rng,
+            failed=_failed,
         )
         self._load, self._load_many, self._needs = load, load_many, needs
         self._line = Line(client, door := Door(rng))
@@ -325,6 +326,12 @@ class AsyncRedisCache(_RedisCache[V]):
         if len(step.keys) == 1:
             return [await _tried_async(self._load, step.keys[0])]
         return list(await asyncio.gather(*(_tried_async(self._load, key) for key in step.keys)))
+
+
+def _failed(error: Exception) -> ItemResult:
+    from preheat._attempt import failure_of  # what runs a warm-up has it already
+
+    return failure_of(error)
 
 
 def _tried(load: Callable[[Any], Any], what: Any) -> Any:
