@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
-from preheat.caches._loading import _ABSENT, LoadingCache, Request, warmup_candidates
+from preheat.caches._loading import ABSENT, LoadingCache, Request, warmup_candidates
 from preheat.codecs import VectorCodec
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
             self._request(text, source) for text, source in zip(texts, sources or [""] * len(texts), strict=True)
         ]
         found = {request.key: self._lookup(request) for request in requests}
-        found |= {request.key: self._restore(request) for request in requests if found[request.key] is _ABSENT}
-        absent = {request.key: n for n, request in enumerate(requests) if found[request.key] is _ABSENT}
+        found |= {request.key: self._restore(request) for request in requests if found[request.key] is ABSENT}
+        absent = {request.key: n for n, request in enumerate(requests) if found[request.key] is ABSENT}
         if absent:
             at = list(absent.values())
             loaded = self._load_missing(
