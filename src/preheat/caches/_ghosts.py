@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 
-CELLS_PER_ITEM = 4  # one in eight is overwritten before its time
+CELLS_PER_ITEM = 2
 FEWEST_CELLS = 64
 _STAMPS = 2**16  # that a span is divided into
 _HALF = 2**32 - 1

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from preheat._model import DEFAULT_PRIORITY, CacheStatistics, HeldValue, MemoryEventKind
 from preheat.abc import AccessLog, Clock, MemoryTracker, Snapshot, SnapshotCodec
 from preheat.caches._candidates import warmup_candidates
 from preheat.caches._shelf import Places
-from preheat.caches._traffic import ABSENT, Request
+from preheat.caches._traffic import ABSENT, Request, in_thread, is_coroutine_function
 from preheat.caches._warming import Warming
 from preheat.errors import InvalidSetting
 
-__all__ = ["ABSENT", "LoadingCache", "Request", "warmup_candidates"]
+__all__ = ["ABSENT", "LoadingCache", "Request", "is_coroutine_function", "warmup_candidates"]
 
 V = TypeVar("V")
 
@@ -63,6 +63,15 @@ class LoadingCache(Warming[V]):
         self.priority = priority
         self._codec = codec
 
+    async def aget(self, *arguments: Any, **named: Any) -> V:
+        """As `get`, in a coroutine: nothing blocks its loop, and a load is shared with whoever waits in a thread."""
+        request, make = await in_thread(lambda: self._ask(*arguments, **named))
+        return await self._aget(request, make)
+
+    def _ask(self, *arguments: Any, **named: Any) -> tuple[Request, Callable[[], V]]:
+        """What `get` asks for, and what makes it; called in a thread, for it may look at files."""
+        raise NotImplementedError
+
     def invalidate(self, key: str) -> None:
         """Forget `key`; a load of it under way will not be kept, and a snapshot of it not restored."""
         with self._lock:
@@ -93,7 +102,9 @@ class LoadingCache(Warming[V]):
 
     def __contains__(self, key: str) -> bool:
         with self._lock:
-            return self._residents.find(key) >= 0
+            is_there = self._residents.find(key) >= 0
+        self._memory.tell()
+        return is_there
 
     def record_to(self, log: AccessLog) -> None:
         """From now on report every access to `log`."""

@@ -10,14 +10,19 @@ import math
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
 
 from preheat._events import MemoryReporter
 from preheat._model import HeldValue, MemoryEventKind
 from preheat.abc import Clock
-from preheat.caches._policy import Policy
+from preheat.caches._policy import MOST_USES, WATCHED, Policy
 from preheat.caches._shelf import Places
 from preheat.caches._warmed import Warmed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 V = TypeVar("V")
 
@@ -43,6 +48,7 @@ class Residents(Generic[V]):
         used_bytes: Of all of them; `warmed_bytes` of what a warm-up inserted and nobody used.
         evictions, expirations: How many left for want of room, and because their time had come.
         kinds: Number and bytes of what is resident, by kind.
+        dies_at: By slot, until when its value is served, by the clock; None as long as nothing can expire.
     """
 
     def __init__(self, capacity_bytes: int, shelf: Places[V], memory: MemoryReporter, clock: Clock) -> None:
@@ -54,7 +60,7 @@ class Residents(Generic[V]):
         self._free: list[int] = []
         self._kind_of: list[str] = []
         self._made_at = array("d")
-        self._dies_at: array[float] | None = None  # by the clock; there is none before something may expire
+        self.dies_at: array[float] | None = None
         self._swept = 0
 
     def __len__(self) -> int:
@@ -67,8 +73,11 @@ class Residents(Generic[V]):
 
     def find(self, key: str) -> int:
         """The slot of `key`; -1 if it is absent, or has just been found to have expired."""
-        slot = self.shelf.find(key)
-        if slot >= 0 and self._dies_at is not None and self._dies_at[slot] <= self._clock():
+        return self.unless_expired(self.shelf.find(key))
+
+    def unless_expired(self, slot: int) -> int:
+        """`slot`; -1 if it is -1, or what is there has just been found to have expired."""
+        if self.dies_at is not None and slot >= 0 and self.dies_at[slot] <= self._clock():
             self._expire(slot)
             return -1
         return slot
@@ -78,6 +87,24 @@ class Residents(Generic[V]):
         self._warmed_no_more(slot)
         self.policy.use(slot)
 
+    def without_expired(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`slots`, with -1 for those that have just been found to have expired."""
+        if self.dies_at is None:
+            return slots
+        is_over = (np.frombuffer(self.dies_at)[slots] <= self._clock()) & (slots >= 0)
+        for slot in set(slots[is_over].tolist()):
+            self._expire(slot)
+        return np.where(is_over, -1, slots)
+
+    def use_many(self, slots: NDArray[np.int64]) -> None:
+        """Traffic uses all of `slots`."""
+        uses = np.frombuffer(self.policy.uses, np.uint8)
+        counts = uses[slots]
+        uses[slots] = counts + (counts < MOST_USES)
+        for slot in slots[counts >= WATCHED].tolist():
+            if self.policy.uses[slot] >= WATCHED:  # it may be named twice
+                self.use(slot)
+
     def insert(
         self, key: str, made: Made[V], cause: str, *, kind: str = "", worth: tuple[bool, float] | None = None
     ) -> None:
@@ -85,7 +112,7 @@ class Residents(Generic[V]):
         known = self.shelf.find(key)
         if known >= 0:
             self.drop([known], MemoryEventKind.RELEASE, "replaced")
-        if self._dies_at is not None:
+        if self.dies_at is not None:
             self._sweep()
         self._make_room(made.size_bytes)
         slot = self._take_slot(made)
@@ -119,7 +146,7 @@ class Residents(Generic[V]):
     def held(self, slot: int) -> HeldValue:
         """What is in `slot`, as a snapshot keeps it."""
         shelf = self.shelf
-        expires_at = math.inf if self._dies_at is None else time.time() + self._dies_at[slot] - self._clock()
+        expires_at = math.inf if self.dies_at is None else time.time() + self.dies_at[slot] - self._clock()
         return HeldValue(
             shelf.key_of(slot),
             shelf.version_of(slot),
@@ -139,13 +166,13 @@ class Residents(Generic[V]):
         if slot == len(self._made_at):
             self._made_at.append(0.0)
             self._kind_of.append("")
-            if self._dies_at is not None:
-                self._dies_at.append(math.inf)
+            if self.dies_at is not None:
+                self.dies_at.append(math.inf)
         self._made_at[slot] = made.made_at
-        if self._dies_at is None and made.expires_at < math.inf:
-            self._dies_at = array("d", [math.inf]) * len(self._made_at)
-        if self._dies_at is not None:
-            self._dies_at[slot] = self._clock() + made.expires_at - time.time()
+        if self.dies_at is None and made.expires_at < math.inf:
+            self.dies_at = array("d", [math.inf]) * len(self._made_at)
+        if self.dies_at is not None:
+            self.dies_at[slot] = self._clock() + made.expires_at - time.time()
         return slot
 
     def _make_room(self, size_bytes: int) -> None:
@@ -168,8 +195,8 @@ class Residents(Generic[V]):
             size_bytes += self.policy.size_bytes[slot]
             self._count(self._kind_of[slot], -1, -self.policy.size_bytes[slot])
             self.shelf.remove(slot)
-            if self._dies_at is not None:
-                self._dies_at[slot] = math.inf
+            if self.dies_at is not None:
+                self.dies_at[slot] = math.inf
         self._free += slots
         if slots:
             self._memory.note(kind, size_bytes, cause, len(slots))
@@ -196,9 +223,9 @@ class Residents(Generic[V]):
 
     def _sweep(self) -> None:
         """Look at the next few slots, so that what nobody asks for again does not stay until it is evicted."""
-        assert self._dies_at is not None  # noqa: S101 - the caller has looked
-        now, slots = self._clock(), len(self._dies_at)
+        assert self.dies_at is not None  # noqa: S101 - the caller has looked
+        now, slots = self._clock(), len(self.dies_at)
         for _ in range(min(SWEPT, slots)):
             self._swept = (self._swept + 1) % slots
-            if self._dies_at[self._swept] <= now:
+            if self.dies_at[self._swept] <= now:
                 self._expire(self._swept)

@@ -20,6 +20,10 @@ class Places(Protocol[V]):
         """The slot of `key`; -1 if it has none."""
         ...
 
+    def look(self, key: str, version: str) -> tuple[int, V | None]:
+        """The slot and the value of `key`; -1 and None if it has none of this version."""
+        ...
+
     def put(self, slot: int, key: str, value: V, version: str) -> None:
         """Store a value under a key that has none, in a slot that is empty."""
         ...
@@ -64,6 +68,13 @@ class Shelf(Generic[V]):
     def find(self, key: str) -> int:
         """The slot of `key`; -1 if it has none."""
         return self._slots.get(key, -1)
+
+    def look(self, key: str, version: str) -> tuple[int, V | None]:
+        """The slot and the value of `key`; -1 and None if it has none of this version."""
+        slot = self._slots.get(key, -1)
+        if slot < 0 or self._versions[slot] != version:
+            return -1, None
+        return slot, self._values[slot]
 
     def put(self, slot: int, key: str, value: V, version: str) -> None:
         """Store a value under a key that has none, in a slot that is empty."""

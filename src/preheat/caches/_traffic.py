@@ -7,6 +7,7 @@ and keep nothing that they had to load.
 
 from __future__ import annotations
 
+import inspect
 import math
 import threading
 import time
@@ -62,6 +63,7 @@ class Traffic(Generic[V]):
         self._memory = MemoryReporter(name)
         places: Places[V] = Shelf() if shelf is None else shelf
         self._residents = Residents(capacity_bytes, places, self._memory, clock)
+        self._find_value, self._uses = places.look, self._residents.policy.uses
         self._flights: dict[str, Flight[V]] = {}
         self._log: AccessLog | None = None
         self._snapshot: Snapshot | None = None
@@ -77,8 +79,8 @@ class Traffic(Generic[V]):
     def _size_of(self, key: str, value: V) -> int:
         return estimate_item_memory_usage(value, key=key)
 
-    def _is_current(self, version: str) -> bool:
-        """Whether what has this version may still be kept."""
+    def _may_keep(self, version: str, value: V) -> bool:
+        """Whether what was made in this version may be kept now."""
         return True
 
     def _get(self, request: Request, make: Callable[[], V]) -> V:
@@ -107,13 +109,16 @@ class Traffic(Generic[V]):
         """The resident value, counted as a hit; `ABSENT` if there is none of this version."""
         residents = self._residents
         with self._lock:
-            slot = residents.find(request.key)
-            if slot < 0 or residents.shelf.version_of(slot) != request.version:
+            slot, value = self._find_value(request.key, request.version)
+            if slot < 0 or (residents.dies_at is not None and residents.unless_expired(slot) < 0):
                 return ABSENT
-            value = residents.shelf.value_of(slot)
             if is_quiet():
                 return value
-            self._note_use(slot)
+            count = self._uses[slot]
+            if count < MOST_USES:
+                self._uses[slot] = count + 1
+            elif count >= WATCHED:
+                residents.use(slot)
             self._hits += 1
         if self._log is not None:
             self._log.hit(request.key)
@@ -144,7 +149,7 @@ class Traffic(Generic[V]):
                 self._note_use(slot)
             elif snapshot.erasures != erasures:  # this value may be what was erased
                 return ABSENT
-            elif made.size_bytes <= self.capacity_bytes and self._is_current(request.version):
+            elif made.size_bytes <= self.capacity_bytes and self._may_keep(request.version, value):
                 self._residents.insert(request.key, made, "snapshot", kind=self.kind_of(request.key))
             self._hits += 1
         self._memory.tell()
@@ -155,7 +160,7 @@ class Traffic(Generic[V]):
     async def _arestore(self, requests: Sequence[Request]) -> list[Any]:
         if self._snapshot is None:
             return [ABSENT] * len(requests)
-        return await _in_thread(lambda: [self._restore(request) for request in requests])
+        return await in_thread(lambda: [self._restore(request) for request in requests])
 
     def _find_kept(self, snapshot: Snapshot, key: str, version: str) -> Made[V] | None:
         """What `snapshot` has of it, if that may still be served; its time to live goes on from when it was made."""
@@ -175,6 +180,7 @@ class Traffic(Generic[V]):
     def _load_missing(self, requests: Sequence[Request], make: Callable[[list[int]], Sequence[V]]) -> list[V]:
         """The values of `requests`, distinct and all absent; `make` gets the positions that are ours to load."""
         self._demand_plain_loader()
+        self._memory.tell()  # the look-up may have found that something has expired
         if is_quiet():
             return list(make(list(range(len(requests)))))
         flights, mine = self._board(requests)
@@ -191,6 +197,7 @@ class Traffic(Generic[V]):
         self, requests: Sequence[Request], make: Callable[[list[int]], Sequence[V] | Awaitable[Sequence[V]]]
     ) -> list[V]:
         """As `_load_missing`, in a coroutine."""
+        self._memory.tell()
         if is_quiet():
             return list(await self._acall(make, list(range(len(requests)))))
         flights, mine = self._board(requests)
@@ -249,7 +256,7 @@ class Traffic(Generic[V]):
 
         async def fly() -> None:
             if not self._is_async:
-                await _in_thread(lambda: self._fly(requests, flights, mine, make))
+                await in_thread(lambda: self._fly(requests, flights, mine, make))
                 return
             with self._landing(requests, flights, mine) as land, _own_time() as clock:
                 land(await make(sorted(mine)), clock())
@@ -259,7 +266,7 @@ class Traffic(Generic[V]):
         task.add_done_callback(_forget_task)
 
     async def _acall(self, make: Callable[[list[int]], Any], positions: list[int]) -> Sequence[V]:
-        values: Sequence[V] = await (make(positions) if self._is_async else _in_thread(lambda: make(positions)))
+        values: Sequence[V] = await (make(positions) if self._is_async else in_thread(lambda: make(positions)))
         return values
 
     @contextmanager
@@ -330,7 +337,7 @@ class Traffic(Generic[V]):
             return
         now = time.time()
         with self._lock:
-            if not unless.invalidated and self._is_current(request.version):
+            if not unless.invalidated and self._may_keep(request.version, value):
                 made = Made(value, request.version, now, size_bytes, self._expiry(now))
                 self._residents.insert(request.key, made, "traffic", kind=self.kind_of(request.key))
 
@@ -365,7 +372,14 @@ def _own_time() -> Iterator[Callable[[], float]]:
             outer[0] += time.perf_counter() - started
 
 
-async def _in_thread(call: Callable[[], V]) -> V:
+def is_coroutine_function(load: Callable[..., Any]) -> bool:
+    """Whether what `load` returns has to be awaited."""
+    call = getattr(load, "__call__", None)  # noqa: B004 - of an object that is called like a function
+    return inspect.iscoroutinefunction(load) or inspect.iscoroutinefunction(call)
+
+
+async def in_thread(call: Callable[[], V]) -> V:
+    """What `call` returns, called in a thread, in the context of the caller."""
     import asyncio  # it is there where a coroutine runs
 
     return await asyncio.to_thread(call)

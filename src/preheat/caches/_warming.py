@@ -69,10 +69,11 @@ class Warming(Traffic[V]):
 
         Awaitable where the cache loads by a coroutine function.
         """
-        return [self._make_one(item.ref.key) for item in items]
+        made = [self._make_one(item.ref.key) for item in items]
+        return _finished(made) if self._is_async else made
 
     def _make_one(self, key: str) -> tuple[V, str] | None:
-        """The same for one item whose key says it all."""
+        """The same for one item whose key says it all; of an asynchronous cache, with the value to be awaited."""
         raise NotImplementedError
 
     def _find_needs(self) -> Callable[[str, str], Iterable[ItemRef]] | None:
@@ -92,7 +93,9 @@ class Warming(Traffic[V]):
         version = self._version_of(key)  # may look at files, so not under the lock
         with self._lock:
             slot = self._residents.find(key)
-            return slot >= 0 and self._residents.shelf.version_of(slot) == version
+            is_held = slot >= 0 and self._residents.shelf.version_of(slot) == version
+        self._memory.tell()
+        return is_held
 
     # ---------------------------------------------------------------------------------- a batch of items
 
@@ -184,7 +187,7 @@ class Warming(Traffic[V]):
     def _admit(self, item: WarmupItem, flight: Flight[V], made: Made[V], seconds: float) -> ItemResult:
         """Insert what a warm-up loaded: where nobody waits for it, at the cold end and evicting nothing."""
         key, residents = item.ref.key, self._residents
-        if flight.invalidated or not self._is_current(made.version):
+        if flight.invalidated or not self._may_keep(made.version, made.value):
             return ItemResult(ItemStatus.REJECTED, 0, seconds, "it was invalidated while it was being loaded")
         known = residents.find(key)
         if known >= 0 and residents.shelf.version_of(known) == flight.version:
@@ -196,3 +199,7 @@ class Warming(Traffic[V]):
         worth = None if flight.wanted else item.worth(made.size_bytes)
         residents.insert(key, made, "warm-up", kind=self.kind_of(key), worth=worth)
         return ItemResult(ItemStatus.LOADED, made.size_bytes, seconds)
+
+
+async def _finished(made: Sequence[tuple[Any, str] | None]) -> list[tuple[Any, str] | None]:
+    return [None if each is None else (await each[0], each[1]) for each in made]

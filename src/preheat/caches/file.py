@@ -35,6 +35,7 @@ class FileCache(LoadingCache[V]):
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
         codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
+        ttl_seconds: How long a value is served after it was made; by default as long as it holds.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class FileCache(LoadingCache[V]):
         name: str = "file",
         priority: int = DEFAULT_PRIORITY,
         codec: SnapshotCodec | None = None,
+        ttl_seconds: float | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec, ttl_seconds=ttl_seconds)
         self.root = root
         self._parse = parse
 
@@ -57,7 +59,10 @@ class FileCache(LoadingCache[V]):
         Raises:
             OSError: The file can't be read, or `path` leads out of the root.
         """
-        return self._get(Request(path, "", self._state_of(path)), lambda: self._read(path))
+        return self._get(*self._ask(path))
+
+    def _ask(self, path: str) -> tuple[Request, Callable[[], V]]:
+        return Request(path, "", self._state_of(path)), lambda: self._read(path)
 
     def ref(self, path: str) -> ItemRef:
         """The identity of the file at `path`, as other items' dependencies name it."""

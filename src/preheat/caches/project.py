@@ -44,6 +44,7 @@ class ProjectCache(LoadingCache[V]):
         recheck_seconds: How long a state is believed.
         clock: Seconds that never go back.
         codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
+        ttl_seconds: How long a value is served after it was made; by default as long as it holds.
     """
 
     def __init__(
@@ -58,8 +59,9 @@ class ProjectCache(LoadingCache[V]):
         recheck_seconds: float = 1.0,
         clock: Clock = time.monotonic,
         codec: SnapshotCodec | None = None,
+        ttl_seconds: float | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec, ttl_seconds=ttl_seconds)
         self.root = root
         self._analyse, self._recheck_seconds, self._clock = analyse, recheck_seconds, clock
         self._look = state_of or folder_state
@@ -72,7 +74,10 @@ class ProjectCache(LoadingCache[V]):
         Raises:
             OSError: There is no such folder, or the name leads out of the root.
         """
-        return self._get(Request(project, "", self._state_of(project)), lambda: self._facts(project))
+        return self._get(*self._ask(project))
+
+    def _ask(self, project: str) -> tuple[Request, Callable[[], V]]:
+        return Request(project, "", self._state_of(project)), lambda: self._facts(project)
 
     def ref(self, project: str) -> ItemRef:
         """The identity of `project`, as other items' dependencies name it."""

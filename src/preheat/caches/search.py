@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
 from preheat.abc import SnapshotCodec
-from preheat.caches._loading import LoadingCache, Request, warmup_candidates
+from preheat.caches._loading import LoadingCache, Request, is_coroutine_function, warmup_candidates
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ class SearchCache(LoadingCache[V]):
 
     Args:
         search: Called as `search(query, **parameters)`; its result must not be changed by whoever reads it.  Where
-            that may be large, it can ask `preheat.load_limit_bytes`.
+            that may be large, it can ask `preheat.load_limit_bytes`.  It may be a coroutine function: then the cache
+            is read by `aget`.
         version: Version of the index, or a function that tells it; results of another version are never served.
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.
         priority: The operator's word for its items, 1 to 10.
         needs: Called like `search`: what has to be resident before a result is made.
         codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
+        ttl_seconds: How long results are served after they were made; by default as long as the index is the same.
     """
 
     def __init__(
@@ -45,8 +47,16 @@ class SearchCache(LoadingCache[V]):
         priority: int = DEFAULT_PRIORITY,
         needs: Callable[..., Iterable[ItemRef]] | None = None,
         codec: SnapshotCodec | None = None,
+        ttl_seconds: float | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
+        super().__init__(
+            name,
+            capacity_bytes=capacity_bytes,
+            priority=priority,
+            codec=codec,
+            ttl_seconds=ttl_seconds,
+            is_async=is_coroutine_function(search),
+        )
         self._search, self._version, self._needs = search, version, needs
 
     def get(self, query: str, **parameters: Any) -> V:
@@ -55,8 +65,11 @@ class SearchCache(LoadingCache[V]):
         Raises:
             InvalidSetting: A parameter is not text, a number, a truth value or None.
         """
+        return self._get(*self._ask(query, **parameters))
+
+    def _ask(self, query: str, **parameters: Any) -> tuple[Request, Callable[[], V]]:
         key = _canonical_key(query, parameters)
-        return self._get(Request(key, "", self._version_now()), lambda: self._run(key))
+        return Request(key, "", self._version_now()), lambda: self._run(key)
 
     def ref(self, query: str, **parameters: Any) -> ItemRef:
         """The identity of the results of `query`, as other items' dependencies name it."""
