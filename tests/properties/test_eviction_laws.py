@@ -8,13 +8,13 @@ from hypothesis import given
 from preheat.caches._duel import LARGEST, Duel
 from preheat.caches._ghosts import CELLS_PER_ITEM, FEWEST_CELLS, Ghosts
 from preheat.caches._policy import MOST_USES, WATCHED, Policy
-from preheat.caches._queues import Queues
+from preheat.caches._queues import MANNERS, Queues
 from preheat.caches._warmed import LINGERING, Warmed
 
 CAPACITY = 1000
 ACTS = st.lists(
     st.tuples(
-        st.sampled_from(["read", "read", "read", "warm", "drop", "direct"]), st.integers(0, 30), st.integers(1, 400)
+        st.sampled_from(["read", "read", "read", "warm", "drop", "manner"]), st.integers(0, 30), st.integers(1, 400)
     ),
     max_size=200,
 )
@@ -32,8 +32,8 @@ class Book:
         self.free: list[int] = []
 
     def act(self, act: str, key: int, size_bytes: int) -> None:
-        if act == "direct":
-            self.policy._queues.is_direct = not self.policy._queues.is_direct
+        if act == "manner":
+            self.policy._queues.manner = key % len(MANNERS)
         elif act == "drop":
             self.drop(key)
         elif key not in self.slots:
@@ -157,9 +157,9 @@ def test_the_shadows_are_bounded_whatever_is_told(accesses):
         tag = key * 0x9E3779B97F4A7C15 & 2**64 - 1
         if duel.samples(tag):
             duel.tell(tag, size_bytes)
-        assert len(duel._recent) <= LARGEST
-        assert duel._recent._used_bytes <= 10_000
-        assert duel._probing._queues.used_bytes <= 10_000
+        assert duel.manner in MANNERS
+        assert all(len(shadow) <= LARGEST for shadow in duel._shadows)
+        assert all(shadow._queues.used_bytes <= 10_000 for shadow in duel._shadows)
 
 
 WORTHS = st.tuples(st.booleans(), st.floats(0, 10))

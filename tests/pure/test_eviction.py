@@ -6,9 +6,11 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterable
 
+import pytest
+
 from preheat.caches._duel import Duel
 from preheat.caches._policy import MOST_USES, WATCHED, Policy
-from preheat.caches._queues import Queues
+from preheat.caches._queues import CLOCK, PROBATION_FIRST, RECENT, Queues
 
 
 def tag_of(key: int) -> int:
@@ -71,13 +73,13 @@ def test_popular_items_outlive_scans():
 def test_where_traffic_goes_by_recency_probation_is_given_up_and_nearly_nothing_is_lost_to_lru():
     keys = by_recency(30_000)
     hits, policy = hits_of_policy(keys, 100)
-    assert policy._queues.is_direct
-    assert hits > 0.97 * hits_of_lru(keys, 100)
+    assert policy._queues.manner == RECENT
+    assert hits > 0.98 * hits_of_lru(keys, 100)
 
 
 def test_where_it_does_not_probation_stays():
     _, policy = hits_of_policy(skewed(30_000), 100)
-    assert not policy._queues.is_direct
+    assert policy._queues.manner == PROBATION_FIRST
 
 
 def test_the_sample_follows_the_number_of_items_down_and_up():
@@ -105,11 +107,11 @@ def test_what_is_asked_for_again_soon_after_its_eviction_skips_probation():
 
 def test_of_two_that_are_used_alike_the_larger_goes_first():
     queues = Queues(100)
-    queues.is_direct = True
+    queues.manner = CLOCK
     for slot, size_bytes in enumerate((10, 30, 10, 10, 10, 10)):
         queues.add(slot, tag_of(slot), size_bytes)
         queues.uses[slot] = 1
-    queues.is_direct = False
+    queues.manner = PROBATION_FIRST
     assert queues.evict(1) == [1]
 
 
@@ -120,3 +122,15 @@ def test_the_first_use_of_what_a_warm_up_loaded_makes_it_traffic_s():
     policy.use(0)
     assert not policy.is_aside(0)
     assert policy.evict(1) == [0]
+
+
+@pytest.mark.parametrize(("manner", "first"), [(CLOCK, 0), (RECENT, 1)])
+def test_a_clock_remembers_three_uses_and_recency_one(manner, first):
+    queues = Queues(10, manner)
+    for slot in (0, 1):
+        queues.add(slot, tag_of(slot), 5)
+    queues.uses[0], queues.uses[1] = 1, 3
+    assert queues.evict(1) == [0]
+    queues.add(0, tag_of(0), 5)
+    queues.uses[0] = 1
+    assert queues.evict(1) == [first]

@@ -1,4 +1,4 @@
-"""What a cache keeps: S3-FIFO over bytes (`_queues`), without probation where that serves better (`_duel`).
+"""What a cache keeps: S3-FIFO over bytes (`_queues`), or a clock where that serves better (`_duel`).
 
 Pure: slots, tags and sizes in, evictions out.  Decision 0021 has the measurements.
 """
@@ -71,4 +71,4 @@ class Policy:
 
     def _tell(self, tag: int, size_bytes: int) -> None:
         self._duel.tell(tag, size_bytes)
-        self._queues.is_direct = self._duel.is_direct
+        self._queues.manner = self._duel.manner

@@ -7,8 +7,9 @@ each use, up to three.  A hit is one count, nothing is moved.
 
 Where we differ: an item that is larger than the mean has to be used more often to be promoted (by the root of its
 relative size), and going round costs it as many uses as it is times as large; so bytes are given to what has many hits
-for them, and where all are of one size nothing changes.  With `is_direct` what is new skips probation, which makes of
-the two queues one clock, close to least recently used; `preheat.caches._duel` says when that serves better.
+for them, and where all are of one size nothing changes.  And there are two other manners, which `preheat.caches._duel`
+chooses where they serve better: what is new skips probation, so that the main queue is all there is.  As a `CLOCK` it
+still remembers up to three uses; in the manner `RECENT` it remembers one, and is close to least recently used.
 
 [1] Yang, Zhang, Qiu, Yue, Rashmi, *FIFO Queues are All You Need for Cache Eviction*, SOSP 2023.
 """
@@ -25,6 +26,7 @@ PROBATION = 0.15  # of the bytes; the paper's tenth loses to LRU where traffic g
 GHOSTS = 0.9  # of the bytes: for how much of what was evicted ghosts are kept
 MOST_USES = 3
 WATCHED = 0x80  # in the column of uses: a hit has more to do than to count
+PROBATION_FIRST, CLOCK, RECENT = MANNERS = 0, 1, 2
 _ASIDE, _NEW, _MAIN = 0, 1, 2
 
 
@@ -34,14 +36,14 @@ class Queues:
     Attributes:
         uses: A byte per slot: how often it was used, up to `MOST_USES`, and perhaps `WATCHED`.  A hit counts here.
         size_bytes, tags: Columns of what was told of the slot.
-        is_direct: Whether what is new skips probation.
+        manner: One of `MANNERS`; it may change at any time.
     """
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, manner: int = PROBATION_FIRST) -> None:
         self.uses = bytearray()
         self.size_bytes = array("q")
         self.tags = array("Q")
-        self.is_direct = False
+        self.manner = manner
         self._where = bytearray()
         newer, older = array("i"), array("i")
         self._new, self._main = _Fifo(newer, older), _Fifo(newer, older)
@@ -72,7 +74,7 @@ class Queues:
     def take_over(self, slot: int) -> None:
         """Enqueue what was set aside, as if it had just been added."""
         is_known = self._ghosts.discard(self.tags[slot])
-        where = _MAIN if is_known or self.is_direct else _NEW
+        where = _MAIN if is_known or self.manner != PROBATION_FIRST else _NEW
         self._where[slot] = where
         (self._main if where == _MAIN else self._new).push(slot, self.size_bytes[slot])
 
@@ -105,7 +107,7 @@ class Queues:
     def _next(self) -> int:
         """Take one step: the slot that it evicted, or -1 if it moved one."""
         mean = self.used_bytes / len(self)
-        limit = 0 if self.is_direct else self._probation_bytes
+        limit = self._probation_bytes if self.manner == PROBATION_FIRST else 0
         if self._new.items and (self._new.used_bytes >= limit or not self._main.items):
             return self._judge_new(self._new.oldest, mean)
         return self._judge_main(self._main.oldest, mean)
@@ -123,12 +125,11 @@ class Queues:
         return slot
 
     def _judge_main(self, slot: int, mean: float) -> int:
-        size_bytes = self.size_bytes[slot]
-        uses = self.uses[slot]
-        price = 1 if self.is_direct else max(1, round(size_bytes / mean))
+        size_bytes, uses = self.size_bytes[slot], self.uses[slot] & MOST_USES
+        price = max(1, round(size_bytes / mean)) if self.manner == PROBATION_FIRST else 1
         self._main.remove(slot, size_bytes)
-        if uses & MOST_USES >= price:
-            self.uses[slot] = uses - price
+        if uses >= price:
+            self.uses[slot] -= uses if self.manner == RECENT else price
             self._main.push(slot, size_bytes)
             return -1
         self._where[slot] = _ASIDE
