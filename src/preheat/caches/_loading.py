@@ -1,7 +1,7 @@
 """The cache that the four ready ones are made of: bounded in bytes, one load however many ask, good without a warm-up.
 
-How it serves is in `_traffic`, how it is warmed in `_warming`, what it holds in `_residents`, who is evicted in
-`_policy`.
+How it serves is in `_traffic`, how it loads in `_misses`, how it is warmed in `_warming`, what it holds in
+`_residents`, who is evicted in `_policy`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from preheat._model import DEFAULT_PRIORITY, CacheStatistics, HeldValue, MemoryEventKind
 from preheat.abc import AccessLog, Clock, MemoryTracker, Snapshot, SnapshotCodec
 from preheat.caches._candidates import warmup_candidates
+from preheat.caches._coroutines import in_thread, is_coroutine_function
+from preheat.caches._misses import ABSENT, Request
 from preheat.caches._shelf import Places
-from preheat.caches._traffic import ABSENT, Request, in_thread, is_coroutine_function
 from preheat.caches._warming import Warming
 from preheat.errors import InvalidSetting
 

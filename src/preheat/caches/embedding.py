@@ -8,15 +8,15 @@ its numbers, and many are gathered at once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import xxhash
 
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, HeldValue, History, ItemRef, MemoryEventKind, WarmupItem
 from preheat._record import is_quiet
 from preheat.caches._held_vectors import HeldVectors
 from preheat.caches._loading import ABSENT, LoadingCache, Request, is_coroutine_function, warmup_candidates
+from preheat.caches._texts import DIGEST_BYTES, Batch, digest_of, digests_of, key_of
 from preheat.caches._vectors import DTYPES, Dtype, Vectors, hex_of
 from preheat.codecs import VectorCodec
 from preheat.errors import InvalidSetting
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_TEXT = 8192  # longer texts are not kept in history; give them a source
-DIGEST_BYTES = 16
 
 V = TypeVar("V")
 
@@ -135,7 +134,7 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
 
     def _look_up(self, text: str) -> NDArray[np.float32] | None:
         """The resident vector, counted as a hit, without a key being made; None if there is none."""
-        digest = _digest_of_bytes(text.encode("utf-8", "surrogatepass"))
+        digest = digest_of(text)
         with self._lock:
             slot = self._residents.unless_expired(self._vectors.find_digest(digest))
             if slot < 0:
@@ -149,9 +148,9 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
             self._log.hit(digest.hex())
         return vector
 
-    def _look_up_many(self, texts: Sequence[str], sources: Sequence[str] | None) -> _Batch:
+    def _look_up_many(self, texts: Sequence[str], sources: Sequence[str] | None) -> Batch:
         """What is resident of `texts`, counted as hits, and what is to be asked for of the others."""
-        model, digests = self.model, _digests_of(texts)
+        model, digests = self.model, digests_of(texts)
         words = np.frombuffer(digests, np.uint64).reshape(-1, 2)
         with self._lock:
             is_current = model == self._vectors.version
@@ -165,7 +164,7 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
         if self._log is not None and not is_quiet():
             for n in present.tolist():
                 self._log.hit(digests[DIGEST_BYTES * n : DIGEST_BYTES * (n + 1)].hex())
-        return _Batch(matrix, present, *self._absent_of(texts, sources, np.flatnonzero(slots < 0).tolist()))
+        return Batch(matrix, present, *self._absent_of(texts, sources, np.flatnonzero(slots < 0).tolist()))
 
     def _absent_of(
         self, texts: Sequence[str], sources: Sequence[str] | None, absent: list[int]
@@ -181,13 +180,13 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
                 wanted.append(texts[n])
         return keys, list(requests.values()), wanted
 
-    def _wanted(self, batch: _Batch, left: Sequence[int]) -> tuple[list[Request], Callable[[list[int]], Any]]:
+    def _wanted(self, batch: Batch, left: Sequence[int]) -> tuple[list[Request], Callable[[list[int]], Any]]:
         texts = [batch.texts[n] for n in left]
         return [batch.requests[n] for n in left], lambda mine: self._embed([texts[n] for n in mine])
 
     def ref(self, text: str) -> ItemRef:
         """The identity of the vector of `text`, as other items' dependencies name it."""
-        return ItemRef(self.name, _digest(text))
+        return ItemRef(self.name, key_of(text))
 
     def warmup_items(self, items: Sequence[WarmupItem]) -> Any:
         """As `warmup_item` for each, encoding all texts in one batch; to be awaited if `encode` is a coroutine."""
@@ -223,7 +222,7 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
             text = item.recipe.removeprefix(_TEXT)
         elif item.recipe.startswith(_SOURCE) and self._text_of is not None:
             text = self._text_of(item.recipe.removeprefix(_SOURCE))
-        return text if text is not None and _digest(text) == item.ref.key else None
+        return text if text is not None and key_of(text) == item.ref.key else None
 
     def _find_needs(self) -> Callable[[str, str], Iterable[ItemRef]] | None:
         needs = self._needs
@@ -236,10 +235,13 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
 
     def _request(self, text: str, source: str) -> Request:
         recipe = _SOURCE + source if source else _TEXT + text if len(text) <= MAX_TEXT else ""
-        return Request(_digest(text), recipe, self.model)
+        return Request(key_of(text), recipe, self.model)
 
     def _may_keep(self, version: str, value: NDArray[np.float32]) -> bool:
-        return version == self._vectors.version and self._vectors.width in (0, len(value))
+        return version == self._vectors.version and len(value) > 0 and self._vectors.width in (0, len(value))
+
+    def _kept_bytes(self, held: HeldValue) -> int:
+        return self._vectors.entry_bytes(len(held.value))
 
     def _size_of(self, key: str, value: NDArray[np.float32]) -> int:
         return self._vectors.entry_bytes(len(value))
@@ -261,7 +263,7 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
     def _split(self, encoded: Any, texts: int, model: str) -> list[NDArray[np.float32]]:
         """One array per text, owning its numbers: a view would keep the whole batch alive."""
         matrix = np.asarray(encoded)
-        if matrix.ndim != 2 or len(matrix) != texts:
+        if matrix.ndim != 2 or len(matrix) != texts or not matrix.shape[1]:
             raise ValueError(f"encode gave an array of shape {matrix.shape} for {texts} texts")
         width = self._vectors.width
         if width not in (0, matrix.shape[1]) and model == self.model:
@@ -273,35 +275,6 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
         for vector in vectors:
             vector.flags.writeable = False
         return vectors
-
-
-class _Batch(NamedTuple):
-    """What was found of many texts.
-
-    Attributes:
-        matrix: (p, d) the vectors that are resident.
-        present: (p,) the positions of their texts.
-        absent: The key of each other position.
-        requests, texts: What is to be asked for, each once.
-    """
-
-    matrix: NDArray[np.float32]
-    present: NDArray[np.int64]
-    absent: dict[int, str]
-    requests: list[Request]
-    texts: list[str]
-
-    def completed(self, found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(n, d) all of them, with those `found` for the requests in their places."""
-        if not self.absent:
-            return self.matrix
-        by_key = {request.key: vector for request, vector in zip(self.requests, found, strict=True)}
-        matrix = np.empty((len(self.present) + len(self.absent), len(found[0])), np.float32)
-        if len(self.present):
-            matrix[self.present] = self.matrix
-        for n, key in self.absent.items():
-            matrix[n] = by_key[key]
-        return matrix
 
 
 def _make_vectors(name: str, capacity_bytes: int, dtype: Dtype, model: str) -> Vectors:
@@ -330,21 +303,6 @@ async def _paired_later(
 
 async def _first(vectors: Awaitable[Sequence[V]]) -> V:
     return (await vectors)[0]
-
-
-def _digests_of(texts: Sequence[str]) -> bytes:
-    """The digests of all of them, one behind the other."""
-    try:
-        return b"".join(map(_digest_of_bytes, map(str.encode, texts)))
-    except UnicodeEncodeError:  # a lone surrogate
-        return b"".join(_digest_of_bytes(text.encode("utf-8", "surrogatepass")) for text in texts)
-
-
-def _digest(text: str) -> str:
-    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
-
-
-_digest_of_bytes = xxhash.xxh3_128_digest
 
 
 def get_embedding_cache_warmup_candidates(
