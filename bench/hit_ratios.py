@@ -3,13 +3,13 @@
 python bench/hit_ratios.py [DIR] [--requests N] [--control NAME ...]       exits with 1 if a target is missed
 
 DIR is a folder of traces (docs/reference/traces.md); without it, two made traces are played.  Of each trace the first N
-requests are played (0: all), with caches of 1, 5 and 10 % of the bytes of all that they ask for.  cachetools' LRUCache
-is bounded in bytes as ours is; theine (W-TinyLFU) counts items, and gets as many as fit at their mean size.  The bound:
-where sizes are equal, Belady's algorithm, which may also not keep what it was asked for; else PFOO-L (Berger, Beckmann,
-Harchol-Balter, *Practical Bounds on Optimal Caching with Variable Object Sizes*, SIGMETRICS 2018): the cheapest gaps
-between requests of an item, in bytes times requests, as many as the cache has space and time for.  No policy is above
-either.  Controls are shown, and left out of the means.  In the made trace that drifts, LRU is about the best there is,
-and finding that out costs a little.
+requests are played (by default all of them), with caches of 1, 5 and 10 % of the bytes of all that they ask for.
+cachetools' LRUCache is bounded in bytes as ours is; theine (W-TinyLFU) counts items, and gets as many as fit at their
+mean size.  The bound: where sizes are equal, Belady's algorithm, which may also not keep what it was asked for; else
+PFOO-L (Berger, Beckmann, Harchol-Balter, *Practical Bounds on Optimal Caching with Variable Object Sizes*, SIGMETRICS
+2018): the cheapest gaps between requests of an item, in bytes times requests, as many as the cache has space and time
+for.  No policy is above either.  Controls are shown, and left out of the means.  In the made trace that drifts, LRU is
+about the best there is, and finding that out costs a little.
 """
 
 import argparse
@@ -40,7 +40,7 @@ Played = tuple[list[int], list[int]]  # the item of each request, and the bytes 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?")
-    parser.add_argument("--requests", type=int, default=300_000)
+    parser.add_argument("--requests", type=int, default=0, metavar="N")
     parser.add_argument("--control", nargs="*", default=["corda_vault"])
     options = parser.parse_args()
     traces = read(options.folder) if options.folder else made()

@@ -211,3 +211,36 @@ def test_what_a_forked_process_keeps_is_its_own():
     os.waitpid(child, 0)
     assert cache.get_many(["1", "2"]).tolist() == [[1.0] * WIDTH, [2.0] * WIDTH]
     assert cache._hits == 2
+
+
+class Kept:
+    """A snapshot that holds what it was made of."""
+
+    erasures = 0
+
+    def __init__(self, *held: HeldValue) -> None:
+        self._held = {each.key: each for each in held}
+
+    def find(self, key: str, version: str) -> HeldValue | None:
+        return self._held.get(key)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_what_was_kept_as_another_dtype_or_with_another_size_is_served_as_it_is_kept_now(dtype):
+    cache, model = make(3, dtype=dtype)
+    kept = np.linspace(-1, 1.03, WIDTH, dtype=np.float32)
+    kept.flags.writeable = False
+    cache.restore_from(Kept(*(HeldValue(cache.ref(str(n)).key, "m", kept, 1, 0.0) for n in range(9))))
+    restored = cache.get_many([str(n) for n in range(9)])
+    assert model.batches == []
+    assert len(cache) == 3
+    again = [cache.get(str(n)) for n in range(9)]
+    assert all(vector.tobytes() == restored[0].tobytes() for vector in again)
+    assert (restored[0].tobytes() == kept.tobytes()) == (dtype == "float32")
+    assert cache.get_warmup_statistics().used_bytes <= cache.capacity_bytes
+
+
+def test_vectors_without_numbers_are_refused():
+    cache = EmbeddingCache(lambda texts: np.ones((len(texts), 0)), model="m", capacity_bytes=10**5)
+    with pytest.raises(ValueError, match=r"encode gave an array of shape \(1, 0\) for 1 texts"):
+        cache.get("a")

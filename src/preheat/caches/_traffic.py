@@ -105,11 +105,12 @@ class Traffic(Misses[V]):
         expires_at = min(held.expires_at, self._expiry(held.made_at))
         if expires_at <= time.time():
             return None
-        return Made(held.value, held.version, held.made_at, self._kept_bytes(held), expires_at)
+        value, size_bytes = self._from_kept(held)
+        return Made(value, held.version, held.made_at, size_bytes, expires_at)
 
-    def _kept_bytes(self, held: HeldValue) -> int:
-        """What a value from the snapshot will be accounted with."""
-        return held.size_bytes
+    def _from_kept(self, held: HeldValue) -> tuple[V, int]:
+        """A value from the snapshot as it is served and kept now, and its bytes."""
+        return held.value, held.size_bytes
 
 
 def _one_by_one(make: Callable[[], Any], positions: list[int]) -> Any:

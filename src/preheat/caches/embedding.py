@@ -240,8 +240,11 @@ class EmbeddingCache(LoadingCache["NDArray[np.float32]"]):
     def _may_keep(self, version: str, value: NDArray[np.float32]) -> bool:
         return version == self._vectors.version and len(value) > 0 and self._vectors.width in (0, len(value))
 
-    def _kept_bytes(self, held: HeldValue) -> int:
-        return self._vectors.entry_bytes(len(held.value))
+    def _from_kept(self, held: HeldValue) -> tuple[NDArray[np.float32], int]:
+        # it may have been kept while the cache had another dtype
+        (vector,) = self._vectors.rounded(held.value[None])
+        vector.flags.writeable = False
+        return vector, self._vectors.entry_bytes(len(vector))
 
     def _size_of(self, key: str, value: NDArray[np.float32]) -> int:
         return self._vectors.entry_bytes(len(value))
