@@ -16,7 +16,7 @@ src/preheat/_predict/*,src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/
 src/preheat/_measure.py,src/preheat/_summary.py,src/preheat/_replay/*,src/preheat/_choose.py,\
 src/preheat/_footing.py,src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py,\
 src/preheat/_origin/*,src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py,\
-src/preheat/caches/_duel.py,src/preheat/caches/_ghosts.py,src/preheat/caches/_policy.py,\
+src/preheat/caches/_digests.py,src/preheat/caches/_duel.py,src/preheat/caches/_ghosts.py,src/preheat/caches/_policy.py,\
 src/preheat/caches/_queues.py,src/preheat/caches/_warmed.py
 
 # what tells our memory from that of others runs alone; the rest in parts side by side, for much of it waits

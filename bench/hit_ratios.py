@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 import numpy as np
 from cachetools import LRUCache
+from xxhash import xxh3_64_intdigest
 
 from preheat._replay import Trace
 from preheat._trace import read_trace
@@ -135,7 +136,7 @@ def ours(played: Played, capacity_bytes: int) -> int:
             owners.append(item)
         slots[item] = slot
         used_bytes += size_bytes
-        policy.add(slot, hash(str(item)) & 2**64 - 1, size_bytes)
+        policy.add(slot, xxh3_64_intdigest(str(item)), size_bytes)
     return hits
 
 

@@ -157,6 +157,33 @@ def test_a_thread_rides_along_on_the_load_of_a_coroutine():
     assert found == [["q"]]
 
 
+def test_who_waits_for_a_load_whose_loop_is_closed_loads_for_itself():
+    calls: list[str] = []
+
+    async def search(query: str) -> list[str]:
+        calls.append(query)
+        if len(calls) == 1:
+            await asyncio.sleep(60)
+        return [query]
+
+    cache = searches(search)
+    found: list[Any] = []
+    other = threading.Thread(target=lambda: found.append(asyncio.run(cache.aget("q"))))
+
+    async def main() -> None:
+        reading = asyncio.create_task(cache.aget("q"))
+        while not calls:
+            await asyncio.sleep(0.001)
+        other.start()
+        while cache.get_warmup_statistics().misses < 2:
+            await asyncio.sleep(0.001)
+        reading.cancel()
+
+    asyncio.run(main())
+    other.join()
+    assert (found, calls, cache._flights) == ([["q"]], ["q", "q"], {})
+
+
 class AsyncModel:
     """An encoder that is awaited; an object whose call is a coroutine function."""
 

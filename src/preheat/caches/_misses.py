@@ -200,11 +200,13 @@ class Misses(Generic[V]):
     def _share(self, request: Request, flight: Flight[V]) -> Any:
         """What somebody else's load made; `ABSENT` if it has to be loaded anew.
 
-        That is so if it loaded another version, was a warm-up's that failed, or was held to the limit of one.
+        That is so if it loaded another version, was a warm-up's that failed, was held to the limit of one, or was
+        ended from outside, as when its loop is closed.
         """
+        error = flight.error
         # the limit was that of a warm-up whose loader read from another thread, as coroutines do
-        is_others = isinstance(flight.error, ItemTooLarge) or (flight.warming and flight.error is not None)
-        if flight.version != request.version or is_others:
+        is_their_own = flight.warming or isinstance(error, ItemTooLarge) or not isinstance(error, Exception)
+        if flight.version != request.version or (error is not None and is_their_own):
             with self._lock:
                 self._misses -= 1  # the load that follows counts it
             return ABSENT
