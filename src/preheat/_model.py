@@ -701,7 +701,10 @@ class HeldValue(NamedTuple):
 
 
 class CacheStatistics(NamedTuple):
-    """What a cache says of itself.  `capacity_bytes` is None where the cache has no limit in bytes."""
+    """What a cache says of itself.  `capacity_bytes` is None where the cache has no limit in bytes.
+
+    `expirations` counts what was dropped because its time had come; `load_seconds` is what misses waited in all.
+    """
 
     items: int
     used_bytes: int
@@ -711,6 +714,8 @@ class CacheStatistics(NamedTuple):
     evictions: int
     warmed_items: int = 0
     warmed_bytes: int = 0
+    expirations: int = 0
+    load_seconds: float = 0.0
 
     @property
     def hit_ratio(self) -> float:

@@ -316,8 +316,7 @@ class CacheSnapshot:
         assert log is not None  # noqa: S101 - _begin made one
         outlived = [each for each in self._generations if self._is_outlived(each, log, now)]
         generations = [each for each in self._generations if each not in outlived]
-        new = self._find_new(held, generations, now)
-        new_bytes = sum(value.size_bytes for _, value in new)
+        held, new, new_bytes = self._find_new(held, generations, now)
         sizes = [generation.size_bytes for generation in generations]
         merge = choose_merge(new_bytes, sizes, self._rules.limit_bytes, wholly=wholly or log.is_long)
         taken, left = generations[: merge.along], generations[merge.along :]
@@ -325,7 +324,7 @@ class CacheSnapshot:
             return 0
         lost: list[int] = []
         kept = carry(taken, [key_hash for key_hash, _ in new], partial(self._are_fresh, now), self._erased_of, lost)
-        items = chain(self._encode(new, lost), kept)
+        items = chain(self._encode(held, new, lost), kept)
         written = self._publish(number, items, merge.budget_bytes, pace) if new or taken else 0
         self._settle(number if written else 0, left, [*taken, *outlived], lost)
         return written
@@ -336,22 +335,24 @@ class CacheSnapshot:
 
     def _find_new(
         self, held: Sequence[HeldValue], generations: Sequence[Generation], now: float
-    ) -> list[tuple[int, HeldValue]]:
-        """The hash and value of each of `held` that is to be written, the hottest first.
+    ) -> tuple[Sequence[HeldValue], list[tuple[int, int]], int]:
+        """`held` up to the limit; the hash and row of each that is to be written, the hottest first; their bytes.
 
-        What goes beyond the limit is not: or each save would begin anew with it.
+        What goes beyond the limit is not: or each save would begin anew with it.  Values are not collected here:
+        they may be made when they are looked at, and would be in memory twice.
         """
         held = within(held, self._rules.limit_bytes * (1 - SPARE))
         hashes = hashes_of(held)
         unkept, self._unkept = self._unkept, {}
-        new = []
+        new, new_bytes = [], 0
         for row in find_unsaved(held, hashes, generations, self._erased_of):
             key_hash, value = int(hashes[row]), held[row]
             if unkept.get(key_hash) == value.made_at:
                 self._unkept[key_hash] = value.made_at
             elif self._is_fresh(value.made_at, value.expires_at, now):
-                new.append((key_hash, value))
-        return new
+                new.append((key_hash, row))
+                new_bytes += value.size_bytes
+        return held, new, new_bytes
 
     def _are_fresh(self, now: float, records: NDArray[Any]) -> NDArray[np.bool_]:
         are_fresh: NDArray[np.bool_] = self._is_fresh(records["made_at"], records["expires_at"], now)
@@ -362,8 +363,9 @@ class CacheSnapshot:
             by_hash = dict(self._log.by_hash) if self._log is not None else {}
         return np.array([key for key, up_to in by_hash.items() if up_to >= generation.number], np.uint64)
 
-    def _encode(self, new: Iterable[tuple[int, HeldValue]], lost: list[int]) -> Iterator[Written]:
-        for key_hash, value in new:
+    def _encode(self, held: Sequence[HeldValue], new: Iterable[tuple[int, int]], lost: list[int]) -> Iterator[Written]:
+        for key_hash, row in new:
+            value = held[row]
             try:
                 yield encode(self._codec, key_hash, value)
             except Refused as refusal:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, ItemResult, ItemStatus, WarmupItem
 from preheat._record import quietly
 from preheat.abc import SnapshotCodec
-from preheat.caches._loading import _ABSENT, LoadingCache, Request, _timed, warmup_candidates
+from preheat.caches._loading import ABSENT, LoadingCache, Request, warmup_candidates
+from preheat.caches._own_time import own_time
 from preheat.caches._pages import Pages
 from preheat.caches._plain_file import NO_STAMP, Contents, NotPlain, demand_readable, inside, read_plain, stamp_of
 from preheat.caches.candidates import expected_rates, weigh_candidates
@@ -88,6 +89,7 @@ class FileCache(LoadingCache[V]):
         with_pages: True if the application reads the raw files too: a warm-up then also has the operating system read
             them, all of what they take in its page cache counts as the item's, and undoing it gives that back.
         most_bytes: The largest file that is read.
+        ttl_seconds: How long a value is served after it was made; by default as long as it holds.
     """
 
     def __init__(
@@ -102,8 +104,9 @@ class FileCache(LoadingCache[V]):
         goes_by_path: bool = True,
         with_pages: bool = False,
         most_bytes: int = MOST_BYTES,
+        ttl_seconds: float | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec, ttl_seconds=ttl_seconds)
         if most_bytes <= 0:
             raise InvalidSetting(f"cache {name!r}: most_bytes is {most_bytes}; it has to be positive")
         self.root, self.most_bytes = Path(root), most_bytes
@@ -120,10 +123,13 @@ class FileCache(LoadingCache[V]):
             OSError: There is no such file, it can't be read or is none, such as a fifo; `path` leads out of the root.
             ItemTooLarge: It has more than `most_bytes`.
         """
+        return self._get(*self._ask(path))
+
+    def _ask(self, path: str) -> tuple[Request, Callable[[], V]]:
         found = self._find(path)
         request = _Asked(path, "", found.digest)
         request.seconds = found.seconds
-        return self._get(request, lambda: self._make_found(path, found))
+        return request, lambda: self._make_found(path, found)
 
     def ref(self, path: str) -> ItemRef:
         """The identity of the file at `path`, as other items' dependencies name it."""
@@ -136,7 +142,7 @@ class FileCache(LoadingCache[V]):
     def warmup_item(self, item: WarmupItem) -> ItemResult:
         """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
         try:
-            return super().warmup_item(item)
+            return self._warm_batch([item])[0]
         except _Unfit as unfit:
             return unfit.result
 
@@ -177,9 +183,11 @@ class FileCache(LoadingCache[V]):
         return _Found(known.digest) if known is not None and known.stamp == stamp else None
 
     def _read(self, path: str, full: Path) -> _Found:
-        (contents,), seconds = _timed(lambda: [read_plain(full, self.most_bytes)])
+        with own_time() as seconds:
+            contents = read_plain(full, self.most_bytes)
+            took = seconds()
         self._note(path, contents)
-        return _Found(contents.digest, contents, seconds)
+        return _Found(contents.digest, contents, took)
 
     def _note(self, path: str, contents: Contents) -> None:
         if contents.stamp == NO_STAMP:
@@ -228,17 +236,17 @@ class FileCache(LoadingCache[V]):
         if self._goes_by_path:
             return self._parse(inside(self.root, path), contents.data)
         value = self._twin_of(path, contents.digest)
-        if value is _ABSENT:
+        if value is ABSENT:
             value = self._parse(inside(self.root, path), contents.data)
         self._note_twin(path, contents.digest)
         made: V = value
         return made
 
     def _twin_of(self, path: str, digest: str) -> Any:
-        """What was made of a file of the same content and suffix, if it is resident; else `_ABSENT`."""
+        """What was made of a file of the same content and suffix, if it is resident; else `ABSENT`."""
         twin = self._twins.get((self.kind_of(path), digest))
         if twin is None:
-            return _ABSENT
+            return ABSENT
         with quietly():
             return self._lookup(Request(twin, "", digest))
 

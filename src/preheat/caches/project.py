@@ -61,6 +61,7 @@ class ProjectCache(LoadingCache[V]):
         codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
         needs: For a project, what has to be resident before its facts are found, such as its files.
         most_entries: The most files and folders that a project is looked at for.
+        ttl_seconds: How long a value is served after it was made; by default as long as it holds.
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class ProjectCache(LoadingCache[V]):
         codec: SnapshotCodec | None = None,
         needs: Callable[[str], Iterable[ItemRef]] | None = None,
         most_entries: int = MOST_ENTRIES,
+        ttl_seconds: float | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
+        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec, ttl_seconds=ttl_seconds)
         if most_entries <= 0:
             raise InvalidSetting(f"cache {name!r}: most_entries is {most_entries}; it has to be positive")
         self.root, self.most_entries = Path(root), most_entries
@@ -95,8 +97,11 @@ class ProjectCache(LoadingCache[V]):
             OSError: There is no such folder, or the name leads out of the root.
             ItemTooLarge: It has more than `most_entries` files and folders.
         """
+        return self._get(*self._ask(project))
+
+    def _ask(self, project: str) -> tuple[Request, Callable[[], V]]:
         state = self._state_of(project)
-        return self._get(Request(project, "", state), lambda: self._facts_of(project, state))
+        return Request(project, "", state), lambda: self._facts_of(project, state)
 
     def ref(self, project: str) -> ItemRef:
         """The identity of `project`, as other items' dependencies name it."""

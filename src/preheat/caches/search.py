@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from preheat._model import DEFAULT_PRIORITY, CandidateTable, History, ItemRef, WarmupItem
 from preheat._record import is_quiet
 from preheat.abc import SnapshotCodec
-from preheat.caches._loading import LoadingCache, Request, warmup_candidates
+from preheat.caches._coroutines import in_thread
+from preheat.caches._loading import LoadingCache, Request, is_coroutine_function, warmup_candidates
 from preheat.caches._query import MOST_CHARACTERS, question_key, read_question
 from preheat.caches.candidates import expected_rates, weigh_candidates
 from preheat.errors import InvalidSetting
@@ -34,6 +35,10 @@ class IndexChanging(RuntimeError):
     """The index was another one after each of several searches than before it, so no result is of one version."""
 
 
+def _index_changing() -> IndexChanging:
+    return IndexChanging(f"the index changed each of the {SEARCHES} times that it was searched; try again later")
+
+
 class SearchCache(LoadingCache[V]):
     """Results by query and parameters.
 
@@ -47,7 +52,8 @@ class SearchCache(LoadingCache[V]):
 
     Args:
         search: Called as `search(query, **parameters)`; its result must not be changed by whoever reads it.  Where
-            that may be large, it can ask `preheat.load_limit_bytes`.
+            that may be large, it can ask `preheat.load_limit_bytes`.  It may be a coroutine function: then the cache
+            is read by `aget`.
         version: Version of the index, or a function that tells it.
         capacity_bytes: What the entries may occupy.
         name: Name of the cache in history and reports.
@@ -56,6 +62,7 @@ class SearchCache(LoadingCache[V]):
         parts: Called like `search`: what nobody asks for but to make this result.  A plan that takes the result then
             knows that its parts are not worth their bytes, though it needs them.
         codec: How values are kept in snapshots; by default as plain data, see `preheat.codecs.DocumentCodec`.
+        ttl_seconds: How long results are served after they were made; by default as long as the index is the same.
     """
 
     def __init__(
@@ -69,8 +76,16 @@ class SearchCache(LoadingCache[V]):
         needs: Callable[..., Iterable[ItemRef]] | None = None,
         parts: Callable[..., Iterable[ItemRef]] | None = None,
         codec: SnapshotCodec | None = None,
+        ttl_seconds: float | None = None,
     ) -> None:
-        super().__init__(name, capacity_bytes=capacity_bytes, priority=priority, codec=codec)
+        super().__init__(
+            name,
+            capacity_bytes=capacity_bytes,
+            priority=priority,
+            codec=codec,
+            ttl_seconds=ttl_seconds,
+            is_async=is_coroutine_function(search),
+        )
         self._search, self._version, self._needs, self._parts = search, version, needs, parts
 
     def get(self, query: str, **parameters: Any) -> V:
@@ -81,10 +96,19 @@ class SearchCache(LoadingCache[V]):
                 or the version is no text.
         """
         key = question_key(query, parameters)
-        if len(key) > MOST_CHARACTERS:
-            return self._run(key)
+        return self._run(key) if len(key) > MOST_CHARACTERS else self._get(*self._asked(key))
+
+    async def aget(self, query: str, **parameters: Any) -> V:
+        """As `get`, in a coroutine: nothing blocks its loop, and a search is shared with whoever waits in a thread."""
+        key = question_key(query, parameters)
+        if len(key) <= MOST_CHARACTERS:
+            return await self._aget(*await in_thread(lambda: self._asked(key)))
+        found: V = await (self._run(key) if self._is_async else in_thread(lambda: self._run(key)))
+        return found
+
+    def _asked(self, key: str) -> tuple[Request, Callable[[], Any]]:
         version = self._version_now()
-        return self._get(Request(key, "", version), lambda: self._run_of(key, version))
+        return Request(key, "", version), lambda: self._run_of(key, version)
 
     def ref(self, query: str, **parameters: Any) -> ItemRef:
         """The identity of the results of `query`, as other items' dependencies name it."""
@@ -94,21 +118,46 @@ class SearchCache(LoadingCache[V]):
         """Queries that history knows."""
         return get_search_cache_warmup_candidates(self, history, rates)
 
+    def _make(self, items: Sequence[WarmupItem]) -> Any:
+        return self._amake(items) if self._is_async else super()._make(items)
+
     def _make_one(self, key: str) -> tuple[V, str] | None:
         for _ in range(SEARCHES):
             version = self._version_now()
             results = self._run(key)
             if version == self._version_now():
                 return results, version
-        raise IndexChanging(f"the index changed each of the {SEARCHES} times that it was searched; try again later")
+        raise _index_changing()
 
-    def _run_of(self, key: str, version: str) -> V:
+    async def _amake(self, items: Sequence[WarmupItem]) -> list[tuple[V, str] | None]:
+        return [await self._amake_one(item.ref.key) for item in items]
+
+    async def _amake_one(self, key: str) -> tuple[V, str]:
+        for _ in range(SEARCHES):
+            version = await in_thread(self._version_now)
+            results = await self._run(key)
+            if version == await in_thread(self._version_now):
+                return results, version
+        raise _index_changing()
+
+    def _run_of(self, key: str, version: str) -> Any:
+        if self._is_async:
+            return self._arun_of(key, version)
         results = self._run(key)
-        if version != self._version_now() and not is_quiet():
-            self.invalidate(key)  # this load, and whatever is older: they may be of no one version
+        self._drop_unless(key, version, self._version_now())
         return results
 
-    def _run(self, key: str) -> V:
+    async def _arun_of(self, key: str, version: str) -> V:
+        results: V = await self._run(key)
+        self._drop_unless(key, version, await in_thread(self._version_now))
+        return results
+
+    def _drop_unless(self, key: str, version: str, now: str) -> None:
+        """Drop a load that was begun at `version`, and whatever is older, unless the index is still that one."""
+        if version != now and not is_quiet():
+            self.invalidate(key)
+
+    def _run(self, key: str) -> Any:
         query, parameters = read_question(key)
         return self._search(query, **parameters)
 
