@@ -42,6 +42,7 @@ GOOD = {
     "COORDINATOR_URL": [(" redis://me:x@host:1/0 ", "redis://me:x@host:1/0"), ("unix:///run/s", "unix:///run/s")],
     "REPLICAS": [("1", 1), ("8", 8)],
     "START_JITTER_SECONDS": [("0", 0.0), ("2.5", 2.5)],
+    "TARGET": [(" shop.caches:caches ", "shop.caches:caches"), ("shop:Shop.caches", "shop:Shop.caches")],
     "STRATEGIES": [("{}", {}), ('{"night": {"share": 0.9}}', {"night": {"share": 0.9}})],
 }
 BAD = {
@@ -69,6 +70,7 @@ BAD = {
     "COORDINATOR_URL": ["", "localhost:6379", "http://host", "redis://" + "x" * 2000],
     "REPLICAS": ["0", "10001", "1.5", "many"],
     "START_JITTER_SECONDS": ["-1", "601", "nan"],
+    "TARGET": ["", "shop", ":caches", "shop:", "shop: ", "m:" + "x" * 256],
     "STRATEGIES": ["", "night", "[]", '{"night": 0.9}', '{" ": {}}', str({"x": 1}), '{"a": {}}' + " " * 10**5],
 }
 

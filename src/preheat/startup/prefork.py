@@ -1,9 +1,9 @@
 """Warm-ups of servers that fork: who warms, and who inherits.
 
 The parent warms once, before it forks, and its children share the memory until one of them writes to it.  CPython
-writes to an object when it is merely looked at, so children come to have copies of dicts and lists; of bytes and
-arrays they copy little.  Hence the budget is divided by the number of children, unless `workers=1` says that nothing
-is copied.
+writes to the head of every object that is merely looked at, so children come to have copies of most of dicts and lists,
+of a page of each bytes or array, and of hardly anything of large ones.  Hence the budget is divided by the number of
+children, unless `workers=1` says that hardly anything is copied.
 
 No thread survives a fork: what the deadline leaves unloaded stays so.  What a child changes or invalidates is its own;
 neither the parent nor a child forked later sees it, so values that change need an expiry, as in every cache that

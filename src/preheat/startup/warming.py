@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.01
 CANCEL_SECONDS = 5.0
 """What a run that was cancelled may take to end."""
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 3.0
 """How long the end waits for a state folder that another process is about to give up, to save what was recorded."""
 
 _NOTHING_YET = Standing({}, is_active=False)
