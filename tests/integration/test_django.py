@@ -15,12 +15,19 @@ django = pytest.importorskip("django", reason="Django is not installed")
 from django.conf import settings  # noqa: E402
 
 if not settings.configured:
-    settings.configure(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}})
+    settings.configure(
+        CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}},
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        USE_TZ=True,
+    )
+    django.setup()
 
+from django.core.cache.backends.db import DatabaseCache  # noqa: E402
 from django.core.cache.backends.filebased import FileBasedCache  # noqa: E402
 from django.core.cache.backends.locmem import LocMemCache  # noqa: E402
 from django.core.cache.backends.memcached import PyMemcacheCache  # noqa: E402
 from django.core.cache.backends.redis import RedisCache  # noqa: E402
+from django.db import connection  # noqa: E402
 
 from preheat import create_warmup_item  # noqa: E402
 from preheat._log import CacheLog  # noqa: E402
@@ -84,6 +91,20 @@ class TestFiles(DjangoContract):
 
     def make_backend(self):
         return FileBasedCache(str(self.folder / uuid.uuid4().hex), {})
+
+
+class TestDatabase(DjangoContract):
+    @pytest.fixture(autouse=True)
+    def use(self, close):
+        yield
+        connection.close()
+
+    def make_backend(self):
+        table = f"t{uuid.uuid4().hex}"
+        columns = "cache_key varchar(255) PRIMARY KEY, value text NOT NULL, expires datetime NOT NULL"
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE {table} ({columns})")
+        return DatabaseCache(table, {})
 
 
 class TestMemcached(DjangoContract):
