@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from memcached import running_memcached
-from servers import shared_server  # noqa: F401
+from servers import running_server, shared_server  # noqa: F401
 
 django = pytest.importorskip("django", reason="Django is not installed")
 
@@ -249,6 +249,18 @@ def test_a_warm_up_never_evicts(backend):
     backend.set_many({"a": 1, "b": 2})
     assert cache.warmup_item(create_warmup_item("shop", "c")).status is ItemStatus.REJECTED
     assert backend.get_many(["a", "b", "c"]) == {"a": 1, "b": 2}
+
+
+def test_a_server_with_little_memory_left_is_not_filled_until_it_evicts(tmp_path):
+    with running_server(tmp_path, "--maxmemory", "12mb", "--maxmemory-policy", "allkeys-lru") as server:
+        backend = RedisCache(server.url, {})
+        cache = watched(backend)
+        assert cache.warmup_item(create_warmup_item("shop", "a")).status is ItemStatus.LOADED
+        cache._library._looked_at = float("-inf")  # as if a second had passed
+        server.fill(0.92)
+        result = cache.warmup_item(create_warmup_item("shop", "b"))
+        assert (result.status, result.reason) == (ItemStatus.REJECTED, "its server has filled 90% of its memory")
+        assert server.client().info("stats")["evicted_keys"] == 0
 
 
 # ------------------------------------------------------------------------------------------------ never stale
