@@ -80,6 +80,14 @@ class Server:
     def client(self, db: int = 0, **options: object) -> "redis.Redis":
         return redis.Redis(port=self.port, db=db, **{"socket_timeout": 2.0, **options})
 
+    def fill(self, ratio: float) -> None:
+        """Put in values until that part of its memory limit is used."""
+        client = self.client()
+        limit_bytes, n = int(client.config_get("maxmemory")["maxmemory"]), 0
+        while client.info("memory")["used_memory"] < ratio * limit_bytes:
+            client.set(f"filling {n}", b"x" * 50_000)
+            n += 1
+
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
         if self.process is not None:

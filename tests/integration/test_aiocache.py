@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from servers import shared_server  # noqa: F401
+from servers import running_server, shared_server  # noqa: F401
 
 pytest.importorskip("aiocache", reason="aiocache is not installed")
 
@@ -237,6 +237,22 @@ def test_what_changes_while_it_is_loaded_is_not_overwritten_and_does_not_come_ba
         assert await memory.get("a") == left
 
     asyncio.run(scene())
+
+
+def test_a_server_with_little_memory_left_is_not_filled_until_it_evicts(tmp_path):
+    async def scene(server):
+        redis = Cache(Cache.REDIS, endpoint="127.0.0.1", port=server.port)
+        cache = watched(redis)
+        server.fill(0.92)
+        result = await cache.warmup_item(create_warmup_item("shop", "b"))
+        await redis.client.aclose()
+        cache._library._blocking.close()
+        return result.status, result.reason
+
+    with running_server(tmp_path, "--maxmemory", "12mb", "--maxmemory-policy", "allkeys-lru") as server:
+        rejected = ItemStatus.REJECTED, "its server has filled 90% of its memory"
+        assert asyncio.run(scene(server)) == rejected
+        assert server.client().info("stats")["evicted_keys"] == 0
 
 
 def test_none_is_not_put_in_and_said_to_be_loaded():

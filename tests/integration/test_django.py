@@ -8,19 +8,26 @@ import uuid
 import pytest
 
 from memcached import running_memcached
-from servers import shared_server  # noqa: F401
+from servers import running_server, shared_server  # noqa: F401
 
 django = pytest.importorskip("django", reason="Django is not installed")
 
 from django.conf import settings  # noqa: E402
 
 if not settings.configured:
-    settings.configure(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}})
+    settings.configure(
+        CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}},
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        USE_TZ=True,
+    )
+    django.setup()
 
+from django.core.cache.backends.db import DatabaseCache  # noqa: E402
 from django.core.cache.backends.filebased import FileBasedCache  # noqa: E402
 from django.core.cache.backends.locmem import LocMemCache  # noqa: E402
 from django.core.cache.backends.memcached import PyMemcacheCache  # noqa: E402
 from django.core.cache.backends.redis import RedisCache  # noqa: E402
+from django.db import connection  # noqa: E402
 
 from preheat import create_warmup_item  # noqa: E402
 from preheat._log import CacheLog  # noqa: E402
@@ -84,6 +91,20 @@ class TestFiles(DjangoContract):
 
     def make_backend(self):
         return FileBasedCache(str(self.folder / uuid.uuid4().hex), {})
+
+
+class TestDatabase(DjangoContract):
+    @pytest.fixture(autouse=True)
+    def use(self, close):
+        yield
+        connection.close()
+
+    def make_backend(self):
+        table = f"t{uuid.uuid4().hex}"
+        columns = "cache_key varchar(255) PRIMARY KEY, value text NOT NULL, expires datetime NOT NULL"
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE {table} ({columns})")
+        return DatabaseCache(table, {})
 
 
 class TestMemcached(DjangoContract):
@@ -228,6 +249,18 @@ def test_a_warm_up_never_evicts(backend):
     backend.set_many({"a": 1, "b": 2})
     assert cache.warmup_item(create_warmup_item("shop", "c")).status is ItemStatus.REJECTED
     assert backend.get_many(["a", "b", "c"]) == {"a": 1, "b": 2}
+
+
+def test_a_server_with_little_memory_left_is_not_filled_until_it_evicts(tmp_path):
+    with running_server(tmp_path, "--maxmemory", "12mb", "--maxmemory-policy", "allkeys-lru") as server:
+        backend = RedisCache(server.url, {})
+        cache = watched(backend)
+        assert cache.warmup_item(create_warmup_item("shop", "a")).status is ItemStatus.LOADED
+        cache._library._looked_at = float("-inf")  # as if a second had passed
+        server.fill(0.92)
+        result = cache.warmup_item(create_warmup_item("shop", "b"))
+        assert (result.status, result.reason) == (ItemStatus.REJECTED, "its server has filled 90% of its memory")
+        assert server.client().info("stats")["evicted_keys"] == 0
 
 
 # ------------------------------------------------------------------------------------------------ never stale

@@ -242,11 +242,22 @@ def _count(cache: Any) -> int | None:
         return len(inside)
     if hasattr(cache, "_list_cache_files"):
         return len(cache._list_cache_files())
+    if hasattr(cache, "cache_model_class"):
+        return _count_rows(cache)
     client = _redis_client(inside)
     if client is not None:
         return int(client.dbsize())
     told = _memcached_statistics(inside)
     return sum(int(each[b"curr_items"]) for each in told) if told else None
+
+
+def _count_rows(cache: Any) -> int:
+    from django.db import connections, router  # only of a project that has a database
+
+    connection = connections[router.db_for_read(cache.cache_model_class)]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM {connection.ops.quote_name(cache._table)}")  # noqa: S608
+        return int(cursor.fetchone()[0])
 
 
 def _redis_client(inside: Any) -> Any:

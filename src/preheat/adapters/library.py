@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MOST_LOOKED_UP = 10_000
 """Keys that a plan looks up beforehand, the likeliest first; of the others the warm-up finds out."""
 
-MOST_CALLS = 256  # of loaders, whose values have yet to be put in
+MOST_CALLS = 64  # of loaders, whose values have yet to be put in, and are held until then
 
 LoadOf = Callable[[str], Any] | Mapping[str, Callable[..., Any]] | None
 
@@ -183,7 +183,11 @@ class Recorder:
             self._calls.popitem(last=False)
 
     def _recipe(self, key: str, value: Any, life_seconds: float | None) -> str:
-        recipe, _ = self._calls.pop((key, id(value)), (Recipe(), None)) if self._calls else (Recipe(), None)
+        recipe = Recipe()
+        if self._calls:
+            recipe, _ = self._calls.pop((key, id(value)), (recipe, None))
+            for other in [call for call in list(self._calls) if call[0] == key]:
+                self._calls.pop(other, None)  # what was not put in, or will be for the second time
         return recipe._replace(life_seconds=life_seconds).text
 
 
