@@ -1,4 +1,4 @@
-"""Clients that mean no good, against `preheat serve`: how many are refused as they should, and how `/health` bears it."""
+"""Clients that mean no good, against `preheat serve`: how many are refused, and how `/health` bears it."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ class CacheWarmupService:
         """
         import asyncio
 
-        profile = find_strategy(strategy or self.settings.strategy, self._strategies)
+        profile = find_strategy(self.settings.strategy if strategy is None else strategy, self._strategies)
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
         self._watch_headroom(profile)
         return await asyncio.to_thread(self._planning.plan, profile, limit)
