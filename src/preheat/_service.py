@@ -260,7 +260,7 @@ class CacheWarmupService:
         """
         import asyncio
 
-        profile = find_or_add_strategy(strategy or self._configured, self._strategies)
+        profile = find_or_add_strategy(self._configured if strategy is None else strategy, self._strategies)
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
         self._watch_headroom(profile)
         return await asyncio.to_thread(self._planning.plan, profile, limit)

@@ -94,8 +94,9 @@ def test_what_would_let_others_in_is_one_sentence(folder, arguments, told):
     assert (code, told in sentence, sentence.count("\n")) == (2, True, 0), sentence
 
 
-def test_without_the_extra_a_sentence_names_it(folder):
-    prelude = "import sys; sys.modules['uvicorn'] = None"
+@pytest.mark.parametrize("package", ["uvicorn", "starlette"])
+def test_without_the_extra_a_sentence_names_it(folder, package):
+    prelude = f"import sys; sys.modules[{package!r}] = None"
     sentence, code = refused(folder, "shop:caches", prelude=prelude)
     assert (code, sentence) == (2, "preheat: serving takes starlette and uvicorn: pip install 'preheat[http]'")
 

@@ -54,13 +54,9 @@ def serve(
 
     Without --host only this machine reaches it; elsewhere a token is needed. Without --warm, /ready waits for nothing.
     """
-    try:
-        from preheat.http import create_app
-        from preheat.http.serving import hosts_of, listen, server_of
-    except ModuleNotFoundError as error:
-        if error.name not in {"starlette", "uvicorn"}:
-            raise
-        raise UsageError("serving takes starlette and uvicorn: pip install 'preheat[http]'") from None
+    from preheat.http import create_app
+    from preheat.http.serving import hosts_of, listen, server_of
+
     token = read_token(token_file) if token_file is not None else None
     allowed = hosts_of(host, hosts, token)
 

@@ -5,6 +5,13 @@ Needs the extra `http`.
 
 from __future__ import annotations
 
+from preheat.errors import UsageError
+
+try:
+    import starlette  # noqa: F401 - the modules below need it
+except ModuleNotFoundError:
+    raise UsageError("serving takes starlette and uvicorn: pip install 'preheat[http]'") from None
+
 from preheat.http.app import create_app
 
 __all__ = ["create_app"]

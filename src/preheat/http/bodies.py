@@ -22,7 +22,9 @@ JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 _Shape = TypeVar("_Shape")
 
 Budget = Annotated[float, Meta(ge=0, le=2**40, description="Upper bound of the budget in MiB; it only ever lowers it.")]
-Strategy = Annotated[str, Meta(max_length=100, description="Name of a strategy; by default the configured one.")]
+Strategy = Annotated[
+    str, Meta(min_length=1, max_length=100, description="Name of a strategy; by default the configured one.")
+]
 
 
 class PlanQuery(msgspec.Struct, forbid_unknown_fields=True):

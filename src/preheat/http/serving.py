@@ -15,12 +15,16 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from preheat.errors import InvalidSetting, UsageError
 from preheat.http.guarding import ANY_HOST, LOOPBACK
+
+try:
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ModuleNotFoundError:
+    raise UsageError("serving takes starlette and uvicorn: pip install 'preheat[http]'") from None
 
 HEAD_SECONDS = 10.0
 """What a client may take to send the head of a request."""
