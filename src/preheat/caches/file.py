@@ -120,10 +120,13 @@ class FileCache(LoadingCache[V]):
             OSError: There is no such file, it can't be read or is none, such as a fifo; `path` leads out of the root.
             ItemTooLarge: It has more than `most_bytes`.
         """
+        return self._get(*self._ask(path))
+
+    def _ask(self, path: str) -> tuple[Request, Callable[[], V]]:
         found = self._find(path)
         request = _Asked(path, "", found.digest)
         request.seconds = found.seconds
-        return self._get(request, lambda: self._make_found(path, found))
+        return request, lambda: self._make_found(path, found)
 
     def ref(self, path: str) -> ItemRef:
         """The identity of the file at `path`, as other items' dependencies name it."""

@@ -95,8 +95,11 @@ class ProjectCache(LoadingCache[V]):
             OSError: There is no such folder, or the name leads out of the root.
             ItemTooLarge: It has more than `most_entries` files and folders.
         """
+        return self._get(*self._ask(project))
+
+    def _ask(self, project: str) -> tuple[Request, Callable[[], V]]:
         state = self._state_of(project)
-        return self._get(Request(project, "", state), lambda: self._facts_of(project, state))
+        return Request(project, "", state), lambda: self._facts_of(project, state)
 
     def ref(self, project: str) -> ItemRef:
         """The identity of `project`, as other items' dependencies name it."""
