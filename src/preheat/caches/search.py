@@ -95,6 +95,7 @@ class SearchCache(LoadingCache[V]):
             InvalidSetting: A parameter is not text, a finite number, a truth value, None, or lists and dicts of such;
                 or the version is no text.
         """
+<<<<<<< HEAD
         key = question_key(query, parameters)
         return self._run(key) if len(key) > MOST_CHARACTERS else self._get(*self._asked(key))
 
@@ -108,6 +109,13 @@ class SearchCache(LoadingCache[V]):
 
     def _asked(self, key: str) -> tuple[Request, Callable[[], Any]]:
         version = self._version_now()
+=======
+        request, make = self._ask(query, **parameters)
+        return self._get(request, make) if len(request.key) <= MOST_CHARACTERS else make()
+
+    def _ask(self, query: str, **parameters: Any) -> tuple[Request, Callable[[], V]]:
+        key, version = question_key(query, parameters), self._version_now()
+>>>>>>> files
         return Request(key, "", version), lambda: self._run_of(key, version)
 
     def ref(self, query: str, **parameters: Any) -> ItemRef:
@@ -208,20 +216,20 @@ def get_search_cache_warmup_candidates(
         InvalidSetting: A weight is no finite number that is 0 or more.
     """
     if rates is None:
-        rates = expected_rates(history, cache.name, cache.capacity_bytes, partial(_ask, project_of, ""))
-    table = warmup_candidates(cache, history, rates, lambda key, _: _ask(where or _anything, False, key))
+        rates = expected_rates(history, cache.name, cache.capacity_bytes, partial(_tell, project_of, ""))
+    table = warmup_candidates(cache, history, rates, lambda key, _: _tell(where or _anything, False, key))
     if cache._parts is not None:
         nothing: Iterable[ItemRef] = ()
-        covers = ((row, tuple(_ask(cache._parts, nothing, key))) for row, key in enumerate(table.keys))
+        covers = ((row, tuple(_tell(cache._parts, nothing, key))) for row, key in enumerate(table.keys))
         table = replace(table, covers={row: parts for row, parts in covers if parts})
-    return weigh_candidates(table, None if weight is None else lambda key, _: _ask(weight, 0.0, key))
+    return weigh_candidates(table, None if weight is None else lambda key, _: _tell(weight, 0.0, key))
 
 
 def _anything(*_: Any, **__: Any) -> bool:
     return True
 
 
-def _ask(question: Callable[..., T], otherwise: T, key: str) -> T:
+def _tell(question: Callable[..., T], otherwise: T, key: str) -> T:
     """What `question` says of the query and the parameters of `key`; `otherwise` if it is none of such a cache."""
     try:
         query, parameters = read_question(key)
