@@ -11,40 +11,30 @@ replicas if need be; not a cluster, over which the keys of a script would be spr
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-
-from preheat._model import DEFAULT_PRIORITY, CacheStatistics, History, ItemRef, ItemResult, WarmupItem
-from preheat._plan.candidates import candidates_from_history
+from preheat._model import DEFAULT_PRIORITY, CacheStatistics, ItemRef, ItemResult, WarmupItem
 from preheat._reach import Door
-from preheat._record import quietly
 from preheat._redis import Line, connect, demand_bounded
 from preheat._sharing.protocol import Sharing
 from preheat._sharing.putting import PUT
-from preheat._sharing.rules import FULL_RATIO, Codec, Life, Rules
+from preheat._sharing.rules import FULL_RATIO, Life, Rules
 from preheat._sharing.steps import Ask, Make
 from preheat._turns import apart
-from preheat.abc import AccessLog
+from preheat.adapters.shared import BlockingCache, SharedCache, codec_of, of_many
 from preheat.errors import InvalidSetting
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["AsyncRedisCache", "RedisCache", "connect"]
 
 V = TypeVar("V")
 T = TypeVar("T")
 
-MOST_UNUSED = 1_000_000  # keys that a warm-up put and nobody here has read, remembered to count them
 
-
-class _RedisCache(Generic[V]):
-    """What both have in common: the protocol, the counters, and the seams that threads call."""
+class _RedisCache(SharedCache[V]):
+    """What both have in common: the protocol and what its server says of itself."""
 
     _is_async: bool
 
@@ -67,11 +57,9 @@ class _RedisCache(Generic[V]):
         needs: Callable[[str], Iterable[ItemRef]] | None = None,
     ) -> None:
         demand_bounded(client)
-        if (encode is None) != (decode is None):
-            raise InvalidSetting("encode and decode belong together; give both or none")
+        codec = codec_of(encode, decode)
         if ttl_seconds is not None and not 0.001 <= ttl_seconds <= 2**31:
             raise InvalidSetting(f"ttl_seconds is {ttl_seconds!r}; it has to be from 0.001 to {2**31}")
-        self.name, self.priority = name, priority
         self.shared_as = namespace or f"preheat:{name}"
         rules = Rules(
             self.shared_as,
@@ -79,9 +67,8 @@ class _RedisCache(Generic[V]):
             load_deadline_seconds,
             patience_seconds,
         )
-        codec = Codec(_bytes, bytes) if encode is None or decode is None else Codec(encode, decode)
         rng = random.Random()
-        self._sharing: Sharing[V] = Sharing(
+        sharing: Sharing[V] = Sharing(
             rules,
             codec,
             Life(ttl_seconds, remaining_seconds),
@@ -89,43 +76,9 @@ class _RedisCache(Generic[V]):
             clock=time.monotonic,
             rng=rng,
         )
-        self._load, self._load_many, self._needs = load, load_many, needs
         self._line = Line(client, door := Door(rng))
-        self._blocking = Line(_blocking(client), door) if self._is_async else self._line
-        self._log: AccessLog | None = None
-        self._lock = threading.Lock()
-        self._hits = self._misses = self._unused_bytes = 0
-        self._unused: dict[str, int] = {}
-
-    # ---------------------------------------------------------------------------- what threads call
-
-    def ref(self, key: str) -> ItemRef:
-        """The identity of `key`, as other items' dependencies name it."""
-        return ItemRef(self.name, key)
-
-    def record_to(self, log: AccessLog) -> None:
-        """From now on report every access of this process to `log`."""
-        self._log = log
-
-    def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
-        """Keys that history knows and the server lacks; none while it is away.  Asks the server, and waits for it."""
-        rows = history.rows_of(self.name)
-        keys = history.keys.take(rows)
-        taken = self._drive(self._sharing.find(keys))
-        absent = np.zeros(len(rows), np.bool_) if taken is None else ~np.array(taken, np.bool_)
-        needs = self._needs
-        return candidates_from_history(
-            history,
-            rows[absent],
-            rates,
-            cache=self.name,
-            priority=self.priority,
-            needs=None if needs is None else lambda key, _: needs(key),
-        )
-
-    def estimate_item_size(self, item: WarmupItem) -> int:
-        """The size that history saw; 0 if it never did."""
-        return item.size_bytes
+        blocking = Line(_blocking(client), door) if self._is_async else self._line
+        super().__init__(sharing, blocking, load, load_many, name=name, priority=priority, needs=needs)
 
     def get_warmup_statistics(self) -> CacheStatistics:
         """Items and bytes are those of the whole server, all else of this process; 0 of both while it is away.
@@ -135,87 +88,11 @@ class _RedisCache(Generic[V]):
         replies: Sequence[Any] = self._blocking.ask([("DBSIZE",), ("INFO", "memory")]) or (0, {})
         items = replies[0] if isinstance(replies[0], int) else 0
         memory = replies[1] if isinstance(replies[1], dict) else {}
-        with self._lock:
-            return CacheStatistics(
-                items=max(0, items - (items > 0)),  # but for the log
-                used_bytes=int(memory.get("used_memory", 0)),
-                capacity_bytes=int(memory.get("maxmemory", 0) * FULL_RATIO) or None,
-                hits=self._hits,
-                misses=self._misses,
-                evictions=0,
-                warmed_items=len(self._unused),
-                warmed_bytes=self._unused_bytes,
-            )
-
-    # ------------------------------------------------------------------------------------- counting
-
-    def _count(self, key: str, *, is_hit: bool) -> None:
-        with self._lock:
-            self._hits += is_hit
-            self._misses += not is_hit
-            self._unused_bytes -= self._unused.pop(key, 0)
-        if is_hit and self._log is not None:
-            self._log.hit(key)
-
-    def _tell_miss(self, key: str, value: Any, seconds: float) -> None:
-        if self._log is not None:
-            size_bytes = -1 if value is None else len(self._sharing.codec.encode(value))
-            self._log.miss(key, size_bytes, seconds, "", "")
-
-    def _count_warmed(self, items: Sequence[WarmupItem], results: Sequence[ItemResult]) -> None:
-        with self._lock:
-            for item, result in zip(items, results, strict=True):
-                if result.size_bytes and len(self._unused) < MOST_UNUSED:
-                    self._unused[item.ref.key] = result.size_bytes
-                    self._unused_bytes += result.size_bytes
-
-    def _warming(self, items: Sequence[WarmupItem]) -> Generator[Any, Any, list[ItemResult]]:
-        results = yield from self._sharing.warm([item.ref.key for item in items], [item.size_bytes for item in items])
-        self._count_warmed(items, results)
-        return results
-
-    def _reading(self, key: str) -> Generator[Any, Any, V]:
-        begun = time.perf_counter()
-        try:
-            value, is_hit = yield from self._sharing.read(key)
-        except BaseException:
-            self._count(key, is_hit=False)
-            self._tell_miss(key, None, -1.0)
-            raise
-        self._count(key, is_hit=is_hit)
-        if not is_hit:
-            self._tell_miss(key, value, time.perf_counter() - begun)
-        return value
-
-    # -------------------------------------------------------------------------------------- driving
-
-    def _drive(self, steps: Generator[Any, Any, T]) -> T:
-        answer: Any = None
-        while True:
-            try:
-                step = steps.send(answer)
-            except StopIteration as end:
-                done: T = end.value
-                return done
-            if isinstance(step, Ask):
-                answer = self._blocking.ask(step.commands)
-            elif isinstance(step, Make):
-                answer = self._make(step)
-            else:
-                answer = None
-                with apart():
-                    time.sleep(step.seconds)
-
-    def _make(self, step: Make) -> list[Any]:
-        if not step.is_warm_up:
-            return [_tried(self._load, key) for key in step.keys]
-        with quietly():
-            if self._load_many is not None and len(step.keys) > 1:
-                return _of_many(step.keys, _tried(self._load_many, step.keys))
-            return [_tried(self._load, key) for key in step.keys]
+        limit_bytes = int(memory.get("maxmemory", 0) * FULL_RATIO)
+        return self._statistics(max(0, items - (items > 0)), int(memory.get("used_memory", 0)), limit_bytes or None)
 
 
-class RedisCache(_RedisCache[V]):
+class RedisCache(_RedisCache[V], BlockingCache[V]):
     """A cache over a blocking client; thread-safe.
 
     Args:
@@ -240,30 +117,6 @@ class RedisCache(_RedisCache[V]):
     """
 
     _is_async = False
-
-    def get(self, key: str) -> V:
-        """The value of `key`, loaded if the server has none, or is away."""
-        return self._drive(self._reading(key))
-
-    def put(self, key: str, value: V) -> bool:
-        """Keep a newer `value`; False if the server did not take it: then `key` is deleted, as soon as it can be."""
-        return self._drive(self._sharing.write(key, value))
-
-    def delete(self, *keys: str) -> bool:
-        """Delete `keys`, also for loads under way in any process; False while the server has yet to be told."""
-        return self._drive(self._sharing.delete(keys))
-
-    def warmup_item(self, item: WarmupItem) -> ItemResult:
-        """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
-        return self._drive(self._warming([item]))[0]
-
-    def warmup_items(self, items: Sequence[WarmupItem]) -> Sequence[ItemResult]:
-        """As `warmup_item` for each of `items`, in few round trips."""
-        return self._drive(self._warming(items))
-
-    def find_resident(self, keys: Sequence[str]) -> list[bool] | None:
-        """Whether each of `keys` is there; None while the server is away."""
-        return self._drive(self._sharing.find(keys))
 
 
 class AsyncRedisCache(_RedisCache[V]):
@@ -321,18 +174,10 @@ class AsyncRedisCache(_RedisCache[V]):
         import asyncio
 
         if step.is_warm_up and self._load_many is not None and len(step.keys) > 1:
-            return _of_many(step.keys, await _tried_async(self._load_many, step.keys))
+            return of_many(step.keys, await _tried_async(self._load_many, step.keys))
         if len(step.keys) == 1:
             return [await _tried_async(self._load, step.keys[0])]
         return list(await asyncio.gather(*(_tried_async(self._load, key) for key in step.keys)))
-
-
-def _tried(load: Callable[[Any], Any], what: Any) -> Any:
-    """What `load` makes of it, or the exception that it raised."""
-    try:
-        return load(what)
-    except Exception as error:
-        return error
 
 
 async def _tried_async(load: Callable[[Any], Any], what: Any) -> Any:
@@ -341,24 +186,6 @@ async def _tried_async(load: Callable[[Any], Any], what: Any) -> Any:
         return await made if isinstance(made, Awaitable | Coroutine) else made
     except Exception as error:
         return error
-
-
-def _of_many(keys: Sequence[str], made: Any) -> list[Any]:
-    """One value or exception for each of `keys`."""
-    if isinstance(made, Exception):
-        return [made] * len(keys)
-    values = list(made)
-    if len(values) != len(keys):
-        return [ValueError(f"load_many gave {len(values)} values for {len(keys)} keys")] * len(keys)
-    return values
-
-
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    if not isinstance(value, bytes):
-        raise TypeError(f"a {type(value).__name__} is neither bytes nor text; give the cache encode and decode")
-    return value
 
 
 def _blocking(client: Any) -> Any:
