@@ -46,7 +46,11 @@ from preheat.abc import AccessLog, MemoryTracker
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from preheat._columns import TextColumn
+
 V = TypeVar("V")
+
+_ABSENT: Any = object()
 
 MOST_PASSED = 256
 """Warmed entries that a new one is put behind at once; with more of them, the order is put right at the next read."""
@@ -104,9 +108,8 @@ class MappingCache(Generic[V]):
         with self._lock:
             if self._is_out_of_order and not is_quiet():
                 self._put_in_order()
-            resident = key in self.mapping
-            if resident:
-                value = self.mapping[key]
+            value: V = self.mapping.get(key, _ABSENT)  # one look: what has a life may end it between two
+            resident = value is not _ABSENT
             if not is_quiet():
                 self._hits += resident
                 self._misses += not resident
@@ -152,7 +155,7 @@ class MappingCache(Generic[V]):
         """Keys that history knows and the mapping lacks."""
         rows = history.rows_of(self.name)
         with self._lock:
-            absent = find_absent(history.keys.take(rows), self._resident(), self.mapping.__contains__)
+            absent = self._find_absent(history.keys.take(rows))
         needs = self._needs
         return candidates_from_history(
             history,
@@ -163,8 +166,9 @@ class MappingCache(Generic[V]):
             needs=None if needs is None else lambda key, _: needs(key),
         )
 
-    def _resident(self) -> list[str]:
-        return [key for key in list(self.mapping) if isinstance(key, str)]  # listed at once: others may change it
+    def _find_absent(self, keys: TextColumn) -> NDArray[np.bool_]:
+        resident = [key for key in list(self.mapping) if isinstance(key, str)]  # listed at once: others may change it
+        return find_absent(keys, resident, self.mapping.__contains__)
 
     def warmup_item(self, item: WarmupItem) -> ItemResult:
         """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
@@ -226,7 +230,7 @@ class MappingCache(Generic[V]):
         with self._lock:
             if key in self._warmed and not self._is_used(key):
                 value = self._warmed.pop(key).value
-                if key in self.mapping and self.mapping[key] is value:
+                if self.mapping.get(key, _ABSENT) is value:
                     del self.mapping[key]
                     self._expected_items -= 1
                     released_bytes = self._forget([key], MemoryEventKind.ROLLBACK, "undone")
