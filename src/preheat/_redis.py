@@ -1,14 +1,18 @@
 """Connections to a Redis or Valkey server: waits are bounded, nothing is retried behind our back, no error escapes.
 
-`redis` (the client library, or `valkey`, its fork) is imported when a connection is made.
+`redis` (the client library, or `valkey`, its fork) is imported when a connection is made.  A client of a cluster finds
+the server of each key by itself.  If some of them are away, only what is theirs goes without an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +23,7 @@ from preheat.errors import InvalidSetting
 T = TypeVar("T")
 
 MOST_WAIT_SECONDS = 5.0  # of a client's own timeout: so long may a frozen server hold a caller up, once
+_OF_SERVERS = frozenset({"INFO", "DBSIZE"})  # of each of a cluster's servers
 AWAY = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
 """Refusals of a server that is there and will not answer for a while."""
 
@@ -29,25 +34,46 @@ def connect(url: str, *, is_async: bool = False, wait_seconds: float = 0.5) -> A
     Raises:
         InvalidSetting: The URL can't be used, or the client library is missing.
     """
-    try:
-        import redis
-        import redis.asyncio
-        from redis.backoff import NoBackoff
-    except ImportError:
-        raise InvalidSetting("a Redis server needs the client library; pip install 'preheat[redis]'") from None
+    redis = _library()
     retry = redis.asyncio.retry.Retry if is_async else redis.retry.Retry
-    client = redis.asyncio.Redis if is_async else redis.Redis
+    client = client_kind(redis.asyncio if is_async else redis)
     try:
         return client.from_url(
-            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
+            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,  # which both take
             socket_timeout=wait_seconds,
             socket_connect_timeout=wait_seconds,
-            retry=retry(NoBackoff(), 0),
+            retry=retry(redis.backoff.NoBackoff(), 0),
         )
     except ValueError:
         raise InvalidSetting(
             f"{shown_url(url)} is no address of a server; it looks like redis://host:6379/0 or unix:///path"
         ) from None
+
+
+def _library() -> Any:
+    """`redis`, or `valkey` where only that is installed."""
+    for name in ("redis", "valkey"):
+        with suppress(ImportError):
+            for part in ("asyncio", "backoff", "retry"):
+                import_module(f"{name}.{part}")
+            return import_module(name)
+    raise InvalidSetting("a Redis server needs the client library; pip install 'preheat[redis]' or 'preheat[valkey]'")
+
+
+def library_of(client: Any) -> Any:
+    """The library that `client` is of."""
+    roots = [kind.__module__.partition(".")[0] for kind in type(client).__mro__]
+    return import_module(next((root for root in roots if root in ("redis", "valkey")), "redis"))
+
+
+def client_kind(library: Any) -> Any:
+    """The class of its clients."""
+    return getattr(library, "Redis", None) or library.Valkey
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether `client` is of a cluster."""
+    return hasattr(client, "keyslot") and hasattr(client, "get_connection_kwargs")
 
 
 def shown_url(url: str) -> str:
@@ -67,8 +93,10 @@ def demand_bounded(client: Any) -> None:
         InvalidSetting: It does not.
     """
     options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", None)
+    if is_cluster(client):
+        options = client.get_connection_kwargs()
     if options is None:
-        raise InvalidSetting("the client of a shared cache has to be a redis.Redis or a redis.asyncio.Redis")
+        raise InvalidSetting("the client of a shared cache has to be a Redis, a RedisCluster or an asyncio Redis")
     wait_seconds = options.get("socket_timeout")
     if wait_seconds is None or wait_seconds > MOST_WAIT_SECONDS:
         raise InvalidSetting(
@@ -87,6 +115,7 @@ class Line:
 
     def __init__(self, client: Any, door: Door) -> None:
         self._client, self._door = client, door
+        self._is_cluster = is_cluster(client)
         self._lock = threading.Lock()
 
     def ask(self, commands: Sequence[Command]) -> list[Reply] | None:
@@ -94,6 +123,8 @@ class Line:
         if not self._may_ask():
             return None
         try:
+            if self._is_cluster and commands[0][0] in _OF_SERVERS:
+                return self._note([self._ask_all(command) for command in commands])
             if len(commands) == 1:  # most reads: a pipeline would take half as long again
                 return self._note([self._client.execute_command(*commands[0])])
             return self._note(_fill(self._client.pipeline(transaction=False), commands).execute(False))
@@ -119,14 +150,20 @@ class Line:
         replies: Sequence[Any] = await _fill(self._client.pipeline(transaction=False), commands).execute(False)
         return replies
 
+    def _ask_all(self, command: Command) -> list[Any]:
+        """What each primary of the cluster says."""
+        told = self._client.execute_command(*command, target_nodes=self._client.PRIMARIES)
+        return list(told.values()) if isinstance(told, dict) and not _is_told_by_one(told) else [told]
+
     def _may_ask(self) -> bool:
         with self._lock:
             return self._door.lets_in(time.monotonic())
 
     def _note(self, replies: Sequence[Any] | None) -> list[Reply] | None:
         answers = None if replies is None else [_reply(each) for each in replies]
-        if answers is not None and any(isinstance(each, Refused) and each.code in AWAY for each in answers):
-            answers = None
+        away = sum(isinstance(each, Refused) and each.code in AWAY for each in answers or ())
+        if answers is not None and away and (not self._is_cluster or away == len(answers)):
+            answers = None  # of a cluster, a part may go on
         with self._lock:
             if answers is None:
                 self._door.failed(time.monotonic())
@@ -153,16 +190,23 @@ def _fill(pipeline: Any, commands: Sequence[Command]) -> Any:
 
 
 def _answer_of(error: Exception, commands: Sequence[Command]) -> list[Any] | None:
-    import redis
-
-    return [error] * len(commands) if isinstance(error, redis.ResponseError) else None
+    is_response = any(kind.__name__ == "ResponseError" for kind in type(error).__mro__)
+    return [error] * len(commands) if is_response else None
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What a client raises where a server is away or refuses."""
-    import redis
+    """What clients of the libraries in use raise where a server is away or refuses."""
+    kinds: list[type[Exception]] = [OSError, EOFError]
+    for name, prefix in (("redis", "Redis"), ("valkey", "Valkey")):
+        if name in sys.modules:
+            exceptions = sys.modules[f"{name}.exceptions"]
+            kinds += [getattr(exceptions, f"{prefix}Error"), getattr(exceptions, f"{prefix}ClusterException")]
+    return tuple(kinds)
 
-    return (redis.RedisError, OSError, EOFError)
+
+def _is_told_by_one(told: dict[Any, Any]) -> bool:
+    """Whether this is what one server says, and not what each of several does."""
+    return not all(isinstance(name, str) and ":" in name for name in told)
 
 
 def _reply(reply: Any) -> Reply:

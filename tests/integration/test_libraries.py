@@ -245,9 +245,7 @@ def test_a_full_folder_culls_nothing_for_a_warm_up(tmp_path, shards):
         assert all(f"traffic {n}" in kept for n in range(10))
         assert len(kept) == 10 + sum(result.status is ItemStatus.LOADED for result in results)
         statistics = cache.get_warmup_statistics()
-        assert (
-            statistics.used_bytes <= statistics.capacity_bytes == int(2_000_000 // (shards or 1) * (shards or 1) * 0.9)
-        )
+        assert statistics.used_bytes <= statistics.capacity_bytes == 1_800_000
 
 
 def test_storing_without_looking_culls_what_traffic_stored(tmp_path):

@@ -4,8 +4,8 @@
 whose rules say why no value is ever stale.  While the server is away they load and keep nothing, and ask it again
 about once a second; nothing that the server does raises an error in the application.
 
-A server with a memory limit is filled to nine tenths by a warm-up, and nothing is evicted for it.  One server, with
-replicas if need be; not a cluster, over which the keys of a script would be spread.
+A server with a memory limit is filled to nine tenths by a warm-up, and nothing is evicted for it.  It may be one with
+its replicas, or a cluster: there keys and log are split into shards (`preheat._sharing.slots`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 from preheat._model import DEFAULT_PRIORITY, CacheStatistics, ItemRef, ItemResult, WarmupItem
 from preheat._reach import Door
-from preheat._redis import Line, connect, demand_bounded
+from preheat._redis import Line, client_kind, connect, demand_bounded, is_cluster, library_of
 from preheat._sharing.protocol import Sharing
 from preheat._sharing.putting import PUT
 from preheat._sharing.rules import FULL_RATIO, Life, Rules
-from preheat._sharing.steps import Ask, Make
+from preheat._sharing.slots import Shards, cluster_tags
+from preheat._sharing.steps import Ask, Command, Make
 from preheat._turns import apart
 from preheat.adapters.shared import BlockingCache, SharedCache, codec_of, of_many
 from preheat.errors import InvalidSetting
@@ -57,6 +58,8 @@ class _RedisCache(SharedCache[V]):
         needs: Callable[[str], Iterable[ItemRef]] | None = None,
     ) -> None:
         demand_bounded(client)
+        if self._is_async and is_cluster(client):
+            raise InvalidSetting("a cluster needs a blocking client, RedisCluster, and a RedisCache")
         codec = codec_of(encode, decode)
         if ttl_seconds is not None and not 0.001 <= ttl_seconds <= 2**31:
             raise InvalidSetting(f"ttl_seconds is {ttl_seconds!r}; it has to be from 0.001 to {2**31}")
@@ -75,7 +78,9 @@ class _RedisCache(SharedCache[V]):
             put_digest=sha1(PUT, usedforsecurity=False).hexdigest(),
             clock=time.monotonic,
             rng=rng,
+            shards=_shards_on(client, self.shared_as),
         )
+        self._logs: list[Command] = [("EXISTS", place) for place in sharing.places.log_places()]
         self._line = Line(client, door := Door(rng))
         blocking = Line(_blocking(client), door) if self._is_async else self._line
         super().__init__(sharing, blocking, load, load_many, name=name, priority=priority, needs=needs)
@@ -86,17 +91,29 @@ class _RedisCache(SharedCache[V]):
         The capacity is nine tenths of the server's limit, for no warm-up goes beyond.
         """
         replies: Sequence[Any] = self._blocking.ask([("DBSIZE",), ("INFO", "memory")]) or (0, {})
-        items = replies[0] if isinstance(replies[0], int) else 0
-        memory = replies[1] if isinstance(replies[1], dict) else {}
-        limit_bytes = int(memory.get("maxmemory", 0) * FULL_RATIO)
-        return self._statistics(max(0, items - (items > 0)), int(memory.get("used_memory", 0)), limit_bytes or None)
+        items, memories = ([each] if not isinstance(each, list) else each for each in replies)
+        logs = sum(each == 1 for each in self._blocking.ask(self._logs) or ())
+        used_bytes, limit_bytes = (
+            sum(int(told.get(name, 0)) for told in memories if isinstance(told, dict))
+            for name in ("used_memory", "maxmemory")
+        )
+        count = sum(each for each in items if isinstance(each, int))
+        return self._statistics(max(0, count - logs), used_bytes, int(limit_bytes * FULL_RATIO) or None)
+
+
+def _shards_on(client: Any, namespace: str) -> Shards:
+    if not is_cluster(client):
+        return Shards()
+    if "{" in namespace:
+        raise InvalidSetting(f"namespace is {namespace!r}; on a cluster it can't have braces, which say where keys are")
+    return Shards(cluster_tags())
 
 
 class RedisCache(_RedisCache[V], BlockingCache[V]):
     """A cache over a blocking client; thread-safe.
 
     Args:
-        client: `redis.Redis` (or valkey's) with a `socket_timeout`; `connect(url)` makes one.
+        client: `redis.Redis` (or valkey's, or one of a cluster) with a `socket_timeout`; `connect(url)` makes one.
         load: Makes the value of a key; what it raises passes to the reader.
         name: Name of the cache in history and reports.
         namespace: What its keys on the server begin with; all processes that share it give the same.
@@ -190,13 +207,13 @@ async def _tried_async(load: Callable[[Any], Any], what: Any) -> Any:
 
 def _blocking(client: Any) -> Any:
     """A blocking client of the server that the asyncio `client` is for."""
-    import redis
-
+    library: Any = library_of(client)
     options = dict(client.connection_pool.connection_kwargs)
     kept = ("host", "port", "db", "username", "password", "socket_timeout", "socket_connect_timeout", "path")
-    connection: type[redis.Connection] = redis.UnixDomainSocketConnection if "path" in options else redis.Connection
+    connection = library.UnixDomainSocketConnection if "path" in options else library.Connection
     if any(name.startswith("ssl") for name in options):
-        connection = redis.SSLConnection
+        connection = library.SSLConnection
         kept += tuple(name for name in options if name.startswith("ssl_") and name != "ssl_context")
     given = {name: options[name] for name in kept if name in options}
-    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=connection, **given))
+    pool = library.ConnectionPool(connection_class=connection, **given)
+    return client_kind(library)(connection_pool=pool)
