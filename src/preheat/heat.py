@@ -21,12 +21,12 @@ from preheat._model import DEFAULT_PRIORITY
 from preheat._process import belong_to_process, is_taken, service_of_process, take_on
 from preheat._service import CacheWarmupService
 from preheat.adapters.function import CachedFunction, CachedResults, CacheInfo
-from preheat.adapters.lru import LruCache
 from preheat.adapters.watched import watch_mapping
 from preheat.errors import InvalidSetting, UsageError
 
 if TYPE_CHECKING:
     from preheat.abc import AccessLog, RecordsAccesses
+    from preheat.adapters.lru import LruCache
 
 __all__ = ["CacheInfo", "Cached", "LruCached", "cached", "log", "lru_cache", "record", "watch"]
 
@@ -327,6 +327,8 @@ def _keep_recent(
     priority: int,
     service: CacheWarmupService | None,
 ) -> Any:
+    from preheat.adapters.lru import LruCache
+
     name = name or f"{function.__module__}.{function.__qualname__}"
     _demand_usable(name, priority)
     _demand_free(name, service)

@@ -44,11 +44,27 @@ class ClusterContract(WarmableCacheContract):
         for client in self.clients:
             client.close()
 
-    def make_cache(self):
+    def make_cache(self, load=value_of, **options):
         client = self.cluster.client(self.library)
         self.clients.append(client)
         client.flushall(target_nodes=client.PRIMARIES)
-        return RedisCache(client, value_of, name="pages", namespace=some_name())
+        return RedisCache(client, load, name="pages", namespace=some_name(), **options)
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(lambda key: (loading(), value_of(key))[1])
+
+    def replace(self, cache, item):
+        assert cache.put(item.ref.key, b"newer")
+        return b"newer"
+
+    def delete(self, cache, item):
+        return cache.delete(item.ref.key)
+
+    def make_cache_of_life(self, seconds):
+        return self.make_cache(ttl_seconds=seconds)
+
+    def left_seconds(self, cache, item):
+        return self.clients[-1].pttl(cache._sharing.places.place(item.ref.key)) / 1000
 
     def make_item(self, n):
         return create_warmup_item("pages", f"page {n}")

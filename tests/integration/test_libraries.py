@@ -40,8 +40,22 @@ class LibraryContract(WarmableCacheContract):
 
 
 class TestTheineCache(LibraryContract):
-    def make_cache(self):
-        return TheineCache(theine.Cache(1000), value_of, name="pages")
+    def make_cache(self, load=value_of, size=1000, **options):
+        return TheineCache(theine.Cache(size), load, name="pages", **options)
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(lambda key: (loading(), value_of(key))[1])
+
+    def replace(self, cache, item):
+        cache.mapping[item.ref.key] = "newer"
+        return "newer"
+
+    def delete(self, cache, item):
+        cache.invalidate(item.ref.key)
+        return True
+
+    def make_small_cache(self):
+        return self.make_cache(size=4)
 
 
 def test_a_full_cache_of_theine_takes_nothing_from_a_warm_up():
@@ -100,9 +114,26 @@ class TestDiskCache(LibraryContract):
     def open(self, folder):
         return diskcache.Cache(folder)
 
-    def make_cache(self):
+    def make_cache(self, load=value_of, **options):
         self.opened.append(self.open(str(self.folder / f"{len(self.opened)}")))
-        return DiskCache(self.opened[-1], value_of, name="pages")
+        return DiskCache(self.opened[-1], load, name="pages", **options)
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(lambda key: (loading(), value_of(key))[1])
+
+    def replace(self, cache, item):
+        cache.put(item.ref.key, "newer")
+        return "newer"
+
+    def delete(self, cache, item):
+        cache.delete(item.ref.key)
+        return True
+
+    def make_cache_of_life(self, seconds):
+        return self.make_cache(ttl_seconds=seconds)
+
+    def left_seconds(self, cache, item):
+        return cache.cache.get(item.ref.key, expire_time=True)[1] - time.time()
 
 
 class TestDiskCacheOverAFanout(TestDiskCache):

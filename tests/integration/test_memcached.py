@@ -46,9 +46,28 @@ class TestMemcachedCache(WarmableCacheContract):
     def client(self):
         return self.start().client()
 
-    def make_cache(self):
+    def make_cache(self, load=value_of, **options):
         self.clients.append(self.client())
-        return MemcachedCache(self.clients[-1], value_of, name="pages")
+        return MemcachedCache(self.clients[-1], load, name="pages", **options)
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(lambda key: (loading(), value_of(key))[1])
+
+    def replace(self, cache, item):
+        assert cache.put(item.ref.key, b"newer")
+        return b"newer"
+
+    def delete(self, cache, item):
+        return cache.delete(item.ref.key)
+
+    def make_cache_of_life(self, seconds):
+        return self.make_cache(ttl_seconds=seconds)
+
+    def left_seconds(self, cache, item):
+        place = cache._sharing.rules.place(item.ref.key)
+        client = self.clients[-1]
+        lines = [each.raw_command(f"mg {place} t") for each in getattr(client, "clients", {"": client}).values()]
+        return next(int(line.split()[1][1:]) for line in lines if line.startswith(b"HD"))
 
     def make_item(self, n):
         return create_warmup_item("pages", f"page {n}")

@@ -336,6 +336,10 @@ def test_unequal_hashes_that_collide_are_kept_apart(lru_cache):
 # -------------------------------------------------------------------------------------------------------- ours
 
 
+def value_of(key):
+    return f"value of {key}"
+
+
 class TestLruCache(WarmableCacheContract):
     @pytest.fixture(autouse=True)
     def _with_service(self, tmp_path):
@@ -345,9 +349,19 @@ class TestLruCache(WarmableCacheContract):
         for service in self.services:
             asyncio.run(service.close())
 
-    def make_cache(self):
+    def make_cache(self, load=value_of, maxsize=20):
         self.services.append(CacheWarmupService(state_dir=str(self.folder / f"{len(self.services)}")))
-        return heat.lru_cache(maxsize=20, name="pages", service=self.services[-1])(lambda key: f"value of {key}").cache
+        return heat.lru_cache(maxsize, name="pages", service=self.services[-1])(load).cache
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(lambda key: (loading(), value_of(key))[1])
+
+    def delete(self, cache, item):
+        cache.cache_clear()
+        return True
+
+    def make_small_cache(self):
+        return self.make_cache(maxsize=3)
 
     def make_item(self, n):
         return create_warmup_item("pages", f"page {n}")

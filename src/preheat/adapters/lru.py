@@ -1,8 +1,8 @@
 """`functools.lru_cache` once more, recorded and warmable: same arguments, attributes and order of eviction.
 
 What a call is kept under is what the standard library takes: its arguments as they are, with their types if `typed`.
-So any that can be hashed will do.  A call whose arguments are text, numbers, True, False and None can be made again from
-its key, so it is recorded and warmed; any other, such as a method's with its `self`, is kept and counted only.
+So any that can be hashed will do.  A call whose arguments are text, numbers, True, False and None can be made again
+from its key, so it is recorded and warmed; any other, such as a method's with its `self`, is kept and counted only.
 
 A hit takes no lock: it is a look and a move to the end of the order, each one call of C.  Loads are not serialised, as
 there: two threads may make the same call at once, and the first result stays.  A result of a load that `cache_clear`
@@ -209,7 +209,7 @@ class LruCache(MappingCache[V]):
             connect()
         with self._lock:
             self._misses += 1
-        text = _text_of(self.name, arguments, named)
+        text = text_of(self.name, arguments, named)
         place: Any = key if text is None else text
         started, load = time.perf_counter(), self._begin_load(place)
         try:
@@ -269,7 +269,7 @@ class LruCache(MappingCache[V]):
         self.hit = hit
 
 
-def _text_of(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
+def text_of(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
     """The text from which a call can be made again; None if there is none."""
     try:
         return key_of(name, arguments, named)

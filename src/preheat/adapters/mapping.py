@@ -239,7 +239,7 @@ class MappingCache(Generic[V]):
 
     def _move_to_cold_end(self, key: str) -> None:
         """Put `key`, just inserted, before all that was used, and behind what was warmed and is worth less."""
-        order = _order_of_use(self.mapping)
+        order = order_of_use(self.mapping)
         if order is None:
             return
         colder: list[str] = []
@@ -253,7 +253,7 @@ class MappingCache(Generic[V]):
             order.move_to_end(each, last=False)
 
     def _put_in_order(self) -> None:
-        order = _order_of_use(self.mapping)
+        order = order_of_use(self.mapping)
         if order is not None:
             there = [key for key in self._warmed if key in order]
             for key in sorted(there, key=lambda key: self._warmed[key].worth, reverse=True):
@@ -358,7 +358,7 @@ class MappingCache(Generic[V]):
         return bool(getattr(mapping, "currsize", len(mapping)) + weigh(value) <= maxsize)
 
 
-def _order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
+def order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
     """What `mapping` evicts from the front of; None where that can't be had.
 
     cachetools has no way to insert an entry as the one used least recently, so its own order is taken from it.  A
