@@ -23,9 +23,25 @@ def encode(texts):
     return np.array([[float(ord(c)) for c in text[:4].ljust(4)] for text in texts], np.float32)
 
 
-class TestEmbeddingCache(WarmableCacheContract):
-    def make_cache(self):
-        return EmbeddingCache(encode, model="letters", capacity_bytes=100_000)
+class ReadyCacheContract(WarmableCacheContract):
+    """Of the ready caches: each has a limit in bytes, and `invalidate`."""
+
+    small_bytes = 1000
+
+    def make_small_cache(self):
+        return self.make_cache(capacity_bytes=self.small_bytes)
+
+    def delete(self, cache, item):
+        cache.invalidate(item.ref.key)
+        return True
+
+
+class TestEmbeddingCache(ReadyCacheContract):
+    def make_cache(self, encode=encode, capacity_bytes=100_000):
+        return EmbeddingCache(encode, model="letters", capacity_bytes=capacity_bytes)
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(lambda texts: (loading(), encode(texts))[1])
 
     def make_item(self, n):
         text = f"{n} green bottles"
@@ -36,9 +52,12 @@ class TestEmbeddingCache(WarmableCacheContract):
 
 
 class TestEmbeddingCacheWithSources(TestEmbeddingCache):
-    def make_cache(self):
+    def make_cache(self, encode=encode, capacity_bytes=100_000):
         return EmbeddingCache(
-            encode, model="letters", capacity_bytes=100_000, text_of=lambda source: source.removeprefix("bottle/")
+            encode,
+            model="letters",
+            capacity_bytes=capacity_bytes,
+            text_of=lambda source: source.removeprefix("bottle/"),
         )
 
     def make_item(self, n):
@@ -50,9 +69,16 @@ class TestEmbeddingCacheWithSources(TestEmbeddingCache):
         return cache.get(source.removeprefix("bottle/"), source=source)
 
 
-class TestSearchCache(WarmableCacheContract):
-    def make_cache(self):
-        return SearchCache(lambda query, k: tuple(query.split()) * k, version="1", capacity_bytes=100_000)
+class TestSearchCache(ReadyCacheContract):
+    def make_cache(self, loading=lambda: None, capacity_bytes=100_000):
+        def search(query, k):
+            loading()
+            return tuple(query.split()) * k
+
+        return SearchCache(search, version="1", capacity_bytes=capacity_bytes)
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(loading)
 
     def make_item(self, n):
         return create_warmup_item(*self.make_cache().ref(f"query {n}", k=2))
@@ -62,7 +88,7 @@ class TestSearchCache(WarmableCacheContract):
         return cache.get(query, **parameters)
 
 
-class TestFileCache(WarmableCacheContract):
+class TestFileCache(ReadyCacheContract):
     @staticmethod
     def files(folder):
         for n in range(WarmableCacheContract.ITEMS):
@@ -79,8 +105,15 @@ class TestFileCache(WarmableCacheContract):
     def teardown_method(self, _method):
         self.folder.cleanup()
 
-    def make_cache(self):
-        return FileCache(lambda path, content: content.splitlines(), root=self.root, capacity_bytes=100_000)
+    def make_cache(self, loading=lambda: None, capacity_bytes=100_000):
+        def parse(path, content):
+            loading()
+            return content.splitlines()
+
+        return FileCache(parse, root=self.root, capacity_bytes=capacity_bytes)
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(loading)
 
     def make_item(self, n):
         return create_warmup_item("file", f"{n}.txt")
@@ -97,12 +130,12 @@ class TestProjectCache(TestFileCache):
             (folder / f"p{n}" / "a.txt").write_text("a" * n)
         return folder
 
-    def make_cache(self):
-        return ProjectCache(
-            lambda path: {"files": sorted(p.name for p in path.iterdir()), "bytes": (path / "a.txt").stat().st_size},
-            root=self.root,
-            capacity_bytes=100_000,
-        )
+    def make_cache(self, loading=lambda: None, capacity_bytes=100_000):
+        def analyse(path):
+            loading()
+            return {"files": sorted(p.name for p in path.iterdir()), "bytes": (path / "a.txt").stat().st_size}
+
+        return ProjectCache(analyse, root=self.root, capacity_bytes=capacity_bytes)
 
     def make_item(self, n):
         return create_warmup_item("project", f"p{n}")
@@ -234,6 +267,15 @@ class TestWatchedCache(WarmableCacheContract):
 
 def value_of(key):
     return f"value of {key}"
+
+
+def test_undoing_what_the_application_dropped_is_no_miss():
+    recorded, cache = watch_mapping(cachetools.LRUCache(9), "pages", log := CacheLog("pages"), value_of, 5, None)
+    cache.warmup_item(create_warmup_item("pages", "a"))
+    del recorded["a"]
+    assert cache.undo_warmup("a") == 0
+    recorded["a"] = 1  # were it a miss, this would be its load
+    assert log.recorded_misses == 0
 
 
 class TestDecoratedFunction(WarmableCacheContract):
