@@ -176,7 +176,7 @@ class _Line:
             with self._connection() as client:
                 lines = client._misc_cmd([_said(command) for command in commands], b"", False)
         except MemcacheServerError as error:  # it is there; which of many it refused can't be told
-            return [Refused(TOO_LARGE if b"too large" in bytes(error.args[0]) else REFUSED)] * len(commands)
+            return [Refused(TOO_LARGE if "too large" in str(error) else REFUSED)] * len(commands)
         return [_ANSWERS.get(line, Refused(REFUSED)) for line in lines]
 
     def _connection(self) -> AbstractContextManager[Any]:

@@ -1,7 +1,7 @@
 """Connections to a Redis or Valkey server: waits are bounded, nothing is retried behind our back, no error escapes.
 
-`redis` (the client library, or `valkey`, its fork) is imported when a connection is made.  A client of a cluster finds
-the server of each key by itself.  If some of them are away, only what is theirs goes without an answer.
+`redis` (the client library, or `valkey`, its fork) is imported when a connection is made.  For clusters there is
+`preheat._cluster`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from preheat.errors import InvalidSetting
 T = TypeVar("T")
 
 MOST_WAIT_SECONDS = 5.0  # of a client's own timeout: so long may a frozen server hold a caller up, once
-_OF_SERVERS = frozenset({"INFO", "DBSIZE"})  # of each of a cluster's servers
 AWAY = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
 """Refusals of a server that is there and will not answer for a while."""
 
@@ -115,7 +114,6 @@ class Line:
 
     def __init__(self, client: Any, door: Door) -> None:
         self._client, self._door = client, door
-        self._is_cluster = is_cluster(client)
         self._lock = threading.Lock()
 
     def ask(self, commands: Sequence[Command]) -> list[Reply] | None:
@@ -123,13 +121,11 @@ class Line:
         if not self._may_ask():
             return None
         try:
-            if self._is_cluster and commands[0][0] in _OF_SERVERS:
-                return self._note([self._ask_all(command) for command in commands])
             if len(commands) == 1:  # most reads: a pipeline would take half as long again
                 return self._note([self._client.execute_command(*commands[0])])
-            return self._note(_fill(self._client.pipeline(transaction=False), commands).execute(False))
-        except _errors() as error:
-            return self._note(_answer_of(error, commands))
+            return self._note(fill(self._client.pipeline(transaction=False), commands).execute(False))
+        except errors() as error:
+            return self._note(answer_of(error, commands))
 
     async def ask_async(self, commands: Sequence[Command]) -> list[Reply] | None:
         """As `ask`, over an asyncio client.  If it is cancelled, the client closes its connection: `redis` from 5.0 on.
@@ -140,30 +136,24 @@ class Line:
             return None
         try:
             replies = await _unless_cancelled(self._send(commands))
-        except _errors() as error:
-            return self._note(_answer_of(error, commands))
+        except errors() as error:
+            return self._note(answer_of(error, commands))
         return self._note(replies)
 
     async def _send(self, commands: Sequence[Command]) -> Sequence[Any]:
         if len(commands) == 1:
             return [await self._client.execute_command(*commands[0])]
-        replies: Sequence[Any] = await _fill(self._client.pipeline(transaction=False), commands).execute(False)
+        replies: Sequence[Any] = await fill(self._client.pipeline(transaction=False), commands).execute(False)
         return replies
-
-    def _ask_all(self, command: Command) -> list[Any]:
-        """What each primary of the cluster says."""
-        told = self._client.execute_command(*command, target_nodes=self._client.PRIMARIES)
-        return list(told.values()) if isinstance(told, dict) and not _is_told_by_one(told) else [told]
 
     def _may_ask(self) -> bool:
         with self._lock:
             return self._door.lets_in(time.monotonic())
 
     def _note(self, replies: Sequence[Any] | None) -> list[Reply] | None:
-        answers = None if replies is None else [_reply(each) for each in replies]
-        away = sum(isinstance(each, Refused) and each.code in AWAY for each in answers or ())
-        if answers is not None and away and (not self._is_cluster or away == len(answers)):
-            answers = None  # of a cluster, a part may go on
+        answers = None if replies is None else [reply_of(each) for each in replies]
+        if answers is not None and any(isinstance(each, Refused) and each.code in AWAY for each in answers):
+            answers = None
         with self._lock:
             if answers is None:
                 self._door.failed(time.monotonic())
@@ -183,18 +173,20 @@ async def _unless_cancelled(work: Awaitable[T]) -> T:
             raise asyncio.CancelledError
 
 
-def _fill(pipeline: Any, commands: Sequence[Command]) -> Any:
+def fill(pipeline: Any, commands: Sequence[Command]) -> Any:
+    """`pipeline` with `commands` in it."""
     for command in commands:
         pipeline.execute_command(*command)
     return pipeline
 
 
-def _answer_of(error: Exception, commands: Sequence[Command]) -> list[Any] | None:
+def answer_of(error: Exception, commands: Sequence[Command]) -> list[Any] | None:
+    """What an exception of a client stands for: an answer to each of `commands`, or None, which is nobody's."""
     is_response = any(kind.__name__ == "ResponseError" for kind in type(error).__mro__)
     return [error] * len(commands) if is_response else None
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def errors() -> tuple[type[Exception], ...]:
     """What clients of the libraries in use raise where a server is away or refuses."""
     kinds: list[type[Exception]] = [OSError, EOFError]
     for name, prefix in (("redis", "Redis"), ("valkey", "Valkey")):
@@ -204,12 +196,8 @@ def _errors() -> tuple[type[Exception], ...]:
     return tuple(kinds)
 
 
-def _is_told_by_one(told: dict[Any, Any]) -> bool:
-    """Whether this is what one server says, and not what each of several does."""
-    return not all(isinstance(name, str) and ":" in name for name in told)
-
-
-def _reply(reply: Any) -> Reply:
+def reply_of(reply: Any) -> Reply:
+    """What a client gave, its exceptions as `Refused`."""
     if not isinstance(reply, Exception):
         return reply
     code = getattr(reply, "status_code", None) or _CODES.get(type(reply).__name__)

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from preheat import create_warmup_item
+from preheat._cluster import ClusterLine
 from preheat._model import ItemStatus
 from preheat._reach import Door
-from preheat._redis import Line, connect
+from preheat._redis import connect
 from preheat._sharing.putting import PUT
 from preheat._sharing.slots import CLUSTER_SHARDS, Shards, cluster_tags
 from preheat.adapters.redis import AsyncRedisCache, RedisCache
@@ -127,7 +128,7 @@ def test_a_batch_is_spread_over_all_servers_and_found_again(client, cluster):
 
 def test_none_of_all_420_interleavings_leaves_a_stale_value_on_a_real_cluster(cluster):
     client = cluster.client()
-    ask, shards = Line(client, Door(random.Random(0))).ask, Shards(cluster_tags())
+    ask, shards = ClusterLine(client, lambda: Door(random.Random(0))).ask, Shards(cluster_tags())
     stale = 0
     for n, (order, resident) in enumerate(itertools.product(interleavings(WHOLE), (None, b"1 before"))):
         origin, key = Origin(), f"{n}"
@@ -192,6 +193,9 @@ def test_a_server_that_is_killed_costs_its_keys_only(tmp_path_factory):
             cache.get(key)
         started.servers[2].kill()
         assert [cache.get(key) for key in keys] == [value_of(key) for key in keys]
+        before = cache.get_warmup_statistics().hits
+        assert [cache.get(key) for key in keys] == [value_of(key) for key in keys]
+        assert 20 < cache.get_warmup_statistics().hits - before < 60
         assert cache.find_resident(keys) is None
         client.close()
     finally:

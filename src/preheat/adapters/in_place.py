@@ -221,7 +221,7 @@ class Unheard(MutableMapping[str, V]):
 
     def get(self, key: str, default: Any = None) -> Any:
         """Looked for first, for a read of what is absent is heard."""
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401 - this is `get`
 
     def __contains__(self, key: object) -> bool:
         return bool(self._former.__contains__(self._cache, key))

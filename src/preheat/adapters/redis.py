@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from hashlib import sha1
 from typing import Any, TypeVar
 
+from preheat._cluster import ClusterLine
 from preheat._model import DEFAULT_PRIORITY, CacheStatistics, ItemRef, ItemResult, WarmupItem
 from preheat._reach import Door
 from preheat._redis import Line, client_kind, connect, demand_bounded, is_cluster, library_of
@@ -81,8 +82,13 @@ class _RedisCache(SharedCache[V]):
             shards=_shards_on(client, self.shared_as),
         )
         self._logs: list[Command] = [("EXISTS", place) for place in sharing.places.log_places()]
-        self._line = Line(client, door := Door(rng))
-        blocking = Line(_blocking(client), door) if self._is_async else self._line
+        door = Door(rng)
+        self._line = Line(client, door)
+        blocking: Line | ClusterLine = self._line
+        if self._is_async:
+            blocking = Line(_blocking(client), door)
+        elif is_cluster(client):
+            blocking = ClusterLine(client, lambda: Door(rng))
         super().__init__(sharing, blocking, load, load_many, name=name, priority=priority, needs=needs)
 
     def get_warmup_statistics(self) -> CacheStatistics:
