@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from itertools import groupby
 from typing import Any
 
@@ -87,7 +88,7 @@ class Lines:
     def __init__(self, client: Any, door: Callable[[], Door]) -> None:
         several = getattr(client, "clients", None)
         self._lines = {name: _Line(each, door()) for name, each in (several or {"": client}).items()}
-        self._hasher = client.hasher if several else None
+        self._hasher = deepcopy(client.hasher) if several else None  # the client takes servers that fail out of its own
         self._names = frozenset(self._lines)
 
     def ask(self, commands: Sequence[Command]) -> list[Reply]:

@@ -290,6 +290,18 @@ def test_a_server_that_is_killed_costs_its_keys_only_and_is_asked_again(memcache
     client.close()
 
 
+def test_keys_stay_with_their_server_whatever_the_client_does_about_failures(memcached):
+    client = connect(*(memcached().address for _ in range(3)))
+    cache = MemcachedCache(client, value_of, name="pages")
+    keys = [f"{n}" for n in range(60)]
+    for key in keys:
+        cache.get(key)
+    client.hasher.remove_node(client.hasher.get_node("any"))  # as it does with one that fails
+    assert [cache.get(key) for key in keys] == [value_of(key) for key in keys]
+    assert cache.get_warmup_statistics().hits == 60
+    client.close()
+
+
 def test_a_frozen_server_holds_a_reader_up_once(memcached):
     server = memcached()
     client = connect(server.address, wait_seconds=0.2)
