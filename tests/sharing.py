@@ -8,6 +8,7 @@ import msgspec
 from preheat._attempt import failure_of
 from preheat._sharing.protocol import Sharing
 from preheat._sharing.rules import TOMBSTONE, Codec, Life, Rules
+from preheat._sharing.slots import slot_of
 from preheat._sharing.steps import Ask, Make, Refused, Wait
 
 RULES = Rules("s", hold_off_seconds=15.0, load_deadline_seconds=10.0, patience_seconds=0.0)
@@ -25,6 +26,7 @@ class ModelServer:
         self.forbidden = set(forbidden)
         self.limit_bytes = self.evicted = 0
         self.is_away_until = 0.0
+        self.is_cluster = False
 
     def ask(self, commands):
         return None if self.at < self.is_away_until else [self._carry_out(*command) for command in commands]
@@ -40,6 +42,8 @@ class ModelServer:
     def _carry_out(self, name, *arguments):
         if name in self.forbidden:
             return Refused("NOPERM")
+        if self.is_cluster and len({slot_of(place) for place in places_of(name, arguments)}) > 1:
+            return Refused("CROSSSLOT")
         return getattr(self, f"_{name.lower()}")(*arguments)
 
     def _get(self, place):
@@ -88,10 +92,21 @@ class ModelServer:
         return [done.encode(), b""]
 
 
-def sharing(server_or_clock, rules: Rules = RULES, *, life: Life = FOR_EVER, digest: str = "put") -> Sharing:
+def places_of(name, arguments):
+    """The keys of a command."""
+    if name == "EXISTS":
+        return arguments
+    return arguments[2 : 2 + arguments[1]] if name in ("EVALSHA", "EVAL") else arguments[: name != "INFO"]
+
+
+def sharing(
+    server_or_clock, rules: Rules = RULES, *, life: Life = FOR_EVER, digest: str = "put", shards=None
+) -> Sharing:
     """The protocol as one process takes part in it, on the model's clock."""
     clock = (lambda: server_or_clock.at) if isinstance(server_or_clock, ModelServer) else server_or_clock
-    made = Sharing(RULES, CODEC, life, put_digest=digest, clock=clock, rng=random.Random(), failed=failure_of)
+    made = Sharing(
+        RULES, CODEC, life, put_digest=digest, clock=clock, rng=random.Random(), failed=failure_of, shards=shards
+    )
     made.places.rules = rules  # unchecked, so that controls may break them
     return made
 

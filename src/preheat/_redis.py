@@ -1,14 +1,18 @@
 """Connections to a Redis or Valkey server: waits are bounded, nothing is retried behind our back, no error escapes.
 
-`redis` (the client library, or `valkey`, its fork) is imported when a connection is made.
+`redis` (the client library, or `valkey`, its fork) is imported when a connection is made.  For clusters there is
+`preheat._cluster`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,25 +33,46 @@ def connect(url: str, *, is_async: bool = False, wait_seconds: float = 0.5) -> A
     Raises:
         InvalidSetting: The URL can't be used, or the client library is missing.
     """
-    try:
-        import redis
-        import redis.asyncio
-        from redis.backoff import NoBackoff
-    except ImportError:
-        raise InvalidSetting("a Redis server needs the client library; pip install 'preheat[redis]'") from None
+    redis = _library()
     retry = redis.asyncio.retry.Retry if is_async else redis.retry.Retry
-    client = redis.asyncio.Redis if is_async else redis.Redis
+    client = client_kind(redis.asyncio if is_async else redis)
     try:
         return client.from_url(
-            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
+            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,  # which both take
             socket_timeout=wait_seconds,
             socket_connect_timeout=wait_seconds,
-            retry=retry(NoBackoff(), 0),
+            retry=retry(redis.backoff.NoBackoff(), 0),
         )
     except ValueError:
         raise InvalidSetting(
             f"{shown_url(url)} is no address of a server; it looks like redis://host:6379/0 or unix:///path"
         ) from None
+
+
+def _library() -> Any:
+    """`redis`, or `valkey` where only that is installed."""
+    for name in ("redis", "valkey"):
+        with suppress(ImportError):
+            for part in ("asyncio", "backoff", "retry"):
+                import_module(f"{name}.{part}")
+            return import_module(name)
+    raise InvalidSetting("a Redis server needs the client library; pip install 'preheat[redis]' or 'preheat[valkey]'")
+
+
+def library_of(client: Any) -> Any:
+    """The library that `client` is of."""
+    roots = [kind.__module__.partition(".")[0] for kind in type(client).__mro__]
+    return import_module(next((root for root in roots if root in ("redis", "valkey")), "redis"))
+
+
+def client_kind(library: Any) -> Any:
+    """The class of its clients."""
+    return getattr(library, "Redis", None) or library.Valkey
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether `client` is of a cluster."""
+    return hasattr(client, "keyslot") and hasattr(client, "get_connection_kwargs")
 
 
 def shown_url(url: str) -> str:
@@ -67,8 +92,10 @@ def demand_bounded(client: Any) -> None:
         InvalidSetting: It does not.
     """
     options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", None)
+    if is_cluster(client):
+        options = client.get_connection_kwargs()
     if options is None:
-        raise InvalidSetting("the client of a shared cache has to be a redis.Redis or a redis.asyncio.Redis")
+        raise InvalidSetting("the client of a shared cache has to be a Redis, a RedisCluster or an asyncio Redis")
     wait_seconds = options.get("socket_timeout")
     if wait_seconds is None or wait_seconds > MOST_WAIT_SECONDS:
         raise InvalidSetting(
@@ -96,9 +123,9 @@ class Line:
         try:
             if len(commands) == 1:  # most reads: a pipeline would take half as long again
                 return self._note([self._client.execute_command(*commands[0])])
-            return self._note(_fill(self._client.pipeline(transaction=False), commands).execute(False))
-        except _errors() as error:
-            return self._note(_answer_of(error, commands))
+            return self._note(fill(self._client.pipeline(transaction=False), commands).execute(False))
+        except errors() as error:
+            return self._note(answer_of(error, commands))
 
     async def ask_async(self, commands: Sequence[Command]) -> list[Reply] | None:
         """As `ask`, over an asyncio client.  If it is cancelled, the client closes its connection: `redis` from 5.0 on.
@@ -109,14 +136,14 @@ class Line:
             return None
         try:
             replies = await _unless_cancelled(self._send(commands))
-        except _errors() as error:
-            return self._note(_answer_of(error, commands))
+        except errors() as error:
+            return self._note(answer_of(error, commands))
         return self._note(replies)
 
     async def _send(self, commands: Sequence[Command]) -> Sequence[Any]:
         if len(commands) == 1:
             return [await self._client.execute_command(*commands[0])]
-        replies: Sequence[Any] = await _fill(self._client.pipeline(transaction=False), commands).execute(False)
+        replies: Sequence[Any] = await fill(self._client.pipeline(transaction=False), commands).execute(False)
         return replies
 
     def _may_ask(self) -> bool:
@@ -124,7 +151,7 @@ class Line:
             return self._door.lets_in(time.monotonic())
 
     def _note(self, replies: Sequence[Any] | None) -> list[Reply] | None:
-        answers = None if replies is None else [_reply(each) for each in replies]
+        answers = None if replies is None else [reply_of(each) for each in replies]
         if answers is not None and any(isinstance(each, Refused) and each.code in AWAY for each in answers):
             answers = None
         with self._lock:
@@ -146,26 +173,31 @@ async def _unless_cancelled(work: Awaitable[T]) -> T:
             raise asyncio.CancelledError
 
 
-def _fill(pipeline: Any, commands: Sequence[Command]) -> Any:
+def fill(pipeline: Any, commands: Sequence[Command]) -> Any:
+    """`pipeline` with `commands` in it."""
     for command in commands:
         pipeline.execute_command(*command)
     return pipeline
 
 
-def _answer_of(error: Exception, commands: Sequence[Command]) -> list[Any] | None:
-    import redis
-
-    return [error] * len(commands) if isinstance(error, redis.ResponseError) else None
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What a client raises where a server is away or refuses."""
-    import redis
-
-    return (redis.RedisError, OSError, EOFError)
+def answer_of(error: Exception, commands: Sequence[Command]) -> list[Any] | None:
+    """What an exception of a client stands for: an answer to each of `commands`, or None, which is nobody's."""
+    is_response = any(kind.__name__ == "ResponseError" for kind in type(error).__mro__)
+    return [error] * len(commands) if is_response else None
 
 
-def _reply(reply: Any) -> Reply:
+def errors() -> tuple[type[Exception], ...]:
+    """What clients of the libraries in use raise where a server is away or refuses."""
+    kinds: list[type[Exception]] = [OSError, EOFError]
+    for name, prefix in (("redis", "Redis"), ("valkey", "Valkey")):
+        if name in sys.modules:
+            exceptions = sys.modules[f"{name}.exceptions"]
+            kinds += [getattr(exceptions, f"{prefix}Error"), getattr(exceptions, f"{prefix}ClusterException")]
+    return tuple(kinds)
+
+
+def reply_of(reply: Any) -> Reply:
+    """What a client gave, its exceptions as `Refused`."""
     if not isinstance(reply, Exception):
         return reply
     code = getattr(reply, "status_code", None) or _CODES.get(type(reply).__name__)

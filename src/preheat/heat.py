@@ -26,8 +26,9 @@ from preheat.errors import InvalidSetting, UsageError
 
 if TYPE_CHECKING:
     from preheat.abc import AccessLog, RecordsAccesses
+    from preheat.adapters.lru import LruCache
 
-__all__ = ["CacheInfo", "Cached", "cached", "loader", "log", "record", "watch"]
+__all__ = ["CacheInfo", "Cached", "LruCached", "cached", "loader", "log", "lru_cache", "record", "watch"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -284,6 +285,103 @@ def _only_parameter(function: Callable[..., Any]) -> Parameter | None:
     if len(parameters) != 1 or parameters[0].kind is not Parameter.POSITIONAL_OR_KEYWORD:
         return None
     return parameters[0]
+
+
+# ---------------------------------------------------------------------------------------------------------- lru_cache
+
+
+class LruCached(Protocol[P, R]):
+    """A function as `functools.lru_cache` makes one.
+
+    Attributes:
+        cache: Its results, as a cache that can be warmed.
+    """
+
+    cache: LruCache[Any]
+    __wrapped__: Callable[P, R]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result for these arguments: the one kept, or one made now."""
+        ...
+
+    def cache_info(self) -> CacheInfo:
+        """Hits and misses since the last `cache_clear`, the most results kept, and how many are."""
+        ...
+
+    def cache_clear(self) -> None:
+        """Forget all results, and count from 0."""
+        ...
+
+    def cache_parameters(self) -> dict[str, Any]:
+        """`maxsize` and `typed`, for information."""
+        ...
+
+
+@overload
+def lru_cache(maxsize: Callable[P, R], typed: bool = False) -> LruCached[P, R]: ...
+@overload
+def lru_cache(
+    maxsize: int | None = 128,
+    typed: bool = False,
+    *,
+    name: str | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    service: CacheWarmupService | None = None,
+) -> Callable[[Callable[P, R]], LruCached[P, R]]: ...
+def lru_cache(
+    maxsize: Any = 128,
+    typed: bool = False,
+    *,
+    name: str | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    service: CacheWarmupService | None = None,
+) -> Any:
+    """`functools.lru_cache` once more, in the same words, recorded and warmed; for plain functions and methods.
+
+    Any arguments will do that can be hashed.  Recorded and warmed are calls with text, numbers, True, False and None;
+    others, such as a method's with its `self`, are kept and counted.
+
+    Args:
+        maxsize: Results kept at most; None for all of them, 0 for none.  Or the function itself.
+        typed: Whether arguments of different types are different calls.
+        name: Name of the cache in history and reports; by default the function's qualified name.
+        priority: The operator's word for its results, 1 to 10.
+        service: Where it belongs, instead of to the service of this process.
+
+    Raises:
+        TypeError: The first argument is neither a number, nor None, nor a function.
+        InvalidSetting: Another argument can't be used, or another cache has its name.
+    """
+    if isinstance(maxsize, int) or maxsize is None:
+        most = None if maxsize is None else max(0, maxsize)
+        return lambda function: _keep_recent(function, most, typed, name, priority, service)
+    if not callable(maxsize):
+        raise TypeError("Expected first argument to be an integer, a callable, or None")
+    return _keep_recent(maxsize, 128, typed, name, priority, service)
+
+
+def _keep_recent(
+    function: Callable[..., Any],
+    maxsize: int | None,
+    typed: bool,
+    name: str | None,
+    priority: int,
+    service: CacheWarmupService | None,
+) -> Any:
+    from preheat.adapters.lru import LruCache
+
+    name = name or f"{function.__module__}.{function.__qualname__}"
+    _demand_usable(name, priority)
+    _demand_free(name, service)
+    connect = _connect if service is None else None
+    cache: LruCache[Any] = LruCache(
+        function, name, CacheLog(name), maxsize=maxsize, typed=bool(typed), priority=priority, connect=connect
+    )
+    _bind(name, cache, service)
+    call: Any = update_wrapper(_plain(cache), function)
+    call.cache, call.cache_info, call.cache_clear = cache, cache.cache_info, cache.cache_clear
+    call.cache_parameters = cache.cache_parameters
+    return call
 
 
 # ------------------------------------------------------------------------------------------------------------- record

@@ -124,6 +124,32 @@ class WarmableCacheContract:
         """Whether two values are identical in content."""
         return bool(np.array_equal(value, other)) if isinstance(value, np.ndarray) else bool(value == other)
 
+    # Offered where a cache can be looked into; what is not offered is not asked of it.
+
+    def make_cache_loading(self, loading: Callable[[], object]) -> Any:
+        """A new, empty cache whose loader calls `loading` while it makes a value; None if there is no such way in."""
+        return None
+
+    def replace(self, cache: Any, item: WarmupItem) -> Any:
+        """Have the application put a newer value of `item` into `cache`; the value, None if it never does that."""
+        return None
+
+    def delete(self, cache: Any, item: WarmupItem) -> bool:
+        """Have the application delete `item`, for its value has changed; False if it never does that."""
+        return False
+
+    def make_small_cache(self) -> Any:
+        """A new, empty cache that holds at least one item and not all of them; None if none has such a limit."""
+        return None
+
+    def make_cache_of_life(self, seconds: float) -> Any:
+        """A new, empty cache whose values live `seconds`; None if they live for ever."""
+        return None
+
+    def left_seconds(self, cache: Any, item: WarmupItem) -> float:
+        """How long `item`, which is there, goes on living in a cache made by `make_cache_of_life`."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------------------------------- the contract
 
     def test_it_has_the_members_of_a_warmable_cache(self) -> None:
@@ -175,6 +201,53 @@ class WarmableCacheContract:
         assert statistics.items == self.ITEMS
         assert statistics.warmed_items == self.ITEMS - 1
         assert statistics.warmed_bytes == sum(sizes[1:])
+
+    def test_what_was_put_while_a_warm_up_loaded_it_stays(self) -> None:
+        newer: list[Any] = []
+        cache = self.make_cache_loading(lambda: newer.append(self.replace(cache, item)) if not newer else None)
+        item = self.make_item(0)
+        if cache is not None:
+            status = self._warm(cache, item).status
+            if newer != [None]:
+                assert status is not ItemStatus.LOADED
+                assert self.same(self.read(cache, item), newer[0])
+
+    def test_what_was_deleted_while_a_warm_up_loaded_it_does_not_come_back(self) -> None:
+        deleted: list[bool] = []
+        cache = self.make_cache_loading(lambda: deleted.append(self.delete(cache, item)) if not deleted else None)
+        item = self.make_item(0)
+        if cache is not None:
+            status = self._warm(cache, item).status
+            if deleted != [False]:
+                assert status is not ItemStatus.LOADED
+                self.read(cache, item)
+                statistics: CacheStatistics = cache.get_warmup_statistics()
+                assert (statistics.hits, statistics.misses) == (0, 1)
+
+    def test_warming_a_full_cache_evicts_nothing_that_traffic_uses(self) -> None:
+        cache = self.make_small_cache()
+        if cache is not None:
+            used, *others = [self.make_item(n) for n in range(self.ITEMS)]
+            self.read(cache, used)
+            statuses = [self._warm(cache, item).status for item in others]
+            assert ItemStatus.REJECTED in statuses
+            before: CacheStatistics = cache.get_warmup_statistics()
+            self.read(cache, used)
+            for item, status in zip(others, statuses, strict=True):
+                if status is ItemStatus.LOADED:
+                    self.read(cache, item)
+            after: CacheStatistics = cache.get_warmup_statistics()
+            assert after.hits - before.hits == 1 + statuses.count(ItemStatus.LOADED)
+            assert after.misses == before.misses
+
+    def test_what_a_warm_up_loads_lives_as_long_as_what_a_miss_loads(self) -> None:
+        cache = self.make_cache_of_life(1000.0)
+        if cache is not None:
+            warmed, missed = self.make_item(0), self.make_item(1)
+            self._warm(cache, warmed)
+            self.read(cache, missed)
+            for item in (warmed, missed):
+                assert 800.0 < self.left_seconds(cache, item) <= 1100.0  # a tenth either way spreads their ends
 
     def test_warming_in_bulk_gives_each_item_its_result(self) -> None:
         cache = self.make_cache()

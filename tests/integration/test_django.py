@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from memcached import running_memcached
+from memcached import servers_in
 from servers import running_server, shared_server  # noqa: F401
 
 django = pytest.importorskip("django", reason="Django is not installed")
@@ -109,8 +109,9 @@ class TestDatabase(DjangoContract):
 
 class TestMemcached(DjangoContract):
     @pytest.fixture(autouse=True)
-    def use(self, close):
-        with running_memcached() as self.address:
+    def use(self, close, tmp_path):
+        with servers_in(tmp_path) as start:
+            self.address = start().address
             yield
 
     def make_backend(self):

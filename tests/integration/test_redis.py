@@ -53,8 +53,24 @@ class SharedCacheContract(WarmableCacheContract):
 
 
 class TestRedisCache(SharedCacheContract):
-    def make_cache(self):
-        return RedisCache(self.client(), value_of, name="pages")
+    def make_cache(self, load=value_of, **options):
+        return RedisCache(self.client(), load, name="pages", **options)
+
+    def make_cache_loading(self, loading):
+        return self.make_cache(lambda key: (loading(), value_of(key))[1])
+
+    def replace(self, cache, item):
+        assert cache.put(item.ref.key, b"newer")
+        return b"newer"
+
+    def delete(self, cache, item):
+        return cache.delete(item.ref.key)
+
+    def make_cache_of_life(self, seconds):
+        return self.make_cache(ttl_seconds=seconds)
+
+    def left_seconds(self, cache, item):
+        return self.clients[-1].pttl(f"preheat:pages:{item.ref.key}") / 1000
 
     def read(self, cache, item):
         return cache.get(item.ref.key)

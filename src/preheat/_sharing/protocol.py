@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar
 from preheat._model import ItemResult, ItemStatus
 from preheat._sharing.putting import AWAY, MOST_ITEMS, Claim, Loaded, Places, chunks_of
 from preheat._sharing.rules import ENTRY_BYTES, TOMBSTONE, Codec, Life, Room, Rules
+from preheat._sharing.slots import Shards
 from preheat._sharing.steps import Ask, Command, Make, Refused, Reply, Steps, Wait, answer
 
 V = TypeVar("V")
@@ -48,6 +49,7 @@ class Sharing(Generic[V]):
         clock: Seconds, monotonic.
         rng: Draws tokens and staggers lives.
         failed: What an item whose load raised becomes; it knows what the exception says of the origin.
+        shards: How keys are split, on a cluster.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class Sharing(Generic[V]):
         clock: Callable[[], float],
         rng: random.Random,
         failed: Callable[[Exception], ItemResult],
+        shards: Shards | None = None,
     ) -> None:
-        self.places = Places(rules.demand(), put_digest, clock, rng)
+        self.places = Places(rules.demand(), put_digest, clock, rng, shards or Shards())
         self.codec, self.life = codec, life
         self.owed: dict[str, bytes] = {}
         self._clock, self._rng, self._failed = clock, rng, failed
@@ -86,7 +89,7 @@ class Sharing(Generic[V]):
                 return self.codec.decode(found), True
             except Exception:  # others write there too, or an older version of the application did
                 is_there = True
-        claim = (yield from self.places.claim()) if found is None or is_there else None
+        claim = (yield from self.places.claim([key])) if found is None or is_there else None
         (value,) = yield Make([key], is_warm_up=False)
         if isinstance(value, BaseException):
             raise value
@@ -152,17 +155,31 @@ class Sharing(Generic[V]):
         """Whether each of `keys` is there, or was deleted within the hold-off; None if nobody answers."""
         taken: list[bool] = []
         for start in range(0, len(keys), MOST_ITEMS):
-            places = [self._at(key) for key in keys[start : start + MOST_ITEMS]]
-            count = yield from answer(("EXISTS", *places))
-            if not isinstance(count, int):
+            some = yield from self._find_some(keys[start : start + MOST_ITEMS])
+            if some is None:
                 return None
-            if 0 < count < len(places):
-                replies = yield Ask([("EXISTS", place) for place in places])
-                if replies is None:
-                    return None
-                taken += [reply == 1 for reply in replies]
+            taken += some
+        return taken
+
+    def _find_some(self, keys: Sequence[str]) -> Steps[list[bool] | None]:
+        """Counted at once first, by shard; one by one only where some are there and some are not."""
+        groups = list(self.places.shards.group(keys).values())
+        counts = yield Ask([("EXISTS", *(self._at(keys[n]) for n in group)) for group in groups])
+        if counts is None or not all(isinstance(count, int) for count in counts):
+            return None
+        taken = [False] * len(keys)
+        mixed: list[int] = []
+        for group, count in zip(groups, counts, strict=True):
+            if count in (0, len(group)):
+                for n in group:
+                    taken[n] = count > 0
             else:
-                taken += [count > 0] * len(places)
+                mixed += group
+        replies = (yield Ask([("EXISTS", self._at(keys[n])) for n in mixed])) if mixed else []
+        if replies is None:
+            return None
+        for n, reply in zip(mixed, replies, strict=True):
+            taken[n] = reply == 1
         return taken
 
     def warm(self, keys: Sequence[str], expected_bytes: Sequence[int]) -> Steps[list[ItemResult]]:
@@ -170,7 +187,7 @@ class Sharing(Generic[V]):
         results: list[ItemResult] = [_RESIDENT] * len(keys)
         if self.owed:
             yield from self._settle()
-        claim = yield from self._claim_patiently()
+        claim = yield from self._claim_patiently(keys)
         if claim is None:
             return [ItemResult(ItemStatus.FAILED, reason=AWAY)] * len(keys)
         room, taken = (yield from self._room()), (yield from self.find(keys))
@@ -235,11 +252,11 @@ class Sharing(Generic[V]):
             if head == TOMBSTONE:
                 results[n] = ItemResult(ItemStatus.REJECTED, reason="it was deleted a moment ago")
 
-    def _claim_patiently(self) -> Steps[Claim | None]:
+    def _claim_patiently(self, keys: Sequence[str]) -> Steps[Claim | None]:
         give_up_at = self._clock() + self.places.rules.patience_seconds
         while True:
             if (yield from self.places.see_whether_it_takes_writes()):
-                claim = yield from self.places.claim()
+                claim = yield from self.places.claim(keys)
                 if claim is not None:
                     return claim
             if self._clock() >= give_up_at:
@@ -259,9 +276,10 @@ class Sharing(Generic[V]):
     def _room(self) -> Steps[Room | None]:
         """What is free on the server; None if it does not tell."""
         replies = yield Ask([("INFO", "memory"), ("INFO", "stats")])
-        if replies is None or any(not isinstance(reply, Mapping) for reply in replies):
+        parts = [reply if isinstance(reply, list) else [reply] for reply in replies or [None]]  # a cluster's: of each
+        if any(not isinstance(told, Mapping) for part in parts for told in part):
             return None
-        room = Room.of(*replies)
+        room = Room.tightest([Room.of(memory, statistics) for memory, statistics in zip(*parts, strict=True)])
         now, before = self._clock(), self._seen_evicted
         self._seen_evicted = (now, room.evicted)
         if before is not None and room.evicted > before[1] and now - before[0] < EVICTING_SECONDS:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from preheat._sharing.rules import TOMBSTONE, Rules
+from preheat._sharing.slots import Shards
 from preheat._sharing.steps import NOBODY, Ask, Command, Refused, Reply, Steps, answer
 
 TOKEN_BYTES = 16
@@ -50,9 +51,9 @@ other.  An argument for each would take a client half as long again.
 
 
 class Claim(NamedTuple):
-    """What was known before a load: where the log ended, and, for a server without scripts, the instant to put by."""
+    """What was known before a load: where logs ended, by shard, and, without scripts, the instant to put by."""
 
-    noted: bytes
+    noted: Mapping[int, bytes]
     by: float
 
 
@@ -73,23 +74,34 @@ class Places:
         digest: Under which servers know `PUT`.
         clock: Seconds, monotonic.
         rng: Draws tokens.
+        shards: How they are split, on a cluster.
     """
 
-    def __init__(self, rules: Rules, digest: str, clock: Callable[[], float], rng: random.Random) -> None:
+    def __init__(
+        self, rules: Rules, digest: str, clock: Callable[[], float], rng: random.Random, shards: Shards
+    ) -> None:
         self.rules, self.may_script, self.takes_writes = rules, True, True
+        self.shards = shards
         self._digest, self._clock, self._rng = digest, clock, rng
 
     def place(self, key: str) -> str:
         """Where the value of `key` is."""
-        return f"{self.rules.namespace}:{key}"
+        return f"{self.rules.namespace}{self.shards.mark(self.shards.of(key))}:{key}"
 
-    def log_place(self) -> str:
+    def log_place(self, shard: int) -> str:
         """Where the server's log of deletes and writes is."""
-        return f"{self.rules.namespace}\x00log"
+        return f"{self.rules.namespace}{self.shards.mark(shard)}\x00log"
+
+    def log_places(self) -> list[str]:
+        """Where all of them are."""
+        return [self.log_place(shard) for shard in range(len(self.shards))]
 
     def note(self, key: str) -> Command:
         """Notes that the value of `key` changes."""
-        return ("XADD", self.log_place(), "MAXLEN", "~", MOST_NOTED, "*", "k", self.place(key))
+        return self._note(self.shards.of(key), self.place(key))
+
+    def _note(self, shard: int, place: str) -> Command:
+        return ("XADD", self.log_place(shard), "MAXLEN", "~", MOST_NOTED, "*", "k", place)
 
     def tombstone(self) -> bytes:
         """A new one."""
@@ -102,47 +114,67 @@ class Places:
             self.takes_writes = reply is not NOBODY and not isinstance(reply, Refused)
         return self.takes_writes
 
-    def claim(self) -> Steps[Claim | None]:
-        """What a load that begins now is put by; None if it can't be put."""
+    def claim(self, keys: Sequence[str]) -> Steps[Claim | None]:
+        """What a load of `keys` that begins now is put by; None if it can't be put."""
         by = self._clock() + self.rules.load_deadline_seconds
-        end: Command = ("XREVRANGE", self.log_place(), "+", "-", "COUNT", 1)
-        noted: Reply = (yield from answer(end)) if self.may_script else Refused("NOPERM")
-        if noted == []:  # the first claim of all
-            replies = yield Ask([self.note(""), end])
-            noted = replies[1] if replies is not None else NOBODY
-        if isinstance(noted, Refused) and noted.code == "NOPERM":
+        if not self.may_script:
+            return Claim({}, by)
+        shards = list(self.shards.group(keys))
+        noted = (yield Ask([self._end(shard) for shard in shards])) or [NOBODY]
+        if any(reply == [] for reply in noted):  # the first claims of all
+            yield Ask([self._note(shard, "") for shard, reply in zip(shards, noted, strict=True) if reply == []])
+            noted = (yield Ask([self._end(shard) for shard in shards])) or [NOBODY]
+        if any(isinstance(reply, Refused) and reply.code == "NOPERM" for reply in noted):
             self.may_script = False
-            return Claim(b"", by)
-        return Claim(bytes(noted[0][0]), by) if isinstance(noted, list) and noted else None
+            return Claim({}, by)
+        if not all(isinstance(reply, list) and reply for reply in noted):
+            return None
+        return Claim({shard: bytes(reply[0][0]) for shard, reply in zip(shards, noted, strict=True)}, by)
+
+    def _end(self, shard: int) -> Command:
+        return ("XREVRANGE", self.log_place(shard), "+", "-", "COUNT", 1)
 
     def put(self, claim: Claim, chunk: Sequence[Loaded], seen: Sequence[bytes]) -> Steps[Sequence[int | str] | None]:
         """For each of `chunk` 1, 0 (taken) or why not; None if nobody answers."""
         if not self.may_script:
             return (yield from self._put_plainly(claim, chunk, seen))
-        lengths = ([len(each) for each in seen], [c.milliseconds for c in chunk], [len(c.data) for c in chunk])
-        texts = (b"".join(seen), b"".join(c.data for c in chunk))
-        places = [self.log_place(), *(self.place(each.key) for each in chunk)]
-        command: Command = (
-            "EVALSHA",
-            self._digest,
-            len(places),
-            *places,
-            claim.noted,
-            _pack(lengths),
-            *texts,
-        )
-        reply = yield from answer(command)
-        if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-            reply = yield from answer(("EVAL", PUT, *command[2:]))
-        if isinstance(reply, Refused) and reply.code == "NOPERM":
+        groups = self.shards.group(each.key for each in chunk)
+        commands = [
+            self._script(shard, claim.noted[shard], [chunk[n] for n in group], [seen[n] for n in group])
+            for shard, group in groups.items()
+        ]
+        replies = yield from self._run(commands)
+        if replies is None:
+            return None
+        if any(isinstance(reply, Refused) and reply.code == "NOPERM" for reply in replies):
             self.may_script = False
             return (yield from self._put_plainly(claim, chunk, seen))
-        if reply is NOBODY:
+        told: list[Reply] = [None] * len(chunk)
+        for group, reply in zip(groups.values(), replies, strict=True):
+            for n, each in zip(group, _signs_of(reply, len(group)), strict=True):
+                told[n] = each
+        return self._told(told)
+
+    def _run(self, commands: Sequence[Command]) -> Steps[list[Reply] | None]:
+        """The replies of scripts, which are sent whole to a server that doesn't know them yet."""
+        replies = yield Ask(commands)
+        if replies is None:
             return None
-        if not isinstance(reply, list):
-            return self._told([reply] * len(chunk))
-        refusal = Refused(bytes(reply[1]).decode(errors="replace").partition(" ")[0])
-        return self._told([_SIGNS.get(sign, refusal) for sign in bytes(reply[0]).decode()])
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, Refused) and reply.code == "NOSCRIPT"]
+        if unknown:
+            again = yield Ask([("EVAL", PUT, *commands[n][2:]) for n in unknown])
+            if again is None:
+                return None
+            replies = list(replies)
+            for n, reply in zip(unknown, again, strict=True):
+                replies[n] = reply
+        return list(replies)
+
+    def _script(self, shard: int, noted: bytes, chunk: Sequence[Loaded], seen: Sequence[bytes]) -> Command:
+        lengths = ([len(each) for each in seen], [c.milliseconds for c in chunk], [len(c.data) for c in chunk])
+        texts = (b"".join(seen), b"".join(c.data for c in chunk))
+        places = [self.log_place(shard), *(self.place(each.key) for each in chunk)]
+        return ("EVALSHA", self._digest, len(places), *places, noted, _pack(lengths), *texts)
 
     def _told(self, replies: Sequence[Reply]) -> Sequence[int | str] | None:
         """1, 0 or why not for each reply; None if the server takes no writes now, which counts as nobody there."""
@@ -165,6 +197,14 @@ class Places:
         if replies is None:
             return None
         return self._told([reply if isinstance(reply, Refused) else int(reply is not None) for reply in replies])
+
+
+def _signs_of(reply: Reply, count: int) -> Sequence[Reply]:
+    """What a script says became of each of `count` values."""
+    if not isinstance(reply, list):
+        return [reply] * count
+    refusal = Refused(bytes(reply[1]).decode(errors="replace").partition(" ")[0])
+    return [_SIGNS.get(sign, refusal) for sign in bytes(reply[0]).decode()]
 
 
 def chunks_of(loaded: Sequence[Loaded]) -> list[list[Loaded]]:

@@ -92,6 +92,12 @@ class Room(NamedTuple):
         free_bytes = int(limit_bytes * FULL_RATIO) - used_bytes if limit_bytes else None
         return cls(free_bytes, int(statistics.get("evicted_keys", 0)))
 
+    @classmethod
+    def tightest(cls, rooms: Sequence[Room]) -> Room:
+        """Of several servers: as if all went to the one that has least."""
+        free = [room.free_bytes for room in rooms if room.free_bytes is not None]
+        return cls(min(free) if free else None, sum(room.evicted for room in rooms))
+
     def holds(self, costs: Sequence[int]) -> int:
         """How many of the first items fit, each twice: as it will lie there, and in the request that brings it."""
         if self.free_bytes is None:

@@ -37,7 +37,7 @@ class CacheInfo(NamedTuple):
 
     hits: int
     misses: int
-    maxsize: int
+    maxsize: int | None
     currsize: int
 
 

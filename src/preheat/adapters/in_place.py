@@ -251,6 +251,10 @@ class Unheard(MutableMapping[str, V]):
         value: V = self._former.__getitem__(self._cache, key)
         return value
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """Looked for first, for a read of what is absent is heard."""
+        return self[key] if key in self else default  # noqa: SIM401 - this is `get`
+
     def __contains__(self, key: object) -> bool:
         return bool(self._former.__contains__(self._cache, key))
 

@@ -51,9 +51,12 @@ from preheat.adapters.kept import KeptValues
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from preheat._columns import TextColumn
     from preheat.abc import Snapshot, SnapshotCodec
 
 V = TypeVar("V")
+
+_ABSENT: Any = object()
 
 MOST_PASSED = 256
 """Warmed entries that a new one is put behind at once; with more of them, the order is put right at the next read."""
@@ -114,9 +117,8 @@ class MappingCache(Generic[V]):
         with self._lock:
             if self._is_out_of_order and not is_quiet():
                 self._put_in_order()
-            resident = key in self.mapping
-            if resident:
-                value = self.mapping[key]
+            value: V = self.mapping.get(key, _ABSENT)  # one look: what has a life may end it between two
+            resident = value is not _ABSENT
             if not is_quiet():
                 self._hits += resident
                 self._misses += not resident
@@ -168,7 +170,7 @@ class MappingCache(Generic[V]):
     def held_values(self) -> Sequence[HeldValue]:
         """What was put in through here since there is a snapshot; the hottest first where the mapping knows."""
         with self._lock:
-            order = _order_of_use(self.mapping)
+            order = order_of_use(self.mapping)
             keys = self._resident() if order is None else [key for key in order if isinstance(key, str)]
         return self._kept.held(keys, _unmoved(self.mapping), self._lock, self._weights.get)
 
@@ -180,7 +182,7 @@ class MappingCache(Generic[V]):
         """Keys that history knows and the mapping lacks."""
         rows = history.rows_of(self.name)
         with self._lock:
-            absent = find_absent(history.keys.take(rows), self._resident(), self.mapping.__contains__)
+            absent = self._find_absent(history.keys.take(rows))
         needs = self._needs
         return candidates_from_history(
             history,
@@ -193,6 +195,9 @@ class MappingCache(Generic[V]):
 
     def _resident(self) -> list[str]:
         return [key for key in list(self.mapping) if isinstance(key, str)]  # listed at once: others may change it
+
+    def _find_absent(self, keys: TextColumn) -> NDArray[np.bool_]:
+        return find_absent(keys, self._resident(), self.mapping.__contains__)
 
     def warmup_item(self, item: WarmupItem) -> ItemResult:
         """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
@@ -260,7 +265,7 @@ class MappingCache(Generic[V]):
         with self._lock:
             if key in self._warmed and not self._is_used(key):
                 value = self._warmed.pop(key).value
-                if key in self.mapping and self.mapping[key] is value:
+                if self.mapping.get(key, _ABSENT) is value:
                     del self.mapping[key]
                     self._expected_items -= 1
                     self._kept.drop([key])
@@ -270,7 +275,7 @@ class MappingCache(Generic[V]):
 
     def _move_to_cold_end(self, key: str) -> None:
         """Put `key`, just inserted, before all that was used, and behind what was warmed and is worth less."""
-        order = _order_of_use(self.mapping)
+        order = order_of_use(self.mapping)
         if order is None:
             return
         colder: list[str] = []
@@ -284,7 +289,7 @@ class MappingCache(Generic[V]):
             order.move_to_end(each, last=False)
 
     def _put_in_order(self) -> None:
-        order = _order_of_use(self.mapping)
+        order = order_of_use(self.mapping)
         if order is not None:
             there = [key for key in self._warmed if key in order]
             for key in sorted(there, key=lambda key: self._warmed[key].worth, reverse=True):
@@ -409,7 +414,7 @@ class MappingCache(Generic[V]):
         return bool(getattr(mapping, "currsize", len(mapping)) + weigh(value) <= maxsize)
 
 
-def _order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
+def order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
     """What `mapping` evicts from the front of; None where that can't be had.
 
     cachetools has no way to insert an entry as the one used least recently, so its own order is taken from it.  A

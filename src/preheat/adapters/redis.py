@@ -4,47 +4,39 @@
 whose rules say why no value is ever stale.  While the server is away they load and keep nothing, and ask it again
 about once a second; nothing that the server does raises an error in the application.
 
-A server with a memory limit is filled to nine tenths by a warm-up, and nothing is evicted for it.  One server, with
-replicas if need be; not a cluster, over which the keys of a script would be spread.
+A server with a memory limit is filled to nine tenths by a warm-up, and nothing is evicted for it.  It may be one with
+its replicas, or a cluster: there keys and log are split into shards (`preheat._sharing.slots`).
 """
 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-
-from preheat._model import DEFAULT_PRIORITY, CacheStatistics, History, ItemRef, ItemResult, WarmupItem
-from preheat._plan.candidates import candidates_from_history
+from preheat._cluster import ClusterLine
+from preheat._model import DEFAULT_PRIORITY, CacheStatistics, ItemRef, ItemResult, WarmupItem
 from preheat._reach import Door
-from preheat._record import quietly
-from preheat._redis import Line, connect, demand_bounded
+from preheat._redis import Line, client_kind, connect, demand_bounded, is_cluster, library_of
 from preheat._sharing.protocol import Sharing
 from preheat._sharing.putting import PUT
-from preheat._sharing.rules import FULL_RATIO, Codec, Life, Rules
-from preheat._sharing.steps import Ask, Make
+from preheat._sharing.rules import FULL_RATIO, Life, Rules
+from preheat._sharing.slots import Shards, cluster_tags
+from preheat._sharing.steps import Ask, Command, Make
 from preheat._turns import apart
-from preheat.abc import AccessLog
+from preheat.adapters.shared import BlockingCache, SharedCache, codec_of, of_many
 from preheat.errors import InvalidSetting
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["AsyncRedisCache", "RedisCache", "connect"]
 
 V = TypeVar("V")
 T = TypeVar("T")
 
-MOST_UNUSED = 1_000_000  # keys that a warm-up put and nobody here has read, remembered to count them
 
-
-class _RedisCache(Generic[V]):
-    """What both have in common: the protocol, the counters, and the seams that threads call."""
+class _RedisCache(SharedCache[V]):
+    """What both have in common: the protocol and what its server says of itself."""
 
     _is_async: bool
 
@@ -67,11 +59,11 @@ class _RedisCache(Generic[V]):
         needs: Callable[[str], Iterable[ItemRef]] | None = None,
     ) -> None:
         demand_bounded(client)
-        if (encode is None) != (decode is None):
-            raise InvalidSetting("encode and decode belong together; give both or none")
+        if self._is_async and is_cluster(client):
+            raise InvalidSetting("a cluster needs a blocking client, RedisCluster, and a RedisCache")
+        codec = codec_of(encode, decode)
         if ttl_seconds is not None and not 0.001 <= ttl_seconds <= 2**31:
             raise InvalidSetting(f"ttl_seconds is {ttl_seconds!r}; it has to be from 0.001 to {2**31}")
-        self.name, self.priority = name, priority
         self.shared_as = namespace or f"preheat:{name}"
         rules = Rules(
             self.shared_as,
@@ -79,9 +71,8 @@ class _RedisCache(Generic[V]):
             load_deadline_seconds,
             patience_seconds,
         )
-        codec = Codec(_bytes, bytes) if encode is None or decode is None else Codec(encode, decode)
         rng = random.Random()
-        self._sharing: Sharing[V] = Sharing(
+        sharing: Sharing[V] = Sharing(
             rules,
             codec,
             Life(ttl_seconds, remaining_seconds),
@@ -89,44 +80,17 @@ class _RedisCache(Generic[V]):
             clock=time.monotonic,
             rng=rng,
             failed=_failed,
+            shards=_shards_on(client, self.shared_as),
         )
-        self._load, self._load_many, self._needs = load, load_many, needs
-        self._line = Line(client, door := Door(rng))
-        self._blocking = Line(_blocking(client), door) if self._is_async else self._line
-        self._log: AccessLog | None = None
-        self._lock = threading.Lock()
-        self._hits = self._misses = self._unused_bytes = 0
-        self._unused: dict[str, int] = {}
-
-    # ---------------------------------------------------------------------------- what threads call
-
-    def ref(self, key: str) -> ItemRef:
-        """The identity of `key`, as other items' dependencies name it."""
-        return ItemRef(self.name, key)
-
-    def record_to(self, log: AccessLog) -> None:
-        """From now on report every access of this process to `log`."""
-        self._log = log
-
-    def get_warmup_candidates(self, history: History, rates: NDArray[np.float64]) -> Sequence[WarmupItem]:
-        """Keys that history knows and the server lacks; none while it is away.  Asks the server, and waits for it."""
-        rows = history.rows_of(self.name)
-        keys = history.keys.take(rows)
-        taken = self._drive(self._sharing.find(keys))
-        absent = np.zeros(len(rows), np.bool_) if taken is None else ~np.array(taken, np.bool_)
-        needs = self._needs
-        return candidates_from_history(
-            history,
-            rows[absent],
-            rates,
-            cache=self.name,
-            priority=self.priority,
-            needs=None if needs is None else lambda key, _: needs(key),
-        )
-
-    def estimate_item_size(self, item: WarmupItem) -> int:
-        """The size that history saw; 0 if it never did."""
-        return item.size_bytes
+        self._logs: list[Command] = [("EXISTS", place) for place in sharing.places.log_places()]
+        door = Door(rng)
+        self._line = Line(client, door)
+        blocking: Line | ClusterLine = self._line
+        if self._is_async:
+            blocking = Line(_blocking(client), door)
+        elif is_cluster(client):
+            blocking = ClusterLine(client, lambda: Door(rng))
+        super().__init__(sharing, blocking, load, load_many, name=name, priority=priority, needs=needs)
 
     def get_warmup_statistics(self) -> CacheStatistics:
         """Items and bytes are those of the whole server, all else of this process; 0 of both while it is away.
@@ -134,93 +98,29 @@ class _RedisCache(Generic[V]):
         The capacity is nine tenths of the server's limit, for no warm-up goes beyond.
         """
         replies: Sequence[Any] = self._blocking.ask([("DBSIZE",), ("INFO", "memory")]) or (0, {})
-        items = replies[0] if isinstance(replies[0], int) else 0
-        memory = replies[1] if isinstance(replies[1], dict) else {}
-        with self._lock:
-            return CacheStatistics(
-                items=max(0, items - (items > 0)),  # but for the log
-                used_bytes=int(memory.get("used_memory", 0)),
-                capacity_bytes=int(memory.get("maxmemory", 0) * FULL_RATIO) or None,
-                hits=self._hits,
-                misses=self._misses,
-                evictions=0,
-                warmed_items=len(self._unused),
-                warmed_bytes=self._unused_bytes,
-            )
-
-    # ------------------------------------------------------------------------------------- counting
-
-    def _count(self, key: str, *, is_hit: bool) -> None:
-        with self._lock:
-            self._hits += is_hit
-            self._misses += not is_hit
-            self._unused_bytes -= self._unused.pop(key, 0)
-        if is_hit and self._log is not None:
-            self._log.hit(key)
-
-    def _tell_miss(self, key: str, value: Any, seconds: float) -> None:
-        if self._log is not None:
-            size_bytes = -1 if value is None else len(self._sharing.codec.encode(value))
-            self._log.miss(key, size_bytes, seconds, "", "")
-
-    def _count_warmed(self, items: Sequence[WarmupItem], results: Sequence[ItemResult]) -> None:
-        with self._lock:
-            for item, result in zip(items, results, strict=True):
-                if result.size_bytes and len(self._unused) < MOST_UNUSED:
-                    self._unused[item.ref.key] = result.size_bytes
-                    self._unused_bytes += result.size_bytes
-
-    def _warming(self, items: Sequence[WarmupItem]) -> Generator[Any, Any, list[ItemResult]]:
-        results = yield from self._sharing.warm([item.ref.key for item in items], [item.size_bytes for item in items])
-        self._count_warmed(items, results)
-        return results
-
-    def _reading(self, key: str) -> Generator[Any, Any, V]:
-        begun = time.perf_counter()
-        try:
-            value, is_hit = yield from self._sharing.read(key)
-        except BaseException:
-            self._count(key, is_hit=False)
-            self._tell_miss(key, None, -1.0)
-            raise
-        self._count(key, is_hit=is_hit)
-        if not is_hit:
-            self._tell_miss(key, value, time.perf_counter() - begun)
-        return value
-
-    # -------------------------------------------------------------------------------------- driving
-
-    def _drive(self, steps: Generator[Any, Any, T]) -> T:
-        answer: Any = None
-        while True:
-            try:
-                step = steps.send(answer)
-            except StopIteration as end:
-                done: T = end.value
-                return done
-            if isinstance(step, Ask):
-                answer = self._blocking.ask(step.commands)
-            elif isinstance(step, Make):
-                answer = self._make(step)
-            else:
-                answer = None
-                with apart():
-                    time.sleep(step.seconds)
-
-    def _make(self, step: Make) -> list[Any]:
-        if not step.is_warm_up:
-            return [_tried(self._load, key) for key in step.keys]
-        with quietly():
-            if self._load_many is not None and len(step.keys) > 1:
-                return _of_many(step.keys, _tried(self._load_many, step.keys))
-            return [_tried(self._load, key) for key in step.keys]
+        items, memories = ([each] if not isinstance(each, list) else each for each in replies)
+        logs = sum(each == 1 for each in self._blocking.ask(self._logs) or ())
+        used_bytes, limit_bytes = (
+            sum(int(told.get(name, 0)) for told in memories if isinstance(told, dict))
+            for name in ("used_memory", "maxmemory")
+        )
+        count = sum(each for each in items if isinstance(each, int))
+        return self._statistics(max(0, count - logs), used_bytes, int(limit_bytes * FULL_RATIO) or None)
 
 
-class RedisCache(_RedisCache[V]):
+def _shards_on(client: Any, namespace: str) -> Shards:
+    if not is_cluster(client):
+        return Shards()
+    if "{" in namespace:
+        raise InvalidSetting(f"namespace is {namespace!r}; on a cluster it can't have braces, which say where keys are")
+    return Shards(cluster_tags())
+
+
+class RedisCache(_RedisCache[V], BlockingCache[V]):
     """A cache over a blocking client; thread-safe.
 
     Args:
-        client: `redis.Redis` (or valkey's) with a `socket_timeout`; `connect(url)` makes one.
+        client: `redis.Redis` (or valkey's, or one of a cluster) with a `socket_timeout`; `connect(url)` makes one.
         load: Makes the value of a key; what it raises passes to the reader.
         name: Name of the cache in history and reports.
         namespace: What its keys on the server begin with; all processes that share it give the same.
@@ -241,30 +141,6 @@ class RedisCache(_RedisCache[V]):
     """
 
     _is_async = False
-
-    def get(self, key: str) -> V:
-        """The value of `key`, loaded if the server has none, or is away."""
-        return self._drive(self._reading(key))
-
-    def put(self, key: str, value: V) -> bool:
-        """Keep a newer `value`; False if the server did not take it: then `key` is deleted, as soon as it can be."""
-        return self._drive(self._sharing.write(key, value))
-
-    def delete(self, *keys: str) -> bool:
-        """Delete `keys`, also for loads under way in any process; False while the server has yet to be told."""
-        return self._drive(self._sharing.delete(keys))
-
-    def warmup_item(self, item: WarmupItem) -> ItemResult:
-        """Load `item` as a miss would; see `preheat.abc.WarmableCache`."""
-        return self._drive(self._warming([item]))[0]
-
-    def warmup_items(self, items: Sequence[WarmupItem]) -> Sequence[ItemResult]:
-        """As `warmup_item` for each of `items`, in few round trips."""
-        return self._drive(self._warming(items))
-
-    def find_resident(self, keys: Sequence[str]) -> list[bool] | None:
-        """Whether each of `keys` is there; None while the server is away."""
-        return self._drive(self._sharing.find(keys))
 
 
 class AsyncRedisCache(_RedisCache[V]):
@@ -322,7 +198,7 @@ class AsyncRedisCache(_RedisCache[V]):
         import asyncio
 
         if step.is_warm_up and self._load_many is not None and len(step.keys) > 1:
-            return _of_many(step.keys, await _tried_async(self._load_many, step.keys))
+            return of_many(step.keys, await _tried_async(self._load_many, step.keys))
         if len(step.keys) == 1:
             return [await _tried_async(self._load, step.keys[0])]
         return list(await asyncio.gather(*(_tried_async(self._load, key) for key in step.keys)))
@@ -334,14 +210,6 @@ def _failed(error: Exception) -> ItemResult:
     return failure_of(error)
 
 
-def _tried(load: Callable[[Any], Any], what: Any) -> Any:
-    """What `load` makes of it, or the exception that it raised."""
-    try:
-        return load(what)
-    except Exception as error:
-        return error
-
-
 async def _tried_async(load: Callable[[Any], Any], what: Any) -> Any:
     try:
         made = load(what)
@@ -350,33 +218,15 @@ async def _tried_async(load: Callable[[Any], Any], what: Any) -> Any:
         return error
 
 
-def _of_many(keys: Sequence[str], made: Any) -> list[Any]:
-    """One value or exception for each of `keys`."""
-    if isinstance(made, Exception):
-        return [made] * len(keys)
-    values = list(made)
-    if len(values) != len(keys):
-        return [ValueError(f"load_many gave {len(values)} values for {len(keys)} keys")] * len(keys)
-    return values
-
-
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    if not isinstance(value, bytes):
-        raise TypeError(f"a {type(value).__name__} is neither bytes nor text; give the cache encode and decode")
-    return value
-
-
 def _blocking(client: Any) -> Any:
     """A blocking client of the server that the asyncio `client` is for."""
-    import redis
-
+    library: Any = library_of(client)
     options = dict(client.connection_pool.connection_kwargs)
     kept = ("host", "port", "db", "username", "password", "socket_timeout", "socket_connect_timeout", "path")
-    connection: type[redis.Connection] = redis.UnixDomainSocketConnection if "path" in options else redis.Connection
+    connection = library.UnixDomainSocketConnection if "path" in options else library.Connection
     if any(name.startswith("ssl") for name in options):
-        connection = redis.SSLConnection
+        connection = library.SSLConnection
         kept += tuple(name for name in options if name.startswith("ssl_") and name != "ssl_context")
     given = {name: options[name] for name in kept if name in options}
-    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=connection, **given))
+    pool = library.ConnectionPool(connection_class=connection, **given)
+    return client_kind(library)(connection_pool=pool)

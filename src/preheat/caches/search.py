@@ -95,7 +95,6 @@ class SearchCache(LoadingCache[V]):
             InvalidSetting: A parameter is not text, a finite number, a truth value, None, or lists and dicts of such;
                 or the version is no text.
         """
-<<<<<<< HEAD
         key = question_key(query, parameters)
         return self._run(key) if len(key) > MOST_CHARACTERS else self._get(*self._asked(key))
 
@@ -109,13 +108,6 @@ class SearchCache(LoadingCache[V]):
 
     def _asked(self, key: str) -> tuple[Request, Callable[[], Any]]:
         version = self._version_now()
-=======
-        request, make = self._ask(query, **parameters)
-        return self._get(request, make) if len(request.key) <= MOST_CHARACTERS else make()
-
-    def _ask(self, query: str, **parameters: Any) -> tuple[Request, Callable[[], V]]:
-        key, version = question_key(query, parameters), self._version_now()
->>>>>>> files
         return Request(key, "", version), lambda: self._run_of(key, version)
 
     def ref(self, query: str, **parameters: Any) -> ItemRef:
