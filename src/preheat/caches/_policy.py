@@ -1,6 +1,6 @@
 """What a cache keeps: S3-FIFO over bytes (`_queues`), or a clock where that serves better (`_duel`).
 
-Pure: slots, tags and sizes in, evictions out.  Decision 0021 has the measurements.
+Pure: slots, tags and sizes in, evictions out.  Decision 0024 has the measurements.
 """
 
 from __future__ import annotations
