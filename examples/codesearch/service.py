@@ -73,7 +73,6 @@ class CodeSearch:
             capacity_bytes=settings.search_bytes,
             priority=7,  # what people wait for
             needs=self._needs_of_search,
-            parts=lambda query, **_: [self.embeddings.ref(query)],  # only searches ask for the vector of a query
         )
         self.caches = (self.projects, self.files, self.embeddings, self.searches)
 

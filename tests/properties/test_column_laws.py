@@ -77,6 +77,8 @@ items = st.builds(
     st.floats(0, 1e6),
     st.lists(refs, max_size=3).map(tuple),
     st.text(max_size=4),
+    value_seconds=st.sampled_from([0.0, 0.5, 7.0]),
+    covers=st.lists(refs, max_size=2).map(tuple),
 )
 
 
