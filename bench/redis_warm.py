@@ -41,7 +41,7 @@ def raw_seconds(client: Any, values: dict[str, bytes]) -> float:
     for start in range(0, len(pairs), BATCH):
         pipeline = client.pipeline() if hasattr(client, "keyslot") else client.pipeline(transaction=False)
         for key, value in pairs[start : start + BATCH]:
-            pipeline.set(key, value, px=3_600_000)
+            pipeline.execute_command("SET", key, value, "PX", 3_600_000)
         pipeline.execute()
     return time.perf_counter() - begun
 
