@@ -23,7 +23,7 @@ class Shards:
     """Which of its `tags` the keys of a cache belong to; without any, all are together."""
 
     def __init__(self, tags: tuple[str, ...] = ()) -> None:
-        self._tags = tags
+        self._tags, self.is_one = tags, not tags
         self._marks = tuple(f"{{{tag}}}" for tag in tags) or ("",)
 
     def __len__(self) -> int:
@@ -39,6 +39,8 @@ class Shards:
 
     def group(self, keys: Iterable[str]) -> dict[int, list[int]]:
         """The places of `keys` by their shard."""
+        if not self._tags:
+            return {0: list(range(sum(1 for _ in keys)))}
         groups: dict[int, list[int]] = {}
         for n, key in enumerate(keys):
             groups.setdefault(self.of(key), []).append(n)
