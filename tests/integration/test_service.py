@@ -254,7 +254,8 @@ def test_every_strategy_plans_and_runs_over_four_caches(tmp_path, strategy):
             plan = await service.create_warmup_plan(strategy)
             report = await service.execute_warmup_plan(plan)
             assert len(plan) == report.count(ItemStatus.LOADED) == sum(len(cache) for cache in caches.values())
-            assert strategy is not WarmupStrategy.PRIORITY_BASED or list(caches["project"]._entries) == ["p0"]
+            projects = [held.key for held in caches["project"].held_values()]
+            assert strategy is not WarmupStrategy.PRIORITY_BASED or projects == ["p0"]
             assert strategy is WarmupStrategy.CONSERVATIVE or len(plan) > 0
             assert plan.size_bytes <= plan.budget.granted_bytes
             statistics = [cache.get_warmup_statistics() for cache in caches.values()]
