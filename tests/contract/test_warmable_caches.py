@@ -13,7 +13,7 @@ from preheat._log import CacheLog
 from preheat._model import ItemResult, ItemStatus
 from preheat.adapters.cachetools import DecoratedFunction
 from preheat.adapters.mapping import MappingCache
-from preheat.adapters.watched import watch_mapping
+from preheat.adapters.watched import watch
 from preheat.caches import EmbeddingCache, FileCache, ProjectCache, SearchCache
 from preheat.errors import InvalidSetting
 from preheat.testing import FakeClock, WarmableCacheContract, record_history
@@ -259,7 +259,8 @@ class TestWatchedCache(WarmableCacheContract):
         return cachetools.LRUCache(maxsize)
 
     def watched(self, load, maxsize=100):
-        recorded, cache = watch_mapping(self.mapping(maxsize), "pages", CacheLog("pages"), load, 5, threading.RLock())
+        log = CacheLog("pages")
+        recorded, cache = watch(self.mapping(maxsize), name="pages", log=log, load=load, lock=threading.RLock())
         cache.application = recorded
         return cache
 
@@ -292,7 +293,7 @@ def value_of(key):
 
 
 def test_undoing_what_the_application_dropped_is_no_miss():
-    recorded, cache = watch_mapping(cachetools.LRUCache(9), "pages", log := CacheLog("pages"), value_of, 5, None)
+    recorded, cache = watch(cachetools.LRUCache(9), name="pages", log=(log := CacheLog("pages")), load=value_of)
     cache.warmup_item(create_warmup_item("pages", "a"))
     del recorded["a"]
     assert cache.undo_warmup("a") == 0

@@ -90,12 +90,16 @@ class Warming(Traffic[V]):
 
     def _holds(self, key: str) -> bool:
         """Whether a read of `key` would be a hit."""
-        version = self._version_of(key)  # may look at files, so not under the lock
-        with self._lock:
-            slot = self._residents.find(key)
-            is_held = slot >= 0 and self._residents.shelf.version_of(slot) == version
+        held = self._held_version(key)
+        is_held = held is not None and held == self._version_of(key)  # which may read a file, so only where need be
         self._memory.tell()
         return is_held
+
+    def _held_version(self, key: str) -> str | None:
+        """The version that is resident; None if none is."""
+        with self._lock:
+            slot = self._residents.find(key)
+            return self._residents.shelf.version_of(slot) if slot >= 0 else None
 
     # ---------------------------------------------------------------------------------- a batch of items
 

@@ -171,9 +171,13 @@ def _pairs(text: str, shape: type[_Shape], what: str) -> _Shape:
         raise Refused(400, f"the {what} has a name twice")
     values: dict[str, Any] = dict(pairs)
     try:
-        return msgspec.convert(values, shape, strict=False)
+        read = msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
         raise Refused(400, f"the {what} can't be used: {_sentence(error)}") from None
+    for name in values:
+        if getattr(read, name) is None:  # what is given as null is no number and no name
+            raise Refused(400, f"the {what} has no value for {name}")
+    return read
 
 
 def _sentence(error: Exception) -> str:

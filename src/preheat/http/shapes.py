@@ -224,6 +224,14 @@ class StoreState(_Exact):
     sqlite_version: str
 
 
+class Peers(_Exact):
+    """What other replicas have told of their traffic."""
+
+    replicas: int
+    missed_accesses: float
+    fault: str | None
+
+
 class Status(_Exact):
     """The active run, the last one, and what hinders the record."""
 
@@ -235,6 +243,7 @@ class Status(_Exact):
     caution: str | None
     dropped: int
     snapshots: dict[str, Any] | None
+    peers: Peers | None
 
 
 class Begun(_Exact):
