@@ -89,14 +89,20 @@ class TestSearchCache(ReadyCacheContract):
 
 
 class TestSearchCacheWithParametersOfAnyDepth(TestSearchCache):
-    def make_cache(self):
-        return SearchCache(lambda query, filters: [query, filters], version=lambda: "2", capacity_bytes=100_000)
+    def make_cache(self, loading=lambda: None, capacity_bytes=100_000):
+        def search(query, filters):
+            loading()
+            return [query, filters]
+
+        return SearchCache(search, version=lambda: "2", capacity_bytes=capacity_bytes)
 
     def make_item(self, n):
         return create_warmup_item(*self.make_cache().ref("caf\u00e9", filters={"tags": ["a", {"n": n}], "any": None}))
 
 
 class TestFileCache(ReadyCacheContract):
+    options: dict[str, bool] = {}
+
     @staticmethod
     def files(folder):
         for n in range(WarmableCacheContract.ITEMS):
@@ -118,7 +124,7 @@ class TestFileCache(ReadyCacheContract):
             loading()
             return content.splitlines()
 
-        return FileCache(parse, root=self.root, capacity_bytes=capacity_bytes)
+        return FileCache(parse, root=self.root, capacity_bytes=capacity_bytes, **self.options)
 
     def make_cache_loading(self, loading):
         return self.make_cache(loading)
@@ -131,17 +137,12 @@ class TestFileCache(ReadyCacheContract):
 
 
 class TestFileCacheByContent(TestFileCache):
-    def make_cache(self):
-        return FileCache(
-            lambda path, content: content.splitlines(), root=self.root, capacity_bytes=100_000, goes_by_path=False
-        )
+    options = {"goes_by_path": False}
 
 
 class TestFileCacheWithPages(TestFileCache):
-    def make_cache(self):
-        return FileCache(
-            lambda path, content: content.splitlines(), root=self.root, capacity_bytes=100_000, with_pages=True
-        )
+    options = {"with_pages": True}
+    small_bytes = 12_000  # an item takes a page at least
 
 
 class TestProjectCache(TestFileCache):
@@ -386,7 +387,7 @@ def test_an_expiry_between_two_looks_is_a_miss():
 class Careless(MappingCache):
     """Puts what a warm-up loaded, whatever has happened meanwhile and whatever that evicts."""
 
-    def _admit(self, item, value, seconds, may_keep=lambda: True):
+    def _admit(self, item, value, seconds, may_keep=lambda: True, held=None):
         self.mapping[item.ref.key] = value
         return ItemResult(ItemStatus.LOADED, 1, seconds)
 

@@ -103,15 +103,21 @@ class _Choice:
         together = changed._missing(item)
         kept = {*together, *(need for each in together for need in self.case.needs.get(each, ()))}
         changed._add(together)
-        for least in self.removable():
-            if not changed._is_too_much():
-                break
-            if least not in kept and least in changed.items:
-                changed._remove(least)
-        if changed._is_too_much():
+        if not changed._shrink(kept):
             return None
         changed._fill(without=None)
         return changed
+
+    def _shrink(self, kept: set[int]) -> bool:
+        """Whether all fits once the least valuable have gone, but for those `kept`; what only they needed goes too."""
+        while self._is_too_much():
+            leaving = [item for item in self.removable() if item not in kept]
+            if not leaving:
+                return False
+            for least in leaving:
+                if self._is_too_much() and least in self.items:
+                    self._remove(least)
+        return True
 
     def without_item(self, item: int) -> _Choice:
         """The choice with others in place of `item`."""
