@@ -73,6 +73,7 @@ class CodeSearch:
             capacity_bytes=settings.search_bytes,
             priority=7,  # what people wait for
             needs=self._needs_of_search,
+            parts=lambda query, **_: [self.embeddings.ref(query)],  # asked for by nothing but its search
         )
         self.caches = (self.projects, self.files, self.embeddings, self.searches)
 

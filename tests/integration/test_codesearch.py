@@ -350,7 +350,8 @@ def test_warm_up_loads_all_that_was_asked_for(warmed: Warmed) -> None:
     assert counts["loaded"] == warmed.last["planned_items"] == sum(counts.values()) > 10
     for cold, warm in zip(warmed.cold.caches, warmed.warm.caches, strict=True):
         held, filled = cold.get_warmup_statistics(), warm.get_warmup_statistics()
-        assert (filled.items, filled.warmed_items) == (held.items, held.items)
+        covered = warmed.cold.searches.get_warmup_statistics().items if warm is warmed.warm.embeddings else 0
+        assert (filled.items, filled.warmed_items) == (held.items - covered, held.items - covered)
         assert (filled.hits, filled.misses) == (0, 0)
 
 
@@ -376,7 +377,7 @@ def test_warmed_project_equals_what_a_miss_loads(warmed: Warmed, folder: Path) -
 
 def test_warmed_vectors_equal_what_a_miss_loads_bit_for_bit(warmed: Warmed) -> None:
     file = warmed.warm.file("store/keys.py")
-    texts = [*QUERIES, *(file.text(chunk) for chunk in file.chunks)]
+    texts = [file.text(chunk) for chunk in file.chunks]  # the vectors of queries are made for their results alone
     vectors = warmed.warm.embeddings.get_many(texts)
     encode = Encoder()
     assert warmed.warm.embeddings.get_warmup_statistics().misses == 0
@@ -387,7 +388,7 @@ def test_warmed_vectors_equal_what_a_miss_loads_bit_for_bit(warmed: Warmed) -> N
 def test_dependencies_are_real_and_come_first(warmed: Warmed) -> None:
     search, file = warmed.warm, warmed.warm.file("store/keys.py")
     of_search = search.searches.ref("value of the rows", project="store", k=10)
-    assert set(warmed.needs[of_search]) == {search.embeddings.ref("value of the rows"), search.projects.ref("store")}
+    assert warmed.needs[of_search] == (search.projects.ref("store"),)
     chunk = file.chunk("KeyStore.read_value")
     assert chunk is not None
     assert warmed.needs[search.embeddings.ref(file.text(chunk))] == (search.files.ref("store/keys.py"),)

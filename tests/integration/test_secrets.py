@@ -109,7 +109,8 @@ async def everything_told(service):
             while service.standing.is_active:
                 await asyncio.sleep(0.02)
         told += [await client.get(path, headers={"authorization": f"Bearer {TOKEN}"})
-                 for path in ("/status", "/runs", "/runs/last", "/history", "/metrics")]  # fmt: skip
+                 for path in ("/status", "/runs", "/runs/last", "/history", "/metrics", "/", "/?show=history",
+                              "/?part=plan", "/?part=strategies", "/?part=history", "/?part=runs")]  # fmt: skip
     return told
 
 

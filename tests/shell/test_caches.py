@@ -1449,10 +1449,8 @@ def test_a_size_that_nobody_knows_is_the_mean_of_its_kind_or_else_of_all(tmp_pat
 
 # ---------------------------------------------------------------------------------------------- weights and groups
 
-WEIGHED = {kind: make for kind, make in CANDIDATES.items() if kind != "embedding"}
 
-
-@pytest.mark.parametrize("kind", WEIGHED)
+@pytest.mark.parametrize("kind", CANDIDATES)
 def test_candidates_take_the_user_s_weights(kind, make_rig):
     rig = make_rig(kind)
     log = CacheLog(rig.cache.name)
@@ -1461,8 +1459,8 @@ def test_candidates_take_the_user_s_weights(kind, make_rig):
         rig.read(n)
     rig.cache.clear()
     history = history_of(*log.drain(1000.0))
-    plain = {item.ref.key: item.usage_frequency for item in WEIGHED[kind](rig.cache, history)}
-    weighed = WEIGHED[kind](rig.cache, history, weight=lambda name, **_: 3.0 if "2" in name else 0)
+    plain = {item.ref.key: item.usage_frequency for item in CANDIDATES[kind](rig.cache, history)}
+    weighed = CANDIDATES[kind](rig.cache, history, weight=lambda name, **_: 3.0 if "2" in name else 0)
     rates = {item.ref.key: item.usage_frequency for item in weighed}
     assert rates == {rig.key(1): 0.0, rig.key(2): pytest.approx(3.0 * plain[rig.key(2)])}
 

@@ -18,6 +18,7 @@ from preheat.caches._held_vectors import HeldVectors
 from preheat.caches._loading import ABSENT, LoadingCache, Request, is_coroutine_function, warmup_candidates
 from preheat.caches._texts import DIGEST_BYTES, Batch, digest_of, digests_of, key_of
 from preheat.caches._vectors import DTYPES, Dtype, Vectors, hex_of
+from preheat.caches.candidates import expected_rates, weigh_candidates
 from preheat.codecs import VectorCodec
 from preheat.errors import InvalidSetting
 
@@ -314,15 +315,28 @@ def get_embedding_cache_warmup_candidates(
     rates: NDArray[np.float64] | None = None,
     *,
     where: Callable[[str], bool] | None = None,
+    weight: Callable[[str], float] | None = None,
 ) -> CandidateTable:
     """Texts that were embedded before, each with what its text needs to be found.
+
+    Both callables are called with the text or, for texts read with one, its source.
 
     Args:
         cache: The cache; popularity outlives the model, so texts embedded by another one are candidates too.
         history: What was asked for so far.
-        rates: (len(history),) accesses per second expected; by default the decayed frequency's.
-        where: Keeps an item by its text or, for texts read with one, its source.
+        rates: (len(history),) accesses per second expected; by default the decayed frequency's, moved as the share of
+            the model that embedded the text last has moved in the traffic.
+        where: Keeps an item.
+        weight: What is expected of an item is multiplied by it; 0 leaves it out.
+
+    Raises:
+        InvalidSetting: A weight is no finite number that is 0 or more.
     """
-    return warmup_candidates(
+    if rates is None:
+        rows = history.rows_of(cache.name)
+        models = dict(zip(history.keys.take(rows), history.versions.take(rows), strict=True))
+        rates = expected_rates(history, cache.name, cache.capacity_bytes, lambda key: models.get(key, ""))
+    table = warmup_candidates(
         cache, history, rates, lambda _, recipe: bool(recipe) and (where is None or where(recipe.partition(":")[2]))
     )
+    return weigh_candidates(table, None if weight is None else lambda _, recipe: weight(recipe.partition(":")[2]))
