@@ -8,6 +8,7 @@ has to fail it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -262,6 +263,8 @@ def seconds_late(run: Squeezed) -> tuple[float, float]:
     """The last load after the soft mark, and the roll-back after the hard mark, which it may have prevented."""
     soft_at, hard_at, undone_at = run.began_at(SOFT), run.began_at(HARD), run.said["first_undo"]
     assert soft_at is not None, run
+    if undone_at is None and not run.said["last_load"]:  # a machine that did something else let it load nothing
+        return math.inf, math.inf
     assert undone_at is not None, run
     assert undone_at >= soft_at - 0.05, run  # it is this squeeze that is answered to
     return run.said["last_load"] - soft_at, undone_at - hard_at if hard_at is not None else 0.0
