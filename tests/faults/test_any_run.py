@@ -60,8 +60,8 @@ class Forgetful(Execution):
 
     def handle(self, event: Any) -> list[Any]:
         if isinstance(event, Tick) and self._flights:
-            first = next(iter(self._flights))
-            self._queues.add(self._cache(first), first)
+            flight = next(iter(self._flights))
+            self._queues.add(flight.cache, flight.positions[0])
         return super().handle(event)
 
 
