@@ -1,112 +1,44 @@
 """Bulk warm-ups on real servers, by real workers: every key is there, hardly any twice, and the report adds up."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-from collections import Counter
-from pathlib import Path
 
-import pytest
-
-from bulk_target import CACHE_URL, NOTES
-from preheat.bulk import Bulk, start_bulk, work
+from bulk_running import KEYS, adds_up, begun, origin, resident, until, worker  # noqa: F401
+from preheat.bulk import Bulk, work
 from preheat.bulk.processes import run_workers
-from replicas import plan_of
-from servers import server, some_name  # noqa: F401
-
-HERE = Path(__file__).parent.parent
-TARGET = "bulk_target:shared"
-KEYS = 2000
+from servers import server  # noqa: F401
 
 
-class Origin:
-    """What the loads have noted."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
-
-    def asked(self) -> list[str]:
-        return [line.partition("\t")[0] for line in self.path.read_text().splitlines()]
-
-    def times(self) -> list[float]:
-        return [float(line.partition("\t")[2]) for line in self.path.read_text().splitlines()]
-
-    def loaded_twice(self) -> int:
-        return sum(count - 1 for count in Counter(self.asked()).values())
-
-
-@pytest.fixture
-def origin(server, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setenv(CACHE_URL, server.url)
-    monkeypatch.setenv(NOTES, str(tmp_path / "notes"))
-    monkeypatch.setenv("CACHE_WARMUP_BATCH_SIZE", "20")
-    monkeypatch.setenv("CACHE_WARMUP_COORDINATOR_URL", server.url)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parent / "src"), str(HERE)]))
-    monkeypatch.chdir(HERE)
-    return Origin(tmp_path / "notes")
-
-
-def resident(server, keys=KEYS):  # noqa: F811
-    client = server.client()
-    found = client.mget([f"preheat:pages:page {n}" for n in range(keys)])
-    client.close()
-    return sum(value is not None for value in found)
-
-
-def worker(bulk: Bulk) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "preheat.cli", "bulk", "work", bulk.bulk_id], stdout=subprocess.DEVNULL
-    )
-
-
-async def begun(server, **options) -> Bulk:  # noqa: F811
-    options = {"shards": 10, "lease_seconds": 1.0} | options
-    return await start_bulk(plan_of(KEYS), TARGET, server.url, bulk_id=some_name(), **options)
-
-
-async def until(condition, seconds=30.0):
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it never came to that")
-
-
-def adds_up(report) -> bool:
-    return sum(report.counts.values()) == report.items == KEYS
-
-
-def test_one_worker_loads_every_key_once(server, origin):  # noqa: F811
+def test_one_worker_loads_every_key_once(server, origin):
     async def play():
         bulk = await begun(server)
         tally = await work(server.url, bulk.bulk_id)
         return tally, await bulk.report(), await bulk.progress()
 
     tally, report, progress = asyncio.run(play())
-    assert (10, 0, KEYS) == tally
-    assert {"loaded": KEYS} == report.counts
+    assert tally == (10, 0, KEYS)
+    assert report.counts == {"loaded": KEYS}
     assert report.is_complete
-    assert (KEYS, True) == (progress.done, progress.is_over)
-    assert (KEYS, 0) == (resident(server), origin.loaded_twice())
+    assert (progress.done, progress.is_over) == (KEYS, True)
+    assert (resident(server), origin.loaded_twice()) == (KEYS, 0)
 
 
-def test_processes_load_every_key_once_and_keep_one_rate(server, origin):  # noqa: F811
+def test_processes_load_every_key_once_and_keep_one_rate(server, origin):
     async def play():
         bulk = await begun(server, rates={"pages": 1000.0})
         return await run_workers(bulk, 2)
 
     report = asyncio.run(play())
-    assert {"loaded": KEYS} == report.counts
+    assert report.counts == {"loaded": KEYS}
     assert report.is_complete
-    assert (KEYS, 0) == (resident(server), origin.loaded_twice())
+    assert (resident(server), origin.loaded_twice()) == (KEYS, 0)
     times = sorted(origin.times())
     assert times[-1] - times[0] >= 0.9 * KEYS / 1000.0
 
 
-def test_what_is_resident_is_not_loaded_again(server, origin):  # noqa: F811
+def test_what_is_resident_is_not_loaded_again(server, origin):
     async def play():
         for _ in range(2):
             bulk = await begun(server)
@@ -114,11 +46,11 @@ def test_what_is_resident_is_not_loaded_again(server, origin):  # noqa: F811
         return await bulk.report()
 
     report = asyncio.run(play())
-    assert {"resident": KEYS} == report.counts
-    assert 0 == origin.loaded_twice()
+    assert report.counts == {"resident": KEYS}
+    assert origin.loaded_twice() == 0
 
 
-def test_a_worker_and_the_scheduler_are_killed_and_nothing_is_lost(server, origin, monkeypatch):  # noqa: F811
+def test_a_worker_and_the_scheduler_are_killed_and_nothing_is_lost(server, origin, monkeypatch):
     """The scheduler dies with its work half done, and so does a worker; the next scheduler needs only the name."""
     monkeypatch.setenv("BULK_TEST_PAUSE", "0.05")
 
@@ -142,13 +74,13 @@ def test_a_worker_and_the_scheduler_are_killed_and_nothing_is_lost(server, origi
     assert adds_up(report)
     assert report.is_complete
     assert 1 <= report.taken_over <= 2
-    assert KEYS == resident(server)
-    assert KEYS == len(set(origin.asked()))
+    assert resident(server) == KEYS
+    assert len(set(origin.asked())) == KEYS
     in_flight = 2 * 16 * 20  # two workers, sixteen batches of twenty each: what they had loaded and not yet put
     assert origin.loaded_twice() <= in_flight
 
 
-def test_a_shard_is_taken_over_by_one_other(server, origin):  # noqa: F811
+def test_a_shard_is_taken_over_by_one_other(server, origin):
     from preheat._bulk.board import Board
 
     async def play():
@@ -159,36 +91,34 @@ def test_a_shard_is_taken_over_by_one_other(server, origin):  # noqa: F811
             taken += [(await board.claim(name, 0.5)).state for name in ("third", "fourth")]
             return taken, await board.renew(0, "first", 0.5, 1, 1), await board.renew(0, "third", 0.5, 1, 1)
 
-    assert (["shard", "wait", "shard", "wait"], "lost", "yours") == asyncio.run(play())
+    assert asyncio.run(play()) == (["shard", "wait", "shard", "wait"], "lost", "yours")
 
 
-def test_without_leases_what_a_dead_worker_had_is_never_loaded(server, origin, monkeypatch):  # noqa: F811
-    """The control: shards that are only taken from a list, as a plain queue has them."""
-    from preheat._bulk import steps
-
-    monkeypatch.setattr(
-        steps,
-        "CLAIM",
-        steps.CLAIM.replace(b"redis.call('ZRANGEBYSCORE', leased,", b"({nil,").replace(
-            b"'LIMIT', 0, 1)[1]", b"0, 1})[1]"
-        ),
-    )
+def test_without_a_lease_that_runs_out_what_a_dead_worker_had_is_never_loaded(server, origin, monkeypatch):
+    """The control: shards that are only taken, as a plain queue has them."""
+    monkeypatch.setenv("BULK_TEST_PAUSE", "0.05")
 
     async def play():
-        from preheat._bulk.board import Board
+        bulk = await begun(server, lease_seconds=3600.0)
+        first = worker(bulk)
+        await until(lambda: len(origin.asked()) > KEYS / 5)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        stop = asyncio.Event()
+        second = asyncio.ensure_future(work(server.url, bulk.bulk_id, stop))
+        while (await bulk.progress()).ended < 9:
+            await asyncio.sleep(0.05)
+        stop.set()
+        await second
+        return await bulk.report()
 
-        bulk = await begun(server, lease_seconds=0.5)
-        async with Board(server.url, bulk.bulk_id) as board:
-            await board.claim("dead", 0.5)
-            await asyncio.sleep(0.6)
-            while (claim := await board.claim("next", 60.0)).state == "shard":
-                pass
-            return claim.state
-
-    assert "wait" == asyncio.run(play())
+    report = asyncio.run(play())
+    assert adds_up(report)
+    assert report.counts["unfinished"] > 0
+    assert resident(server) < KEYS
 
 
-def test_a_shard_at_which_every_worker_dies_is_abandoned(server, origin):  # noqa: F811
+def test_a_shard_at_which_every_worker_dies_is_abandoned(server, origin):
     from preheat._bulk.board import Board
     from preheat._bulk.steps import MOST_ATTEMPTS
 
@@ -202,13 +132,13 @@ def test_a_shard_at_which_every_worker_dies_is_abandoned(server, origin):  # noq
         return states, await bulk.report(), await bulk.progress()
 
     states, report, progress = asyncio.run(play())
-    assert ["shard"] * MOST_ATTEMPTS + ["ended"] == states
+    assert states == ["shard"] * MOST_ATTEMPTS + ["ended"]
     assert adds_up(report)
-    assert (1, KEYS) == (report.abandoned, report.counts["unfinished"])
+    assert (report.abandoned, report.counts["unfinished"]) == (1, KEYS)
     assert progress.is_over
 
 
-def test_it_is_cancelled_from_another_process_and_resumed(server, origin, monkeypatch):  # noqa: F811
+def test_it_is_cancelled_from_another_process_and_resumed(server, origin, monkeypatch):
     monkeypatch.setenv("BULK_TEST_PAUSE", "0.05")
 
     async def play():
@@ -228,14 +158,14 @@ def test_it_is_cancelled_from_another_process_and_resumed(server, origin, monkey
     assert not report.is_complete
     assert progress.is_over
     assert adds_up(after)
-    assert (True, False) == (after.is_complete, after.is_cancelled)
-    assert (KEYS, 0) == (resident(server), origin.loaded_twice())
+    assert (after.is_complete, after.is_cancelled) == (True, False)
+    assert (resident(server), origin.loaded_twice()) == (KEYS, 0)
 
 
-def test_a_board_that_is_not_there_is_one_sentence(server, origin):  # noqa: F811
+def test_a_board_that_is_not_there_is_one_sentence(server, origin):
     done = subprocess.run(
         [sys.executable, "-m", "preheat.cli", "bulk", "status", "nothing"], capture_output=True, text=True
     )
-    assert 2 == done.returncode
+    assert done.returncode == 2
     assert "there is no bulk warm-up nothing" in done.stderr
     assert "Traceback" not in done.stderr
