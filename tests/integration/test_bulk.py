@@ -52,7 +52,7 @@ def test_what_is_resident_is_not_loaded_again(server, origin):
 
 def test_a_worker_and_the_scheduler_are_killed_and_nothing_is_lost(server, origin, monkeypatch):
     """The scheduler dies with its work half done, and so does a worker; the next scheduler needs only the name."""
-    monkeypatch.setenv("BULK_TEST_PAUSE", "0.05")
+    monkeypatch.setenv("BULK_TEST_PAUSE", "0.005")
 
     async def play():
         bulk = await begun(server)
@@ -96,7 +96,7 @@ def test_a_shard_is_taken_over_by_one_other(server, origin):
 
 def test_without_a_lease_that_runs_out_what_a_dead_worker_had_is_never_loaded(server, origin, monkeypatch):
     """The control: shards that are only taken, as a plain queue has them."""
-    monkeypatch.setenv("BULK_TEST_PAUSE", "0.05")
+    monkeypatch.setenv("BULK_TEST_PAUSE", "0.005")
 
     async def play():
         bulk = await begun(server, lease_seconds=3600.0)
@@ -139,7 +139,7 @@ def test_a_shard_at_which_every_worker_dies_is_abandoned(server, origin):
 
 
 def test_it_is_cancelled_from_another_process_and_resumed(server, origin, monkeypatch):
-    monkeypatch.setenv("BULK_TEST_PAUSE", "0.05")
+    monkeypatch.setenv("BULK_TEST_PAUSE", "0.005")
 
     async def play():
         bulk = await begun(server)

@@ -16,7 +16,7 @@ from preheat._bulk.adding import (
     result_of,
     unfinished,
 )
-from preheat.errors import InvalidPlan, InvalidSetting, StoreCorrupt
+from preheat.errors import InvalidSetting, StoreCorrupt
 
 HEAD = Head("shop:caches", (10, 20, 30), 6000, 15.0, {"pages": 100.0}, 1000.0)
 
@@ -116,14 +116,6 @@ def test_what_stands_on_the_board_is_read_back():
 def test_what_nobody_wrote_there_is_refused(text):
     with pytest.raises(StoreCorrupt):
         result_of(text)
-
-
-def test_plans_are_packed_and_damage_is_found():
-    packed = steps.pack_plan("a plan " * 1000)
-    assert steps.unpack_plan(packed) == b"a plan " * 1000
-    for damaged in (packed[:-5], b"x" + packed, b""):
-        with pytest.raises(InvalidPlan):
-            steps.unpack_plan(damaged)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "a{b}"])

@@ -17,7 +17,9 @@ from typing import Any
 
 from preheat._bulk import steps
 from preheat._bulk.adding import ABANDONED, Head, ShardResult, Standing, encode
+from preheat._bulk.packing import pack_plan
 from preheat._bulk.steps import Claim
+from preheat._model import WarmupPlan
 from preheat._reach import Door
 from preheat._redis import Line, connect, shown_url
 from preheat._sharing.steps import Command, Refused, Reply
@@ -55,7 +57,7 @@ class Board:
 
     # ------------------------------------------------------------------------------- whoever begins and watches
 
-    async def begin(self, head: Head, plans: Iterable[str]) -> None:
+    async def begin(self, head: Head, plans: Iterable[WarmupPlan]) -> None:
         """Put it up: first the plans of the shards, and what it is at last, so that no worker sees half of it.
 
         Raises:
@@ -67,8 +69,8 @@ class Board:
             )
         at = dict(zip(steps.PARTS, self._places, strict=True))
         shard = -1
-        for shard, text in enumerate(plans):
-            await self._ask([("HSET", at["plans"], shard, steps.pack_plan(text))])
+        for shard, plan in enumerate(plans):
+            await self._ask([("HSET", at["plans"], shard, pack_plan(plan))])
         await self._ask([("ZADD", at["free"], n, n) for n in range(shard + 1)])
         await self._ask([("HSET", at["head"], "head", encode(head), "cancelled", "0")])
         await self._ask([("EXPIRE", place, steps.KEEP_SECONDS) for place in self._places])

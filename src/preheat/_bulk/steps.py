@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from preheat._bulk.adding import Standing, head_of, result_of
-from preheat._plan.saved import MOST_TEXT_BYTES
-from preheat.errors import InvalidPlan, InvalidSetting
+from preheat.errors import InvalidSetting
 
 LEASE_SECONDS = 15.0
 """How long a shard is left to a worker that tells nothing of itself."""
@@ -98,7 +96,7 @@ class Claim(NamedTuple):
     state: str
     shard: int = -1
     attempt: int = 0
-    text: bytes = b""
+    data: bytes = b""
     wait_seconds: float = 0.0
 
 
@@ -126,27 +124,6 @@ def claim_of(reply: Sequence[Any]) -> Claim:
     if state == "shard":
         return Claim(state, int(reply[1]), int(reply[2]), bytes(reply[3] or b""))
     return Claim(state)
-
-
-def pack_plan(text: str) -> bytes:
-    """The text of a shard's plan as the board keeps it."""
-    return zlib.compress(text.encode(), 1)
-
-
-def unpack_plan(packed: bytes) -> bytes:
-    """What `pack_plan` was given, encoded.
-
-    Raises:
-        InvalidPlan: It is nothing that was packed, or too large.
-    """
-    opened = zlib.decompressobj()
-    try:
-        text = opened.decompress(packed, MOST_TEXT_BYTES)
-    except zlib.error:
-        raise InvalidPlan("the plan of a shard is damaged") from None
-    if not opened.eof:
-        raise InvalidPlan("the plan of a shard is damaged, or too large")
-    return text
 
 
 def standing_of(replies: Sequence[Any]) -> Standing | None:

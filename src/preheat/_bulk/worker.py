@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from preheat._bulk.adding import Head, ShardResult, failed_result, result_of_run
 from preheat._bulk.board import Board
-from preheat._bulk.steps import Claim, unpack_plan
+from preheat._bulk.packing import unpack_plan
+from preheat._bulk.steps import Claim
 from preheat._bulk.warming import Warming, caches_of
 from preheat._model import WarmupProgress
-from preheat._plan.saved import plan_from_json
 from preheat._record import log_failure
 from preheat._run import Run
 from preheat.errors import UsageError
@@ -96,7 +96,7 @@ class _Worker:
 
     async def _warm(self, claim: Claim, items: int, running: list[Run]) -> ShardResult:
         begun = time.process_time()
-        plan = await asyncio.to_thread(lambda: plan_from_json(unpack_plan(claim.text), f"shard {claim.shard}"))
+        plan = await asyncio.to_thread(unpack_plan, claim.data)
         run = await self._warming.prepare(plan, self._note)
         running.append(run)
         report = await self._warming.perform(run)

@@ -19,7 +19,6 @@ from preheat._bulk.sharding import MOST_SHARDS, shard_count, shard_plan, split_p
 from preheat._bulk.steps import LEASE_SECONDS
 from preheat._bulk.worker import WorkerTally, work, work_until_done
 from preheat._model import WarmupPlan
-from preheat._plan.saved import plan_to_json
 from preheat.errors import InvalidSetting
 
 __all__ = [
@@ -128,5 +127,5 @@ async def start_bulk(
     async with Board(url, bulk.bulk_id) as board:
         items = tuple(len(part) for part in parts)
         head = Head(target, items, plan.size_bytes, lease_seconds, dict(rates or {}), await board.now())
-        await board.begin(head, (plan_to_json(part) for part in parts))
+        await board.begin(head, parts)
     return bulk
