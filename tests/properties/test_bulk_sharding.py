@@ -114,7 +114,7 @@ def test_a_shard_that_there_is_not_is_refused(shard, shards):
 
 @pytest.mark.parametrize(
     ("items", "size_bytes", "expected"),
-    [(0, 0, 1), (10_000, 1, 1), (10_001, 1, 2), (1, 2**30, 16), (10**9, 2**40, MOST_SHARDS)],
+    [(0, 0, 1), (9_999, 1, 1), (10_000, 1, 2), (400_001, 1, 9), (1, 2**30, 16), (10**9, 2**40, MOST_SHARDS)],
 )
 def test_shards_are_small_and_not_too_many(items, size_bytes, expected):
     assert expected == shard_count(items, size_bytes)

@@ -108,7 +108,7 @@ async def start_bulk(
         target: What the workers warm, as `module:attribute`, where they can import it.
         url: Of the Redis or Valkey server that the board is on: it, the name and the code are all that a worker needs.
         bulk_id: What to call it; by default drawn at random.
-        shards: Into how many parts to cut it; by default of 10,000 items or 64 MiB.
+        shards: Into how many parts to cut it; by default of up to 50,000 items and 64 MiB.
         rates: By cache or origin, the loads per second of all workers together.
         lease_seconds: After so long without a word, a worker counts as dead, and its shard is another's.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @state_option
 @click.option("--plan", "plan_file", metavar="FILE", help="The plan in this file, as it is; by default one made now.")
 @click.option("--id", "bulk_id", metavar="ID", help="What to call it; by default drawn at random.")
-@click.option("--shards", type=click.IntRange(1, 4096), metavar="N", help="By default of 10,000 items or 64 MiB.")
+@click.option("--shards", type=click.IntRange(1, 4096), metavar="N", help="By default of up to 50,000 items, 64 MiB.")
 @workers_option
 @json_option
 def start(
