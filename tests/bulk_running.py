@@ -62,7 +62,7 @@ def worker(bulk: Bulk) -> subprocess.Popen:
 
 async def begun(server, **options) -> Bulk:
     options = {"shards": 10, "lease_seconds": 1.0} | options
-    return await start_bulk(plan_of(KEYS), TARGET, server.url, bulk_id=some_name(), **options)
+    return await start_bulk(plan_of(options.pop("keys", KEYS)), TARGET, server.url, bulk_id=some_name(), **options)
 
 
 async def until(condition, seconds=30.0):
@@ -73,5 +73,5 @@ async def until(condition, seconds=30.0):
     raise AssertionError("it never came to that")
 
 
-def adds_up(report) -> bool:
-    return sum(report.counts.values()) == report.items == KEYS
+def adds_up(report, keys=KEYS) -> bool:
+    return sum(report.counts.values()) == report.items == keys

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MOST_RETRIES = 8
 
+_OWN_CLUSTER = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+"""What Dask would look at a hundred times a second in each worker, and nobody asks for here."""
+
 
 async def run_workers(bulk: Bulk, client: Client | None = None, workers: int | None = None) -> BulkReport:
     """Have the cluster of `client` work until nothing is left to do.
@@ -38,6 +41,7 @@ async def run_workers(bulk: Bulk, client: Client | None = None, workers: int | N
 
 def _run(bulk: Bulk, client: Client | None, workers: int | None) -> None:
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise InvalidSetting("workers on Dask need its library; pip install 'preheat[dask]'") from None
@@ -45,6 +49,7 @@ def _run(bulk: Bulk, client: Client | None, workers: int | None) -> None:
         _work(bulk, client, workers)
         return
     with (
+        dask.config.set(_OWN_CLUSTER),
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as own,
     ):
