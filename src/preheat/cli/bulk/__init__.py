@@ -19,7 +19,7 @@ PLACES = {
     cls=LazyGroup,
     places=PLACES,
     short_help="Warm a shared cache by many workers.",
-    epilog="Example: preheat bulk start shop.caches:caches --plan plan.json --workers 4",
+    epilog="Example: preheat bulk start shop.caches:caches --workers 2",
 )
 def bulk() -> None:
     """Warm a cache that processes share: a plan is cut into shards, and workers take them until none is left.

@@ -7,7 +7,7 @@ import click
 from preheat.cli.bulk.showing import awaited, find_bulk, id_argument
 
 
-@click.command(short_help="Have all workers end.", epilog="Example: preheat bulk cancel 3f9a2c81d04e")
+@click.command(short_help="Have all workers end.", epilog="Example: preheat bulk cancel nightly")
 @id_argument
 def cancel(bulk_id: str) -> None:
     """Have all workers, wherever they are, end what they do, report it, and leave."""

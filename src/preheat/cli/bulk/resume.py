@@ -8,7 +8,7 @@ from preheat.cli.bulk.showing import awaited, end, find_bulk, id_argument, show,
 from preheat.cli.options import json_option
 
 
-@click.command(short_help="Go on with what is left.", epilog="Example: preheat bulk resume 3f9a2c81d04e --workers 4")
+@click.command(short_help="Go on with what is left.", epilog="Example: preheat bulk resume nightly --workers 2")
 @id_argument
 @workers_option
 @json_option

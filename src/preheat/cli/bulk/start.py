@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="Cut a plan into shards, and work on them.",
-    epilog="Example: preheat bulk start shop.caches:caches --plan plan.json --workers 4",
+    epilog="Example: preheat bulk start shop.caches:caches --workers 2",
 )
 @target_argument
 @strategy_option

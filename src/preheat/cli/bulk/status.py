@@ -8,7 +8,7 @@ from preheat.cli.bulk.showing import awaited, find_bulk, id_argument, show
 from preheat.cli.options import json_option
 
 
-@click.command(short_help="Show how far it has come.", epilog="Example: preheat bulk status 3f9a2c81d04e")
+@click.command(short_help="Show how far it has come.", epilog="Example: preheat bulk status nightly")
 @id_argument
 @json_option
 def status(bulk_id: str, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from preheat.cli.bulk.showing import awaited, board_url, id_argument
 from preheat.cli.interrupting import Interruption
 
 
-@click.command(short_help="Be one worker.", epilog="Example: preheat bulk work 3f9a2c81d04e")
+@click.command(short_help="Be one worker.", epilog="Example: preheat bulk work nightly")
 @id_argument
 def work(bulk_id: str) -> None:
     """Be one worker, in this process: take shards and run them until none is left, or it is cancelled.
