@@ -1,6 +1,6 @@
 """The plan of a shard as the board keeps it: its columns, packed.
 
-A saved plan (`preheat._plan.saved`) is for people, and reading it takes half as long as loading what it says; this is
+A saved plan (`preheat._plan.saved`) is for people, and takes a worker long to read beside loading what it says; this is
 for workers.  It is data only, and checked before anything is made of it.
 """
 

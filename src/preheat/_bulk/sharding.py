@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ITEMS_OF_A_SHARD = 50_000
-"""At most: each run of a shard takes about 0.15 s to come up to speed, and so much is then a few percent of it."""
+"""At most: each shard is a run of its own, which comes up to speed anew, and smaller ones cost more per item."""
 
 BYTES_OF_A_SHARD = 64 * 2**20
 SHARDS_OF_A_SMALL_PLAN, LEAST_ITEMS = 8, 5_000  # so that several workers have something to do, where it is worth it
