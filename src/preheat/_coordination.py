@@ -54,6 +54,7 @@ class Coordination:
         wait_seconds: After so long without an answer, the server counts as away.
         namespace: What the keys on the server begin with.
         loaders: Blocking loads at the same time, at most.
+        shares_keys: Whether they share out the keys of shared caches too; else only rates.
 
     Attributes:
         threads: Where blocking loads are done.
@@ -72,7 +73,9 @@ class Coordination:
         wait_seconds: float = 0.25,
         namespace: str = "preheat",
         loaders: int = 4,
+        shares_keys: bool = True,
     ) -> None:
+        self.shares_keys = shares_keys
         self.threads = LoaderThreads(loaders, "preheat-joint")
         self._rng = random.Random()
         self._client = connect(url, is_async=True, wait_seconds=wait_seconds) if url else None

@@ -33,7 +33,8 @@ def joint(caches: Mapping[str, WarmableCache], coordination: Coordination) -> di
     """`caches`, of which those that are shared, or whose origin has a rate, are loaded together with the others."""
     return {
         name: JointCache(cache, coordination)
-        if isinstance(cache, SharesValues) or origin_of(cache, name) in coordination.rates
+        if (coordination.shares_keys and isinstance(cache, SharesValues))
+        or origin_of(cache, name) in coordination.rates
         else cache
         for name, cache in caches.items()
     }
@@ -79,7 +80,7 @@ class JointCache:
     async def _share_out(self, items: Sequence[WarmupItem], results: dict[int, ItemResult]) -> list[int]:
         """Do what is done together with the others; the positions that this replica is to load by itself."""
         try:
-            if isinstance(self._cache, SharesValues):
+            if self._coordination.shares_keys and isinstance(self._cache, SharesValues):
                 return await self._go_through(self._cache, items, results)
         except Exception:
             log_failure("loads of cache %r could not be shared out, so this replica does them all", self.name)

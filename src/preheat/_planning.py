@@ -93,7 +93,7 @@ class Planning:
             self._budget(profile, limit_bytes, candidates, corrections),
             profile,
             horizon_seconds=horizon,
-            free_bytes=_free_bytes(statistics, self._settings.quotas_mb),
+            free_bytes=free_bytes(statistics, self._settings.quotas_mb),
             holdout_ratio=self._settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self._settings.seed is None else self._settings.seed,
         )
@@ -103,7 +103,7 @@ class Planning:
     def fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         """`plan`, made by `profile`, as far as memory and caches allow it now."""
         budget = self._budget(profile, limit_bytes, plan.candidates, self._ledger().corrections)
-        fitted = fit_plan(plan, budget, _free_bytes(self._statistics(), self._settings.quotas_mb))
+        fitted = fit_plan(plan, budget, free_bytes(self._statistics(), self._settings.quotas_mb))
         return self._with_responses(fitted, profile, profile)
 
     def _with_responses(self, plan: WarmupPlan, named: StrategyProfile, profile: StrategyProfile) -> WarmupPlan:
@@ -217,7 +217,7 @@ def _capacities(statistics: Mapping[str, CacheStatistics]) -> dict[str, int]:
     return {name: s.capacity_bytes for name, s in statistics.items() if s.capacity_bytes}
 
 
-def _free_bytes(statistics: Mapping[str, CacheStatistics], quotas_mb: Mapping[str, float]) -> dict[str, int | None]:
+def free_bytes(statistics: Mapping[str, CacheStatistics], quotas_mb: Mapping[str, float]) -> dict[str, int | None]:
     """By cache, the room that a plan has in it: what is free, and no more than its quota; None without a limit."""
     quotas = {name: int(quota * MIB) for name, quota in quotas_mb.items()}
     free: dict[str, int | None] = {}

@@ -25,10 +25,11 @@ class Replicas:
 
     Args:
         settings: Those of the service.
+        shares_keys: Whether they share out the keys of shared caches too; else only rates.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *, shares_keys: bool = True) -> None:
+        self._settings, self._shares_keys = settings, shares_keys
         self._together: Coordination | None = None
         self._origins: dict[str, Origin] = {}  # by name, as the newest run of each has left it
 
@@ -49,6 +50,7 @@ class Replicas:
             jitter_seconds=self._settings.jitter_seconds,
             rates=self._settings.rate_limits if self._settings.coordinator_url else {},
             loaders=self._settings.concurrency_limit,
+            shares_keys=self._shares_keys,
         )
         return joint(caches, self._together)
 

@@ -13,6 +13,7 @@
     ├── ItemTooLarge            a value is beyond the limit that its loader was given; loaders raise it
     ├── WarmupInProgress        a run is active in this process already
     ├── WarmupBrokenOff         the run that was joined ended without a report
+    ├── BoardUnavailable        the server of a bulk warm-up does not answer, or refuses
     └── StoreError              the state directory can't be used
         └── StoreCorrupt        what is in it is not what was written
 
@@ -89,6 +90,10 @@ class WarmupInProgress(PreheatError):
 
 class WarmupBrokenOff(PreheatError):
     """The warm-up that was joined ended without a report: its caller was cancelled, or it failed there."""
+
+
+class BoardUnavailable(PreheatError):
+    """The server that a bulk warm-up goes by does not answer, or refuses; the message says which."""
 
 
 class StoreError(PreheatError):

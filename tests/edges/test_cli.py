@@ -537,3 +537,23 @@ def test_an_explained_plan_shows_what_makes_the_value(preheat):
     assert re.search(
         r"^ +1 critical +pages .* B  priority  8  +\d+% x \S+ s = +\S+ s/MiB  page \d+  \(planned\)$", shown, re.M
     )
+
+
+def test_run_loads_each_item_in_one_shard(preheat):
+    plan = json.loads(preheat("plan", "shop:caches", "--save", "plan.json", "--json").stdout)
+    assert plan
+    runs = [
+        json.loads(preheat("run", "shop:caches", "--plan", "plan.json", "--shard", f"{n}/3", "--json").stdout)
+        for n in (1, 2, 3)
+    ]
+    whole = json.loads(preheat("run", "shop:caches", "--plan", "plan.json", "--json").stdout)
+    assert sum(run["counts"]["loaded"] for run in runs) == whole["counts"]["loaded"] > 0
+    assert all(run["counts"]["loaded"] < whole["counts"]["loaded"] for run in runs)
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "x/y", "1/0", "1/5000", "-1/3", "²/3"])
+def test_a_shard_that_can_not_be_is_one_sentence(preheat, shard):
+    shown = preheat("run", "shop:caches", f"--shard={shard}")
+    assert shown.returncode == 2
+    assert "--shard is" in shown.stderr
+    assert "Traceback" not in shown.stderr

@@ -92,6 +92,24 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "shop"))
 
 
+@pytest.fixture
+def board(folder: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of a server on which there is a bulk warm-up called nightly."""
+    from servers import running_server
+
+    (tmp_path / "server").mkdir()
+    with running_server(tmp_path / "server") as server:
+        begin = "bulk start shop.caches:caches --id nightly --workers 0"
+        begun = run(folder, *begin.split(), CACHE_WARMUP_COORDINATOR_URL=server.url)
+        assert begun.returncode == 0, begun.stderr
+        yield server.url
+
+
+def board_of(request: pytest.FixtureRequest, command: str) -> dict[str, str]:
+    """The setting that a command about bulk warm-ups needs; none for others."""
+    return {"CACHE_WARMUP_COORDINATOR_URL": request.getfixturevalue("board")} if command == "bulk" else {}
+
+
 def environment(folder: Path, **changes: str) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(folder)]))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CACHE_WARMUP_")}
@@ -150,14 +168,14 @@ def test_the_version_is_told(folder: Path):
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_help_has_an_example_and_the_example_runs(path: tuple[str, ...], folder: Path):
+def test_help_has_an_example_and_the_example_runs(path: tuple[str, ...], folder: Path, request: pytest.FixtureRequest):
     example = (COMMANDS[path].epilog or "").removeprefix("Example: ")
     assert example.startswith(f"preheat {' '.join(path)}")
     (folder / "bin").mkdir()
     (folder / "bin/preheat").write_text(f'#!/bin/sh\nexec {sys.executable} -m preheat.cli "$@"\n')
     (folder / "bin/preheat").chmod(0o755)
     search = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
-    env = environment(folder, PATH=search)
+    env = environment(folder, PATH=search, **board_of(request, path[0]))
     if path == ("serve",):  # until it is interrupted
         example = f"timeout --signal=INT 8 {example}; test $? = 124"
     shown = subprocess.run(["bash", "-c", example], cwd=folder, env=env, capture_output=True, text=True, check=False)
@@ -169,6 +187,9 @@ def test_help_has_an_example_and_the_example_runs(path: tuple[str, ...], folder:
 PRINTED = {
     ("plan",): ["plan shop.caches:caches", "plan shop.caches:caches --explain --strategy conservative"],
     ("run",): ["run shop.caches:caches", "run shop.caches:caches --cache search"],
+    ("bulk", "start"): ["bulk start shop.caches:caches --workers 1"],
+    ("bulk", "status"): ["bulk status nightly"],
+    ("bulk", "resume"): ["bulk resume nightly --workers 1"],
     ("status",): ["status", "status --runs 3", "status --state-dir empty"],
     ("record",): ["record --from access.log --cache logs --state-dir other"],
     ("history",): ["history --top 2"],
@@ -204,13 +225,13 @@ def test_the_schemas_are_schemas_and_each_is_printed_by_a_command():
     told = {
         each["properties"]["schema"]["const"] for each in SCHEMAS["$defs"].values() if "schema" in each["properties"]
     }
-    assert len(told) == len(SCHEMAS["oneOf"]) == 14
+    assert len(told) == len(SCHEMAS["oneOf"]) == 15
 
 
 @pytest.mark.parametrize("line", [line for lines in PRINTED.values() for line in lines])
-def test_what_is_printed_as_json_follows_its_schema(line: str, folder: Path):
+def test_what_is_printed_as_json_follows_its_schema(line: str, folder: Path, request: pytest.FixtureRequest):
     (folder / "empty").mkdir()
-    tree = json.loads(run(folder, *line.split(), "--json").stdout)
+    tree = json.loads(run(folder, *line.split(), "--json", **board_of(request, line.split()[0])).stdout)
     validator(tree).validate(tree)
     with pytest.raises(jsonschema.ValidationError):
         validator(tree).validate({name: value for name, value in tree.items() if name == "schema"})

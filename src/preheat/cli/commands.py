@@ -13,7 +13,7 @@ from preheat.cli.options import FAILED, INTERRUPTED, USAGE
 from preheat.errors import PreheatError, UsageError
 
 NAME = "preheat"
-COMMANDS = ("plan", "run", "status", "report", "record", "history", "check", "simulate", "serve", "completion")
+COMMANDS = ("plan", "run", "bulk", "status", "report", "record", "history", "check", "simulate", "serve", "completion")
 
 
 @click.group(

@@ -23,6 +23,8 @@ from preheat.cli.reports import print_summary
 from preheat.cli.showing import mib, print_json
 from preheat.errors import UsageError
 
+MOST_SHARDS = 4096
+
 if TYPE_CHECKING:
     from preheat import CacheWarmupService, WarmupPlan, WarmupProgress, WarmupReport
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 @only_option
 @state_option
 @click.option("--plan", "plan_file", metavar="FILE", help="Run the plan in this file, as far as it fits now.")
+@click.option("--shard", metavar="I/N", help="Only this of N shards, from 1 on: the same items wherever it is run.")
 @json_option
 def run(
     target: str | None,
@@ -44,18 +47,24 @@ def run(
     only: tuple[str, ...],
     state_dir: str | None,
     plan_file: str | None,
+    shard: str | None,
     as_json: bool,
 ) -> None:
     """Plan and warm, in this process: what lives in its memory goes when it ends, shared caches stay warm."""
+    from preheat._bulk.sharding import shard_plan
     from preheat._target import read_plan
 
     if plan_file is not None and strategy is not None:
         raise UsageError("a saved plan has its strategy already; give --plan or --strategy, not both")
+    number, shards = _shard(shard)
     saved = read_plan(plan_file) if plan_file is not None else None
+    if saved is not None and shards > 1:
+        saved = shard_plan(saved, number, shards)
 
     async def plan(service: CacheWarmupService) -> WarmupPlan:
         if saved is None:
-            return await service.create_warmup_plan(strategy, budget_mb)
+            made = await service.create_warmup_plan(strategy, budget_mb)
+            return shard_plan(made, number, shards) if shards > 1 else made
         made = await service.fit_warmup_plan(saved, budget_mb)
         _warn_of_left_out(made)
         return made
@@ -74,6 +83,20 @@ def run(
     else:
         _print_report(report, as_json=as_json)
     sys.exit(exit_code(report) if report is not None and interrupted is None else interrupted)
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    """The shard that `text` names, from 0 on, and of how many.
+
+    Raises:
+        UsageError: It names none.
+    """
+    if text is None:
+        return 0, 1
+    number, _, shards = text.partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and 1 <= int(number[:9]) <= int(shards[:9]) <= MOST_SHARDS):
+        raise UsageError(f"--shard is {text!r}; it has to be one of 1/n to n/n, n up to {MOST_SHARDS}")
+    return int(number) - 1, int(shards)
 
 
 def _warn_of_left_out(made: WarmupPlan) -> None:

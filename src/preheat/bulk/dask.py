@@ -1,0 +1,67 @@
+"""Workers on a Dask cluster: tasks that take shards from the board until none is left.
+
+Dask only keeps them alive, and puts them on other machines if some are lost: what is done by whom stands on the board.
+So there is a task for each thread of the cluster, and none for each key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from preheat.bulk import Bulk, BulkReport, work_until_done
+from preheat.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MOST_RETRIES = 8
+
+_OWN_CLUSTER = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+"""What Dask would look at a hundred times a second in each worker, and nobody asks for here."""
+
+
+async def run_workers(bulk: Bulk, client: Client | None = None, workers: int | None = None) -> BulkReport:
+    """Have the cluster of `client` work until nothing is left to do.
+
+    Args:
+        bulk: What to do; each of the cluster's machines has to reach its server and to be able to import its target.
+        client: One that is not asynchronous; by default a local cluster of processes with a thread each, for as long
+            as this takes.
+        workers: How many tasks; by default one for each thread of the cluster.
+
+    Raises:
+        InvalidSetting: Dask is not installed.
+        UsageError, BoardUnavailable: As for `Bulk.progress`.
+    """
+    await bulk.progress()
+    await asyncio.to_thread(_run, bulk, client, workers)
+    return await bulk.report()
+
+
+def _run(bulk: Bulk, client: Client | None, workers: int | None) -> None:
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise InvalidSetting("workers on Dask need its library; pip install 'preheat[dask]'") from None
+    if client is not None:
+        _work(bulk, client, workers)
+        return
+    with (
+        dask.config.set(_OWN_CLUSTER),
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as own,
+    ):
+        _work(bulk, own, workers)
+
+
+def _work(bulk: Bulk, client: Client, workers: int | None) -> None:
+    count = workers or sum(client.nthreads().values())
+    tasks = [
+        client.submit(
+            work_until_done, bulk.url, bulk.bulk_id, key=f"preheat bulk {bulk.bulk_id} {n}", retries=MOST_RETRIES
+        )
+        for n in range(count)
+    ]
+    client.gather(tasks, errors="raise")
