@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("selenium", reason="selenium is not installed")
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -51,8 +52,9 @@ def chromium(*flags: str, scripts: bool = True) -> Iterator[webdriver.Chrome]:
 
 
 def wait_for(browser: webdriver.Chrome, holds: Callable[[webdriver.Chrome], Any]) -> Any:
-    """What `holds` gives once it is true."""
-    return WebDriverWait(browser, WAIT_SECONDS, poll_frequency=0.05).until(holds)
+    """What `holds` gives once it is true; a part of the page may be brought anew while it is looked at."""
+    ignored = [StaleElementReferenceException]
+    return WebDriverWait(browser, WAIT_SECONDS, poll_frequency=0.05, ignored_exceptions=ignored).until(holds)
 
 
 def text_of(browser: webdriver.Chrome, css: str) -> str:
