@@ -25,8 +25,8 @@ src/preheat/_bulk/adding.py,src/preheat/_bulk/packing.py,src/preheat/_bulk/shard
 
 # what tells our memory from that of others runs alone; the rest in parts side by side, for much of it waits
 ALONE := tests/faults/test_memory.py tests/faults/test_pressure_signals.py
-PARTS := "tests/faults $(ALONE:%=--ignore=%)" "tests/pure tests/properties" "tests/integration" \
-  "tests --ignore=tests/faults --ignore=tests/pure --ignore=tests/properties --ignore=tests/integration"
+PARTS := "tests/faults tests/shell $(ALONE:%=--ignore=%)" "tests/pure tests/properties" "tests/integration" \
+  "tests/contract tests/edges tests/house"
 
 .PHONY: help demo test docs faults bench clean
 

@@ -1,5 +1,6 @@
 """What all tests share: deterministic properties, and a look at the threads that a test leaves behind."""
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("preheat")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells have it for what they run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # and what tests start would not hear of it either
 
 
 @pytest.fixture

@@ -79,8 +79,7 @@ def test_a_run_is_cancelled_and_a_refusal_is_said(state):
         wait_for(browser, lambda b: "cancelled" in text_of(b, "#runs"))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", ["1200,1000", "360,740"])
+@pytest.mark.parametrize(("size", "scheme"), [("1200,1000", "light"), ("360,740", "dark")])
 def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_screen(state, scheme, size):
     flags = [f"--window-size={size}", *(["--force-dark-mode"] if scheme == "dark" else [])]
     with served(shop(state), show_keys=True) as address, chromium(*flags) as browser:
