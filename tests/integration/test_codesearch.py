@@ -430,6 +430,7 @@ def serving(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("CODESEARCH_CORPUS", str(folder))
     monkeypatch.setenv("CODESEARCH_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("CACHE_WARMUP_STATE_DIR", str(tmp_path / "history"))
+    monkeypatch.setenv("CACHE_WARMUP_HOLDOUT_RATIO", "0")  # or what is asked for may be what is held out
 
 
 def ask_app(*requests: tuple[str, dict[str, str]], until_ready: bool = True) -> list[httpx.Response]:
