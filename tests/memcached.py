@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from preheat._attempt import failure_of
 from preheat._sharing.leases import AWAY, Held, LeaseRules, Leases
 from preheat._sharing.rules import Life
 from preheat._sharing.steps import Ask, Make, Refused
@@ -149,7 +150,7 @@ class ModelMemcached:
 
 
 def leasing(server: ModelMemcached | None, *, life: Life = FOR_EVER, clock=None) -> Leases:
-    return Leases(RULES, CODEC, life, clock=clock or (lambda: server.at), rng=random.Random())
+    return Leases(RULES, CODEC, life, clock=clock or (lambda: server.at), rng=random.Random(), failed=failure_of)
 
 
 def ends_after_load(step, done):

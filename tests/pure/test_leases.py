@@ -252,6 +252,18 @@ def test_lives_are_whole_seconds_rounded_down(seconds, kept):
     assert (server.value("s:k") is not None) == (seconds is None)
 
 
+def test_a_failed_load_tells_for_how_long_its_origin_asks_for_rest():
+    class Busy(Exception):
+        retry_after = 7
+
+    made = leasing(server := ModelMemcached())
+    results = drive(made.warm(["k0", "k1"], [9, 9]), server, lambda key: Busy() if key == "k1" else "1 fine")
+    assert [(result.status, result.wait_seconds) for result in results] == [
+        (ItemStatus.LOADED, None),
+        (ItemStatus.FAILED, 7.0),
+    ]
+
+
 def test_a_value_whose_time_is_over_is_unavailable():
     made = leasing(server := ModelMemcached(), life=Life(None, lambda key, value: 0.2))
     (result,) = drive(made.warm(["k"], [9]), server)

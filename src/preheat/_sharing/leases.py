@@ -25,7 +25,7 @@ from preheat._sharing.putting import MOST_ITEMS, TOKEN_BYTES, Loaded, chunks_of
 from preheat._sharing.rules import Codec, Life
 from preheat._sharing.slabs import SlabRoom, item_bytes
 from preheat._sharing.steps import Ask, Command, Make, Refused, Reply, Steps, Wait, answer
-from preheat.errors import InvalidSetting, ItemTooLarge
+from preheat.errors import InvalidSetting
 
 V = TypeVar("V")
 
@@ -100,14 +100,22 @@ class Leases(Generic[V]):
         life: How long they live; in whole seconds, rounded down.
         clock: Seconds, monotonic.
         rng: Draws tokens and staggers lives.
+        failed: What an item whose load raised becomes; it knows what the exception says of the origin.
     """
 
     def __init__(
-        self, rules: LeaseRules, codec: Codec, life: Life, *, clock: Callable[[], float], rng: random.Random
+        self,
+        rules: LeaseRules,
+        codec: Codec,
+        life: Life,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random,
+        failed: Callable[[Exception], ItemResult],
     ) -> None:
         self.rules, self.codec, self.life = rules.demand(), codec, life
         self.owed: dict[str, None] = {}
-        self._clock, self._rng = clock, rng
+        self._clock, self._rng, self._failed = clock, rng, failed
         self._at = rules.place
         self._settle_at = 0.0
         self._seen_evicted: tuple[float, int] | None = None
@@ -259,9 +267,7 @@ class Leases(Generic[V]):
 
     def _made(self, n: int, key: str, value: Any, room: SlabRoom) -> Loaded | ItemResult:
         if isinstance(value, Exception):
-            if isinstance(value, ItemTooLarge):
-                return ItemResult(ItemStatus.TOO_LARGE, reason=str(value))
-            return ItemResult(ItemStatus.FAILED, reason=f"{type(value).__name__}: {value}")
+            return self._failed(value)
         try:
             milliseconds = self.life.milliseconds(key, value, self._rng)
             data = self._encode(value)

@@ -17,7 +17,7 @@ from preheat._model import DEFAULT_PRIORITY, CacheStatistics, ItemRef
 from preheat._reach import Door
 from preheat._sharing.leases import LeaseRules, Leases
 from preheat._sharing.rules import FULL_RATIO, Life
-from preheat.adapters.shared import BlockingCache, codec_of
+from preheat.adapters.shared import BlockingCache, codec_of, failed_load
 from preheat.errors import InvalidSetting
 
 __all__ = ["MemcachedCache", "connect"]
@@ -77,6 +77,7 @@ class MemcachedCache(BlockingCache[V]):
             Life(ttl_seconds, remaining_seconds),
             clock=time.monotonic,
             rng=rng,
+            failed=failed_load,
         )
         self._lines = Lines(client, lambda: Door(rng))
         super().__init__(leases, self._lines, load, load_many, name=name, priority=priority, needs=needs)

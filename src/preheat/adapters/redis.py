@@ -26,7 +26,7 @@ from preheat._sharing.rules import FULL_RATIO, Life, Rules
 from preheat._sharing.slots import Shards, cluster_tags
 from preheat._sharing.steps import Ask, Command, Make
 from preheat._turns import apart
-from preheat.adapters.shared import BlockingCache, SharedCache, codec_of, of_many
+from preheat.adapters.shared import BlockingCache, SharedCache, codec_of, failed_load, of_many
 from preheat.errors import InvalidSetting
 
 __all__ = ["AsyncRedisCache", "RedisCache", "connect"]
@@ -79,7 +79,7 @@ class _RedisCache(SharedCache[V]):
             put_digest=sha1(PUT, usedforsecurity=False).hexdigest(),
             clock=time.monotonic,
             rng=rng,
-            failed=_failed,
+            failed=failed_load,
             shards=_shards_on(client, self.shared_as),
         )
         self._logs: list[Command] = [("EXISTS", place) for place in sharing.places.log_places()]
@@ -202,12 +202,6 @@ class AsyncRedisCache(_RedisCache[V]):
         if len(step.keys) == 1:
             return [await _tried_async(self._load, step.keys[0])]
         return list(await asyncio.gather(*(_tried_async(self._load, key) for key in step.keys)))
-
-
-def _failed(error: Exception) -> ItemResult:
-    from preheat._attempt import failure_of  # what runs a warm-up has it already
-
-    return failure_of(error)
 
 
 async def _tried_async(load: Callable[[Any], Any], what: Any) -> Any:

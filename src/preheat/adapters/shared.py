@@ -155,6 +155,13 @@ def _tried(load: Callable[[Any], Any], what: Any) -> Any:
         return error
 
 
+def failed_load(error: Exception) -> ItemResult:
+    """What becomes of an item whose load raised `error`."""
+    from preheat._attempt import failure_of  # what runs a warm-up has it already
+
+    return failure_of(error)
+
+
 def of_many(keys: Sequence[str], made: Any) -> list[Any]:
     """One value or exception for each of `keys`."""
     if isinstance(made, Exception):
