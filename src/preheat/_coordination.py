@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from hashlib import sha1
 
 from preheat._fleet import (
     AHEAD_SECONDS,
@@ -39,7 +38,6 @@ LEAVING = -1  # loads that are booked by whoever leaves
 LEAST_WAIT_SECONDS = 0.001
 SLICE_SECONDS = 0.05  # how soon a wait notices that its run has ended
 
-_BOOK_DIGEST = sha1(BOOK, usedforsecurity=False).hexdigest()
 _LEASE_EXPIRY = ("PX", int(LEASE_SECONDS * 1000))
 
 
@@ -242,10 +240,7 @@ class Coordination:
         if self._line is None:
             return None
         places = (*map(self._place, ("seen", "numbers", "free")), self._place(f"rate {origin}"))
-        rest: Command = (4, *places, *book_arguments(self._me, self.replicas, loads, rate))
-        replies = await self._line.ask_async([("EVALSHA", _BOOK_DIGEST, *rest)])
-        if replies is not None and isinstance(replies[0], Refused) and replies[0].code == "NOSCRIPT":
-            replies = await self._line.ask_async([("EVAL", BOOK, *rest)])
+        replies = await self._line.run_async(BOOK, places, *book_arguments(self._me, self.replicas, loads, rate))
         if replies is None or not isinstance(replies[0], list):
             self._go_alone()
             return None

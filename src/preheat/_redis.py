@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from hashlib import sha1
 from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -139,6 +140,17 @@ class Line:
         except errors() as error:
             return self._note(answer_of(error, commands))
         return self._note(replies)
+
+    async def run_async(
+        self, script: bytes, places: Sequence[str], *arguments: str | bytes | int
+    ) -> list[Reply] | None:
+        """As `ask_async` for one `script`, known by its digest and sent whole to a server that doesn't know it yet."""
+        rest: Command = (len(places), *places, *arguments)
+        digest = sha1(script, usedforsecurity=False).hexdigest()
+        replies = await self.ask_async([("EVALSHA", digest, *rest)])
+        if replies is not None and isinstance(replies[0], Refused) and replies[0].code == "NOSCRIPT":
+            replies = await self.ask_async([("EVAL", script, *rest)])
+        return replies
 
     async def _send(self, commands: Sequence[Command]) -> Sequence[Any]:
         if len(commands) == 1:

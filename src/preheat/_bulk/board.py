@@ -11,7 +11,6 @@ import json
 import random
 import time
 from collections.abc import Iterable, Sequence
-from hashlib import sha1
 from types import TracebackType
 from typing import Any
 
@@ -137,11 +136,7 @@ class Board:
         return reply
 
     async def _try(self, script: bytes, *arguments: Any) -> Any:
-        rest: Command = (len(self._places), *self._places, *arguments)
-        digest = sha1(script, usedforsecurity=False).hexdigest()
-        replies = await self._line.ask_async([("EVALSHA", digest, *rest)])
-        if replies is not None and isinstance(replies[0], Refused) and replies[0].code == "NOSCRIPT":
-            replies = await self._line.ask_async([("EVAL", script, *rest)])
+        replies = await self._line.run_async(script, self._places, *arguments)
         return None if replies is None else self._accepted(replies)[0]
 
     async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
