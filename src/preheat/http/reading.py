@@ -9,18 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from preheat import __version__
-from preheat._analysis import observed_history
 from preheat._past import runs_summary
 from preheat._plan.explanation import first_choices
-from preheat._summary import (
-    READINESS_SCHEMA,
-    plan_summary,
-    strategies_summary,
-    without_keys,
-)
+from preheat._summary import READINESS_SCHEMA, plan_summary, without_keys
 from preheat.http.answers import Refused, json_answer
 from preheat.http.bodies import BudgetQuery, HistoryQuery, PlanQuery, RunsQuery, read_query
 from preheat.http.desk import Desk
+from preheat.http.trees import history_tree, run_trees, strategies_tree
 
 
 async def health(desk: Desk, request: Request) -> Response:
@@ -57,15 +52,13 @@ async def strategies(desk: Desk, request: Request) -> Response:
     """What each strategy would buy."""
     query = read_query(request, BudgetQuery)
     async with desk.heavy.turn():
-        plans = await desk.service.compare_strategies(query.budget_mb)
-        return json_answer(await asyncio.to_thread(strategies_summary, plans))
+        return json_answer(await strategies_tree(desk, query.budget_mb))
 
 
 async def runs(desk: Desk, request: Request) -> Response:
     """Past runs and what they won."""
     query = read_query(request, RunsQuery)
-    kept = await asyncio.to_thread(desk.service.ledger.runs, query.newest)
-    return json_answer(runs_summary([without_keys(run, shows_items=desk.shows_keys) for run in kept]))
+    return json_answer(runs_summary(await run_trees(desk, query.newest)))
 
 
 async def last_run(desk: Desk, request: Request) -> Response:
@@ -80,5 +73,4 @@ async def history(desk: Desk, request: Request) -> Response:
     """What is known of each cache."""
     query = read_query(request, HistoryQuery)
     async with desk.heavy.turn():
-        known = await asyncio.to_thread(desk.service.ledger.history)
-        return json_answer(await asyncio.to_thread(observed_history, known, query.top, shows_keys=desk.shows_keys))
+        return json_answer(await history_tree(desk, query.top))
