@@ -178,7 +178,73 @@ class _Flight(Generic[V]):
         self.error: BaseException | None = None
 
 
-class CachedResults(MappingCache[V]):
+class RecordedCalls(MappingCache[V]):
+    """Results of calls that their keys say how to make again, and whose hits the log counts.
+
+    Args:
+        mapping: Where the results are, by those keys.
+        function: What is called.
+        name: Name of the cache in history and reports.
+        log: Where accesses go until `record_to` names another.
+        priority: The operator's word for its items, 1 to 10.
+        connect: Called once, before the first call that is no hit.
+    """
+
+    hit: Callable[[str], None]
+
+    def __init__(
+        self,
+        mapping: MutableMapping[str, V],
+        function: Callable[..., Any],
+        name: str,
+        log: CacheLog,
+        *,
+        priority: int,
+        connect: Callable[[], object] | None,
+    ) -> None:
+        super().__init__(mapping, self._call_again, name=name, priority=priority)
+        self.function, self._connect = function, connect
+        self._hits_before = 0
+        self.record_to(log)
+
+    def record_to(self, log: AccessLog) -> None:
+        """From now on report every access to `log`."""
+        former, self._log = self._log, log
+        if isinstance(former, CacheLog):
+            former.follow(None)
+            self._hits_before += former.recorded_hits
+        if isinstance(log, CacheLog):
+            self._hits_before -= log.recorded_hits
+            log.follow(self._take_hit)
+        else:
+            self._take_hit(log.hit)
+        if isinstance(former, CacheLog) and former is not log:
+            former.pass_on(log)
+
+    def get_warmup_statistics(self) -> CacheStatistics:
+        """What is kept; see `MappingCache`."""
+        with self._lock:
+            for key in [key for key in self._warmed if self._is_used(key)]:
+                del self._warmed[key]
+        return super().get_warmup_statistics()._replace(hits=self._counted_hits())
+
+    def _begin(self) -> None:
+        connect, self._connect = self._connect, None
+        if connect is not None:
+            connect()
+
+    def _call_again(self, key: str) -> Any:
+        arguments, named = call_of(key)
+        return self.function(*arguments, **named)
+
+    def _counted_hits(self) -> int:
+        return self._hits_before + (self._log.recorded_hits if isinstance(self._log, CacheLog) else 0)
+
+    def _take_hit(self, hit: Callable[[str], None]) -> None:
+        self.hit = hit
+
+
+class CachedResults(RecordedCalls[V]):
     """What the results of plain functions and those of coroutine functions have in common.
 
     Args:
@@ -203,13 +269,10 @@ class CachedResults(MappingCache[V]):
         connect: Callable[[], object] | None = None,
     ) -> None:
         self.results: Results[V] = Results(max_items, ttl_seconds)
-        super().__init__(self.results, self._call_again, name=name, priority=priority)
-        self.function, self._connect = function, connect
         self._signature = _signature(function)
         self._flights: dict[_Place, Any] = {}
         self._told: Callable[[Callable[[str], None]], None] | None = None
-        self._hits_before = 0
-        self.record_to(log)
+        super().__init__(self.results, function, name, log, priority=priority, connect=connect)
 
     def invalidate(self, *arguments: Any, **named: Any) -> None:
         """Forget the result for these arguments; a call for it that is under way will not be kept."""
@@ -228,39 +291,18 @@ class CachedResults(MappingCache[V]):
         """Forget all results, and count from 0."""
         with self._lock:
             self._drop([*self.results.order, *(key for key, _ in self._flights)])
-            self._hits_before -= self._recorded_hits()
+            self._hits_before -= self._counted_hits()
             self._misses = 0
         self._memory.tell()
 
     def cache_info(self) -> CacheInfo:
         """Hits and misses since the last `cache_clear`, the most results kept, and how many are."""
-        return CacheInfo(self._recorded_hits(), self._misses, self.results.maxsize, len(self.results))
+        return CacheInfo(self._counted_hits(), self._misses, self.results.maxsize, len(self.results))
 
     def follow(self, told: Callable[[Callable[[str], None]], None]) -> None:
         """Call `told` with what records a hit, now and whenever that changes."""
         self._told = told
         told(self.hit)
-
-    def record_to(self, log: AccessLog) -> None:
-        """From now on report every access to `log`."""
-        former, self._log = self._log, log
-        if isinstance(former, CacheLog):
-            former.follow(None)
-            self._hits_before += former.recorded_hits
-        if isinstance(log, CacheLog):
-            self._hits_before -= log.recorded_hits
-            log.follow(self._take_hit)
-        else:
-            self._take_hit(log.hit)
-        if isinstance(former, CacheLog) and former is not log:
-            former.pass_on(log)
-
-    def get_warmup_statistics(self) -> CacheStatistics:
-        """What is kept; see `MappingCache`."""
-        with self._lock:
-            for key in [key for key in self._warmed if self._is_used(key)]:
-                del self._warmed[key]
-        return super().get_warmup_statistics()._replace(hits=self._recorded_hits())
 
     # ------------------------------------------------------------------------------------------------- within
 
@@ -270,15 +312,6 @@ class CachedResults(MappingCache[V]):
             bound = self._signature.bind(*arguments, **named)
             arguments, named = bound.args, bound.kwargs
         return key_of(self.name, arguments, named)
-
-    def _call_again(self, key: str) -> Any:
-        arguments, named = call_of(key)
-        return self.function(*arguments, **named)
-
-    def _begin(self) -> None:
-        connect, self._connect = self._connect, None
-        if connect is not None:
-            connect()
 
     def _look(self, key: str) -> Any:
         """The resident result, as a hit; `_ABSENT` if there is none."""
@@ -315,11 +348,8 @@ class CachedResults(MappingCache[V]):
         if entry is not None:
             entry.used = True
 
-    def _recorded_hits(self) -> int:
-        return self._hits_before + (self._log.recorded_hits if isinstance(self._log, CacheLog) else 0)
-
     def _take_hit(self, hit: Callable[[str], None]) -> None:
-        self.hit = hit
+        super()._take_hit(hit)
         if self._told is not None:
             self._told(hit)
 

@@ -19,11 +19,9 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from preheat._log import CacheLog, is_quiet
-from preheat._model import DEFAULT_PRIORITY, CacheStatistics, MemoryEventKind
+from preheat._model import DEFAULT_PRIORITY, MemoryEventKind
 from preheat._size import estimate_item_memory_usage
-from preheat.abc import AccessLog
-from preheat.adapters.function import CacheInfo, call_of, key_of
-from preheat.adapters.mapping import MappingCache
+from preheat.adapters.function import CacheInfo, RecordedCalls, call_of, key_of
 from preheat.errors import InvalidSetting
 
 V = TypeVar("V")
@@ -106,7 +104,7 @@ class Calls(MutableMapping[str, V]):
         return len(self.entries)
 
 
-class LruCache(MappingCache[V]):
+class LruCache(RecordedCalls[V]):
     """The results of a function, of its most recent `maxsize` calls; thread-safe.
 
     Args:
@@ -133,10 +131,7 @@ class LruCache(MappingCache[V]):
         connect: Callable[[], object] | None = None,
     ) -> None:
         calls: Calls[V] = Calls(maxsize, typed=typed)
-        super().__init__(calls, self._call_again, name=name, priority=priority)
-        self.function, self._connect = function, connect
-        self._hits_before = 0
-        self.record_to(log)
+        super().__init__(calls, function, name, log, priority=priority, connect=connect)
 
     def call(self, *arguments: Any, **named: Any) -> V:
         """The result of the function: the resident one, or one that is made now."""
@@ -177,36 +172,13 @@ class LruCache(MappingCache[V]):
 
     clear = cache_clear
 
-    def record_to(self, log: AccessLog) -> None:
-        """From now on report every access to `log`."""
-        former, self._log = self._log, log
-        if isinstance(former, CacheLog):
-            former.follow(None)
-            self._hits_before += former.recorded_hits
-        if isinstance(log, CacheLog):
-            self._hits_before -= log.recorded_hits
-            log.follow(self._take_hit)
-        else:
-            self._take_hit(log.hit)
-        if isinstance(former, CacheLog) and former is not log:
-            former.pass_on(log)
-
-    def get_warmup_statistics(self) -> CacheStatistics:
-        """What is kept; see `MappingCache`."""
-        with self._lock:
-            for text in [text for text in self._warmed if self._is_used(text)]:
-                del self._warmed[text]
-        return super().get_warmup_statistics()._replace(hits=self._counted_hits())
-
     # ------------------------------------------------------------------------------------------------- within
 
     def _call_now(self, key: Hashable, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> V:
         if is_quiet():  # a warm-up of another cache: what it did not plan is not kept
             quiet: V = self.function(*arguments, **named)
             return quiet
-        connect, self._connect = self._connect, None
-        if connect is not None:
-            connect()
+        self._begin()
         with self._lock:
             self._misses += 1
         text = text_of(self.name, arguments, named)
@@ -257,16 +229,8 @@ class LruCache(MappingCache[V]):
         entry = self.mapping.entries.get(self.mapping.key_of_text(key))
         return entry is None or entry.used
 
-    def _call_again(self, text: str) -> Any:
-        arguments, named = call_of(text)
-        return self.function(*arguments, **named)
-
     def _counted_hits(self) -> int:
-        recorded = self._log.recorded_hits if isinstance(self._log, CacheLog) else 0
-        return self._hits + self._hits_before + recorded
-
-    def _take_hit(self, hit: Callable[[str], None]) -> None:
-        self.hit = hit
+        return self._hits + super()._counted_hits()
 
 
 def text_of(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
