@@ -111,6 +111,24 @@ def sharing(
     return made
 
 
+def drive(steps, server, load=lambda key: f"1 {key}", wait=lambda seconds: None):
+    """What `steps` end with, answered by `server`, `load`, and `wait` when the server's time has passed."""
+    answer = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            return end.value
+        match step:
+            case Ask():
+                answer = server.ask(step.commands)
+            case Make():
+                answer = [load(key) for key in step.keys]
+            case Wait():
+                server.at += step.seconds
+                answer = wait(step.seconds)
+
+
 class Origin:
     """Where values come from: each is its version, and who loaded it."""
 

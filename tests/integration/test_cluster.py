@@ -18,6 +18,7 @@ from preheat.adapters.redis import AsyncRedisCache, RedisCache
 from preheat.errors import InvalidSetting
 from preheat.testing import WarmableCacheContract
 from servers import Cluster, cluster, redis, server, shared_server, some_name  # noqa: F401 - some are fixtures
+from shared_caches import BlockingCacheContract, value_of
 from sharing import WHOLE, Origin, interleavings, is_stale, reader, sharing, warm_up, writer
 
 valkey = pytest.importorskip("valkey", reason="the client library valkey is not installed")
@@ -27,15 +28,11 @@ import valkey.cluster  # noqa: E402
 LIBRARIES = [redis, valkey]
 
 
-def value_of(key):
-    return f"value of {key}".encode()
-
-
 def items_of(count):
     return [create_warmup_item("pages", f"page {n}", size_bytes=20) for n in range(count)]
 
 
-class ClusterContract(WarmableCacheContract):
+class ClusterContract(BlockingCacheContract):
     library = redis
 
     @pytest.fixture(autouse=True)
@@ -51,27 +48,8 @@ class ClusterContract(WarmableCacheContract):
         client.flushall(target_nodes=client.PRIMARIES)
         return RedisCache(client, load, name="pages", namespace=some_name(), **options)
 
-    def make_cache_loading(self, loading):
-        return self.make_cache(lambda key: (loading(), value_of(key))[1])
-
-    def replace(self, cache, item):
-        assert cache.put(item.ref.key, b"newer")
-        return b"newer"
-
-    def delete(self, cache, item):
-        return cache.delete(item.ref.key)
-
-    def make_cache_of_life(self, seconds):
-        return self.make_cache(ttl_seconds=seconds)
-
     def left_seconds(self, cache, item):
         return self.clients[-1].pttl(cache._sharing.places.place(item.ref.key)) / 1000
-
-    def make_item(self, n):
-        return create_warmup_item("pages", f"page {n}")
-
-    def read(self, cache, item):
-        return cache.get(item.ref.key)
 
 
 class TestRedisCluster(ClusterContract):

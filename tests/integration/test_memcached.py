@@ -21,19 +21,15 @@ from preheat._reach import Door
 from preheat._sharing.leases import LEASE, Held
 from preheat.adapters.memcached import MemcachedCache, connect
 from preheat.errors import InvalidSetting
-from preheat.testing import WarmableCacheContract
+from shared_caches import BlockingCacheContract, value_of
 from sharing import Origin, interleavings
-
-
-def value_of(key):
-    return f"value of {key}".encode()
 
 
 def items_of(count):
     return [create_warmup_item("pages", f"{n:05}", size_bytes=1000) for n in range(count)]
 
 
-class TestMemcachedCache(WarmableCacheContract):
+class TestMemcachedCache(BlockingCacheContract):
     """Each cache has a server of its own, for statistics are those of the whole server."""
 
     @pytest.fixture(autouse=True)
@@ -50,30 +46,11 @@ class TestMemcachedCache(WarmableCacheContract):
         self.clients.append(self.client())
         return MemcachedCache(self.clients[-1], load, name="pages", **options)
 
-    def make_cache_loading(self, loading):
-        return self.make_cache(lambda key: (loading(), value_of(key))[1])
-
-    def replace(self, cache, item):
-        assert cache.put(item.ref.key, b"newer")
-        return b"newer"
-
-    def delete(self, cache, item):
-        return cache.delete(item.ref.key)
-
-    def make_cache_of_life(self, seconds):
-        return self.make_cache(ttl_seconds=seconds)
-
     def left_seconds(self, cache, item):
         place = cache._sharing.rules.place(item.ref.key)
         client = self.clients[-1]
         lines = [each.raw_command(f"mg {place} t") for each in getattr(client, "clients", {"": client}).values()]
         return next(int(line.split()[1][1:]) for line in lines if line.startswith(b"HD"))
-
-    def make_item(self, n):
-        return create_warmup_item("pages", f"page {n}")
-
-    def read(self, cache, item):
-        return cache.get(item.ref.key)
 
 
 class TestMemcachedCacheOverAPlainClient(TestMemcachedCache):

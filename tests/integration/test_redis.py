@@ -20,6 +20,7 @@ from preheat.errors import InvalidSetting
 from preheat.testing import WarmableCacheContract
 from running import perform, reasons, run_of
 from servers import find_binary, free_port, redis, server, shared_server, some_name  # noqa: F401 - two are fixtures
+from shared_caches import BlockingCacheContract, value_of
 from sharing import WHOLE, Origin, control, interleavings, is_stale, reader, sharing, warm_up, writer
 
 databases = itertools.count(1)
@@ -30,10 +31,6 @@ def a_client(server, **options):
     client = server.client(db=next(databases) % 15 + 1, **options)
     client.flushdb()
     return client
-
-
-def value_of(key):
-    return f"value of {key}".encode()
 
 
 class SharedCacheContract(WarmableCacheContract):
@@ -52,28 +49,12 @@ class SharedCacheContract(WarmableCacheContract):
         return self.clients[-1]
 
 
-class TestRedisCache(SharedCacheContract):
+class TestRedisCache(BlockingCacheContract, SharedCacheContract):
     def make_cache(self, load=value_of, **options):
         return RedisCache(self.client(), load, name="pages", **options)
 
-    def make_cache_loading(self, loading):
-        return self.make_cache(lambda key: (loading(), value_of(key))[1])
-
-    def replace(self, cache, item):
-        assert cache.put(item.ref.key, b"newer")
-        return b"newer"
-
-    def delete(self, cache, item):
-        return cache.delete(item.ref.key)
-
-    def make_cache_of_life(self, seconds):
-        return self.make_cache(ttl_seconds=seconds)
-
     def left_seconds(self, cache, item):
         return self.clients[-1].pttl(f"preheat:pages:{item.ref.key}") / 1000
-
-    def read(self, cache, item):
-        return cache.get(item.ref.key)
 
 
 class TestAsyncRedisCache(SharedCacheContract):

@@ -9,26 +9,9 @@ from preheat._model import ItemStatus
 from preheat._sharing.leases import LEASE, MOST_OWED, LeaseRules
 from preheat._sharing.rules import Life
 from preheat._sharing.slabs import PAGE_BYTES, SlabRoom, item_bytes
-from preheat._sharing.steps import Ask, Make, Wait
+from preheat._sharing.steps import Make
 from preheat.errors import InvalidSetting, ItemTooLarge
-from sharing import Origin, interleavings
-
-
-def drive(steps, server, load=lambda key: f"1 {key}", wait=lambda seconds: None):
-    answer = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            return end.value
-        match step:
-            case Ask():
-                answer = server.ask(step.commands)
-            case Make():
-                answer = [load(key) for key in step.keys]
-            case Wait():
-                server.at += step.seconds
-                answer = wait(step.seconds)
+from sharing import Origin, drive, interleavings
 
 
 def is_stale(value, origin):

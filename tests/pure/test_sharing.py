@@ -8,7 +8,7 @@ from preheat._attempt import failure_of
 from preheat._model import ItemStatus
 from preheat._sharing.protocol import MOST_OWED, Sharing
 from preheat._sharing.rules import TOMBSTONE, Life, Room, Rules
-from preheat._sharing.steps import Ask, Make, Refused, Wait
+from preheat._sharing.steps import Refused
 from preheat.errors import InvalidSetting, ItemTooLarge
 from sharing import (
     CODEC,
@@ -18,6 +18,7 @@ from sharing import (
     ModelServer,
     Origin,
     control,
+    drive,
     interleavings,
     is_stale,
     reader,
@@ -25,22 +26,6 @@ from sharing import (
     warm_up,
     writer,
 )
-
-
-def drive(steps, server, load=lambda key: f"1 {key}"):
-    answer = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            return end.value
-        match step:
-            case Ask():
-                answer = server.ask(step.commands)
-            case Make():
-                answer = [load(key) for key in step.keys]
-            case Wait():
-                server.at += step.seconds
 
 
 def play(order, actors):
