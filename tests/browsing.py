@@ -1,11 +1,8 @@
-"""Headless Chromium for a test, and a server that serves a service to it."""
+"""Headless Chromium for a test, and the address of a page for it."""
 
-import asyncio
 import contextlib
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -20,8 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from preheat import CacheWarmupService
-from preheat.http import create_app
-from preheat.http.serving import listen, server_of
+from served import serving
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -68,25 +64,6 @@ def faults_of(browser: webdriver.Chrome) -> list[str]:
 
 @contextlib.contextmanager
 def served(make: Callable[[], CacheWarmupService], **options: Any) -> Iterator[str]:
-    """The address of a service that is served in a thread of its own until the end."""
-    ready: Future[str] = Future()
-    ending: list[Callable[[], None]] = []
-
-    async def serve() -> None:
-        async with make() as service:
-            listening = listen("127.0.0.1", 0)
-            server = server_of(create_app(service, **options))
-            ending.append(lambda: setattr(server, "should_exit", True))
-            server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
-            ready.set_result(f"http://127.0.0.1:{listening.getsockname()[1]}")
-            server.config.app.state.desk.is_closing = False
-            await server.serve([listening])
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        yield ready.result(WAIT_SECONDS)
-    finally:
-        for end in ending:
-            end()
-        thread.join(WAIT_SECONDS)
+    """The address of the page of a service."""
+    with serving(make, **options) as port:
+        yield f"http://127.0.0.1:{port}"

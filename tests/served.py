@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -50,14 +51,17 @@ async def client_of(service: CacheWarmupService, **options: Any) -> AsyncIterato
     await app.state.desk.close()
 
 
+def server(folder: Any, load: Any = slow_load, settings: Any = None, **options: Any) -> Any:
+    """A real server of `service_of`, in a thread of its own; gives its port."""
+    return serving(partial(service_of, folder, load, **(settings or {})), **options)
+
+
 @contextlib.contextmanager
-def server(folder: Any, load: Any = slow_load, settings: Any = None, **options: Any) -> Iterator[int]:
-    """A real server in a thread of its own; gives its port."""
+def serving(make: Callable[[], AbstractAsyncContextManager[CacheWarmupService]], **options: Any) -> Iterator[int]:
+    """A real server of the service that `make` makes, in a thread of its own; gives its port."""
     ready, ended = threading.Event(), threading.Event()
     place = listen("127.0.0.1", 0)
-    thread = threading.Thread(
-        target=asyncio.run, args=(_serve(folder, load, settings or {}, options, place, ready, ended),)
-    )
+    thread = threading.Thread(target=asyncio.run, args=(_serve(make, options, place, ready, ended),))
     thread.start()
     try:
         assert ready.wait(20)
@@ -69,10 +73,8 @@ def server(folder: Any, load: Any = slow_load, settings: Any = None, **options: 
     assert not thread.is_alive()
 
 
-async def _serve(
-    folder: Any, load: Any, settings: Any, options: Any, place: socket.socket, ready: Any, ended: Any
-) -> None:
-    async with service_of(folder, load, **settings) as service:
+async def _serve(make: Any, options: Any, place: socket.socket, ready: Any, ended: Any) -> None:
+    async with make() as service:
         made = server_of(create_app(service, **options))
         made.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  # not in a thread
         serving = asyncio.create_task(made.serve(sockets=[place]))
