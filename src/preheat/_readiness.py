@@ -50,11 +50,6 @@ def why_not_ready(
     return None if has_ended else "the warm-up has not ended"
 
 
-def is_ready(gate: Gate, standing: Standing, elapsed_seconds: float, deadline_seconds: float | None = None) -> bool:
-    """Whether the gate is met, or `deadline_seconds` have passed."""
-    return why_not_ready(gate, standing, elapsed_seconds, deadline_seconds) is None
-
-
 class Entrance:
     """A gate that stays open once it has been met.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from preheat._model import History
@@ -50,8 +50,8 @@ class Exchange:
     def __init__(self, url: str, *, wait_seconds: float = 1.0) -> None:
         self._line = Line(connect(url, wait_seconds=wait_seconds), Door(random.Random()))
 
-    def put(self, replica: str, history: History) -> int:
-        """Hand round what `replica` has recorded; the bytes sent.
+    def put(self, replica: str, history: History) -> None:
+        """Hand round what `replica` has recorded.
 
         Raises:
             StoreError: The server is away, or refuses.
@@ -59,10 +59,8 @@ class Exchange:
         clock = self._clock()
         contribution = contribute(replica, round(clock.at * 1000), history, ahead_seconds=clock.ahead_seconds)
         head, body = encode_contribution(contribution)
-        value = encode_head(head) + body
-        self._ask(("SET", f"{INDEX}:{replica}", value, "PX", KEPT_SECONDS * 1000))
+        self._ask(("SET", f"{INDEX}:{replica}", encode_head(head) + body, "PX", KEPT_SECONDS * 1000))
         self._ask(("HSET", INDEX, replica, head.version))
-        return len(value)
 
     def take(self, known: Mapping[str, int], besides: str) -> list[Told]:
         """What others than `besides` told, unless `known` has that version or a newer one; what is damaged is left out.
@@ -112,12 +110,8 @@ def _read(value: Reply, replica: str) -> Told | None:
     try:
         start = HEAD_BYTES + name_bytes(value[:HEAD_BYTES])
         head = decode_head(value[:HEAD_BYTES], value[HEAD_BYTES:start])
-        told = Told(head, _having(value[start:]))
+        told = Told(head, lambda: value[start:])
         told.contribution()
     except StoreCorrupt:
         return None
     return told if head.replica == replica else None
-
-
-def _having(body: bytes) -> Callable[[], bytes]:
-    return lambda: body

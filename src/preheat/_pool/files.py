@@ -54,15 +54,6 @@ def told(contribution: Contribution) -> Told:
     return Told(head, lambda: body)
 
 
-def is_pool(path: str) -> bool:
-    """Whether there is a file with a pool at `path`."""
-    try:
-        with _opened(path) as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
-
-
 def read_pool(path: str) -> list[Told]:
     """What stands in the file at `path`; bodies are read when they are asked for.
 
