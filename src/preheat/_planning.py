@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -48,6 +48,16 @@ if TYPE_CHECKING:
     from preheat._watch import MemoryWatch
 
 
+class Expectation(NamedTuple):
+    """What plans of any strategy are made of, as of one instant."""
+
+    candidates: CandidateTable
+    horizon: Mapping[str, float]
+    statistics: Mapping[str, CacheStatistics]
+    corrections: Corrections
+    predictors: Mapping[str, str]
+
+
 class Planning:
     """Makes plans for `caches`.
 
@@ -78,27 +88,39 @@ class Planning:
 
     def plan(self, named: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         """What the strategy `named` would load now, in at most `limit_bytes`."""
-        profile, adapted = adapt_strategy(named, self.conditions()) if named.adapts else (named, ())
-        return self._with_responses(replace(self._plan_as(profile, limit_bytes), adapted=adapted), named, profile)
+        return self._plan(named, limit_bytes, self._expect())
 
-    def _plan_as(self, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
+    def plan_each(self, named: Iterable[StrategyProfile], limit_bytes: int | None) -> list[WarmupPlan]:
+        """What each of the strategies `named` would load now, all going by the same expectation."""
+        expected = self._expect()
+        return [self._plan(each, limit_bytes, expected) for each in named]
+
+    def _plan(self, named: StrategyProfile, limit_bytes: int | None, expected: Expectation) -> WarmupPlan:
+        profile, adapted = adapt_strategy(named, self.conditions()) if named.adapts else (named, ())
+        plan = self._plan_as(profile, limit_bytes, expected)
+        return self._with_responses(replace(plan, adapted=adapted), named, profile)
+
+    def _expect(self) -> Expectation:
         history = self._peers().with_peers(self._ledger().history())
         statistics = self._statistics()
         horizon = {name: refill_seconds(history, name, s.capacity_bytes) for name, s in statistics.items()}
         corrections = self._ledger().corrections
         rates, predictors = self._forecast(history, horizon, statistics)
         candidates = self._candidates(history, rates, horizon, corrections)
+        names = {name: predictors[name] for name in candidates.caches}
+        return Expectation(candidates, horizon, statistics, corrections, names)
+
+    def _plan_as(self, profile: StrategyProfile, limit_bytes: int | None, expected: Expectation) -> WarmupPlan:
         plan = create_plan(
-            candidates,
-            self._budget(profile, limit_bytes, candidates, corrections),
+            expected.candidates,
+            self._budget(profile, limit_bytes, expected.candidates, expected.corrections),
             profile,
-            horizon_seconds=horizon,
-            free_bytes=free_bytes(statistics, self._settings.quotas_mb),
+            horizon_seconds=expected.horizon,
+            free_bytes=free_bytes(expected.statistics, self._settings.quotas_mb),
             holdout_ratio=self._settings.holdout_ratio,
             seed=int.from_bytes(os.urandom(8)) >> 1 if self._settings.seed is None else self._settings.seed,
         )
-        names = {name: predictors[name] for name in candidates.caches}
-        return replace(plan, size_factors=size_factors(corrections), predictors=names)
+        return replace(plan, size_factors=size_factors(expected.corrections), predictors=expected.predictors)
 
     def fit(self, plan: WarmupPlan, profile: StrategyProfile, limit_bytes: int | None) -> WarmupPlan:
         """`plan`, made by `profile`, as far as memory and caches allow it now."""

@@ -274,8 +274,7 @@ class CacheWarmupService:
         import asyncio
 
         limit = limit_from_mb(memory_budget_mb, self.settings.memory_budget_bytes)
-        rows = list(self._strategies.values())
-        return [await asyncio.to_thread(self._planning.plan, row, limit) for row in rows]
+        return await asyncio.to_thread(self._planning.plan_each, list(self._strategies.values()), limit)
 
     async def fit_warmup_plan(self, plan: WarmupPlan, memory_budget_mb: float | None = None) -> WarmupPlan:
         """`plan`, made earlier, as far as memory and caches allow it now; see `plan_from_json`.
