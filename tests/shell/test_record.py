@@ -192,7 +192,7 @@ def test_what_four_threads_record_while_samples_are_taken_is_counted_to_the_last
 
 
 def test_without_the_interpreters_lock_samples_are_taken_out_one_by_one(monkeypatch):
-    monkeypatch.setattr("preheat._log._HAS_GIL", False)
+    monkeypatch.setattr("preheat._log.HAS_GIL", False)
     log = CacheLog("c", sample_above=-1)
     for n in range(2 * SPAN):
         log.hit(str(n))
