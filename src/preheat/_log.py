@@ -52,7 +52,17 @@ HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 # ------------------------------------------------------------------------------------------------------------- quiet
 
-_quiet: ContextVar[bool] = ContextVar("preheat_quiet", default=False)
+
+class _Load:
+    """A load that is quiet until it is over; tasks and threads that it has begun, and that go on, see that it is."""
+
+    __slots__ = ("is_over",)
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+
+_quiet: ContextVar[_Load | None] = ContextVar("preheat_quiet", default=None)
 _all_logs: Living[CacheLog] = Living()
 _changing = threading.RLock()  # of how many loads are quiet, and of which way the hits of a log take
 _quiet_loads = 0
@@ -60,19 +70,25 @@ _quiet_loads = 0
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """While this lasts, what the thread or task reads from any cache is no traffic: a warm-up is loading."""
-    before = _quiet.set(True)
+    """While this lasts, what the thread or task reads from any cache is no traffic: a warm-up is loading.
+
+    So it is with what takes on its context: tasks that it begins, and threads where those inherit it.
+    """
+    load = _Load()
+    before = _quiet.set(load)
     _count_quiet_load(1)
     try:
         yield
     finally:
+        load.is_over = True
         _count_quiet_load(-1)
         _quiet.reset(before)
 
 
 def is_quiet() -> bool:
     """Whether this thread or task loads for a warm-up."""
-    return _quiet.get()
+    load = _quiet.get()
+    return load is not None and not load.is_over
 
 
 def _count_quiet_load(change: int) -> None:

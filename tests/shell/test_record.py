@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextvars import Context, copy_context
 
 import pytest
 
@@ -375,6 +376,11 @@ def test_what_all_logs_dropped_is_counted():
 # ------------------------------------------------------------------------------------------------------------- quiet
 
 
+def alone(act):
+    """A thread that takes on no context, as all do but those of newer free-threaded interpreters."""
+    return threading.Thread(target=Context().run, args=(act,))
+
+
 def test_quiet_holds_for_its_thread_and_its_block_only():
     seen = []
     assert not is_quiet()
@@ -382,11 +388,18 @@ def test_quiet_holds_for_its_thread_and_its_block_only():
         with quietly():
             assert is_quiet()
         assert is_quiet()
-        other = threading.Thread(target=lambda: seen.append(is_quiet()))
+        other = alone(lambda: seen.append(is_quiet()))
         other.start()
         other.join()
     assert not is_quiet()
     assert seen == [False]
+
+
+def test_what_a_load_has_begun_is_quiet_as_long_as_the_load():
+    with quietly():
+        begun = copy_context()
+        assert begun.run(is_quiet)
+    assert not begun.run(is_quiet)
 
 
 def test_what_is_read_quietly_is_not_recorded_and_what_others_read_meanwhile_is():
@@ -396,7 +409,7 @@ def test_what_is_read_quietly_is_not_recorded_and_what_others_read_meanwhile_is(
         with quietly():
             log.hit("quiet")
             log.miss("quiet", 1, 0.1, "", "")
-            other = threading.Thread(target=lambda: log.hit("loud"))
+            other = alone(lambda: log.hit("loud"))
             other.start()
             other.join()
 
