@@ -14,7 +14,7 @@ import sys
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from gc import get_referents
 from sys import getrefcount, getsizeof
 from typing import Any
@@ -105,8 +105,7 @@ def _bytes_of_str(value: str, pending: list[Any], names: list[str]) -> float:
     length = len(value)
     if length <= 1 and value <= "\xff":
         return 0.0
-    # four references are its holder's, the walk's, this function's and the count's own
-    if length <= NAME_LENGTH and getrefcount(value) > 4 and _is_interned(value):
+    if length <= NAME_LENGTH and _is_interned(value):
         return 0.0
     return block_bytes(getsizeof(value))
 
@@ -208,16 +207,25 @@ def _note_keys(value: dict[Any, Any], pending: list[Any], names: list[str]) -> N
 
 def _own_names_bytes(names: list[str], seen: set[int]) -> float:
     """The bytes of those names that only the value itself refers to."""
+    own = [name for name, references in _references(names) if references <= _LEAST_REFERENCES and id(name) not in seen]
+    return sum(block_bytes(getsizeof(name)) for name in own)
+
+
+def _references(names: list[str]) -> Iterator[tuple[str, int]]:
+    """Each of `names` once, with its references but for one of a dict and one of `names` per use."""
     uses = Counter(map(id, names))
-    distinct = dict(zip(map(id, names), names, strict=True))
-    total_bytes = 0.0
-    for identity, name in distinct.items():
-        # per use one reference of a dict and one of `names`; then `distinct`, its item, `name` and the count's own
-        if identity not in seen and getrefcount(name) <= 2 * uses[identity] + 4:
-            total_bytes += block_bytes(getsizeof(name))
-    return total_bytes
+    for name in dict(zip(map(id, names), names, strict=True)).values():
+        yield name, getrefcount(name) - 2 * uses[id(name)]
 
 
+def _least_references() -> int:
+    """Those of a name that nothing else refers to: how many are those of the count itself differs by version."""
+    fields = {" ".join(("a name", "of nobody")): None}
+    ((_, references),) = _references(list(fields))
+    return references
+
+
+_LEAST_REFERENCES = _least_references()
 _IMMORTAL_REFERENCES = 2**29
 
 
@@ -226,8 +234,9 @@ def _is_interned(text: str) -> bool:
         return sys._is_interned(text)
     if sys.version_info >= (3, 12):
         return getrefcount(text) > _IMMORTAL_REFERENCES  # there interning is for ever, so nothing may be tried
+    # five references are those of its holder, of the walk, of our caller, ours and the count's; it has none of a table
     # interning an equal copy returns the interned one if there is one; otherwise the copy is forgotten at once
-    return sys.intern("".join((text[:1], text[1:]))) is text
+    return getrefcount(text) > 5 and sys.intern("".join((text[:1], text[1:]))) is text
 
 
 # -------------------------------------------------------------------------------------------------------- choice
