@@ -153,22 +153,26 @@ def test_a_log_that_overflows_while_it_is_drained_counts_no_more_than_there_was_
         while not done.is_set():
             drained.extend(log.drain(0.0))
 
+    def record(_: random.Random) -> None:
+        for n in range(CALLS):
+            log.hit(f"{n % 50}")
+
+    record(random.Random())  # so that something is dropped, however little waits at each drain
     drainer = threading.Thread(target=drain)
     drainer.start()
-    together(lambda _: [log.hit(f"{n % 50}") for n in range(CALLS)] and None)
+    together(record)
     done.set()
     drainer.join()
     drained.extend(log.drain(0.0))
     assert {str(n) for n in range(50)} >= {key for batch in drained for key in batch.keys}
     taken = sum(len(batch.row) for batch in drained)
-    assert taken + log.dropped <= THREADS * CALLS
-    assert log.dropped > 0
+    assert 0 < log.dropped <= (THREADS + 1) * CALLS - taken
     log.hit("after")
     assert [batch.keys for batch in log.drain(0.0)] == [["after"]]
 
 
 def test_nothing_is_lost_while_the_first_access_finds_where_accesses_go():
-    for _ in range(20 * RUNS):
+    for _ in range(5 * RUNS):
         folded = Counter[str]()
         recorder = AccessRecorder(lambda batch, folded=folded: folded.update(batch.keys[n] for n in batch.row))
         unconnected = CacheLog("c")
@@ -393,6 +397,21 @@ def test_a_run_beside_traffic_ends_every_item_once_and_leaves_nothing_reserved(s
     assert told.items == len(cache.mapping) == len(cache._weights)
     assert told.used_bytes == sum(cache._weights.values()) == logged.current_bytes
     assert cache._loading == {}
+
+
+def test_caches_can_be_registered_while_plans_are_made(service):
+    plans: list[Any] = []
+
+    def act(draw: random.Random) -> None:
+        for n in range(RUNS):
+            name = f"c{draw.random()}"
+            service.register(MappingCache({}, load=str, name=name))
+            if n % 5 == 0:
+                plans.append(asyncio.run(service.create_warmup_plan("balanced")))
+
+    together(act)
+    assert len(service.caches) == THREADS * RUNS
+    assert len(plans) == THREADS * -(-RUNS // 5)
 
 
 def test_memory_events_of_eight_threads_add_up(service):
