@@ -53,8 +53,8 @@ HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 # ------------------------------------------------------------------------------------------------------------- quiet
 
 
-class _Load:
-    """A load that is quiet until it is over; tasks and threads that it has begun, and that go on, see that it is."""
+class _QuietLoad:
+    """A load that reads quietly until it is over, which those see that took on its context and go on."""
 
     __slots__ = ("is_over",)
 
@@ -62,7 +62,7 @@ class _Load:
         self.is_over = False
 
 
-_quiet: ContextVar[_Load | None] = ContextVar("preheat_quiet", default=None)
+_quiet: ContextVar[_QuietLoad | None] = ContextVar("preheat_quiet", default=None)
 _all_logs: Living[CacheLog] = Living()
 _changing = threading.RLock()  # of how many loads are quiet, and of which way the hits of a log take
 _quiet_loads = 0
@@ -74,7 +74,7 @@ def quietly() -> Iterator[None]:
 
     So it is with what takes on its context: tasks that it begins, and threads where those inherit it.
     """
-    load = _Load()
+    load = _QuietLoad()
     before = _quiet.set(load)
     _count_quiet_load(1)
     try:
@@ -126,7 +126,7 @@ class _Miss(NamedTuple):
 class _Mark(str):
     """Stands before the oldest hit.  A full `deque` drops from there without a word; the end of this is the word.
 
-    Without the interpreter's lock the word may come later than the thread that made the mark goes on.
+    Without the interpreter's lock the word may come late: it waits for the thread that made the mark.
     """
 
     __slots__ = ("fell", "number")

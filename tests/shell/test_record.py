@@ -255,6 +255,37 @@ def test_a_log_that_nobody_drains_passes_on_what_it_has():
     assert accesses(second.drain(0.0)) == [("c", "a", True), ("c", "b", False)]
 
 
+def test_what_still_comes_where_it_was_recorded_before_is_taken_with_the_next_drain():
+    first, second, third = CacheLog("c"), CacheLog("c"), CacheLog("c")
+    hit, miss = first.hit, first.miss
+    first.pass_on(second)
+    second.pass_on(third)
+    hit("late")
+    miss("later", 1, 0.1, "", "")
+    assert accesses(third.drain(0.0)) == [("c", "late", True), ("c", "later", False)]
+    assert accesses(third.drain(0.0)) == []
+
+
+def test_a_mark_whose_end_is_told_late_counts_nothing_and_puts_no_other():
+    log = CacheLog("c", limit=3)
+    mark = log._hits[0]
+    log.hit("a")
+    assert accesses(log.drain(0.0)) == [("c", "a", True)]
+    del mark  # as without the interpreter's lock it may end now, though it was taken out before
+    assert len(log._hits) == 1
+    assert (accesses(log.drain(0.0)), log.dropped, log.recorded_hits) == ([], 0, 1)
+
+
+def test_a_mark_that_fell_and_has_not_ended_yet_tells_that_something_was_dropped():
+    log = CacheLog("c", limit=3)
+    mark = log._hits[0]
+    for n in range(9):
+        log.hit(str(n))
+    assert [key for _, key, _ in accesses(log.drain(0.0))] == ["5", "6", "7", "8"]
+    del mark
+    assert log.dropped == 1
+
+
 def test_a_log_that_a_recorder_drains_keeps_what_it_has():
     mine, other = AccessRecorder(lambda batch: None).log("c"), CacheLog("c")
     mine.hit("a")
