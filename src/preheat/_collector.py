@@ -5,7 +5,8 @@ survive leads to the next older.  A warm-up makes objects that stay, by the hund
 finds nothing.  So while loads run the first threshold is higher, and only that: it means the same in every version of
 Python, the number of new containers, less those that went, between two collections.  Cycles that loaders leave
 behind are still collected, at most `THRESHOLD` containers later.  What that number costs and spares is measured by
-`bench/collector.py`.
+`bench/collector.py`.  A free-threaded interpreter collects seldom by itself, for it also waits until a quarter of all
+objects are new; there the threshold changes little.
 
 Not `gc.freeze`: it would make immortal the garbage that is there at that moment, it moves what the application is
 still working on out of the collector's reach, and `gc.unfreeze` would undo what the application froze itself.

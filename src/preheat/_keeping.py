@@ -12,12 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from preheat._history import HistoryBuilder, merge_histories
 from preheat._history.forgetting import Forgotten, items_of, without_items
+from preheat._living import Living
 from preheat._model import AccessBatch, History, HistoryChanges, ItemRef
 from preheat._store import SqliteStore
 from preheat.errors import StoreCorrupt, StoreError
@@ -324,16 +324,16 @@ def _without(history: History | None, gone: Forgotten) -> History | None:
     return None if history is None else without_items(history, gone)[0]
 
 
-_kept: weakref.WeakSet[KeptHistory] = weakref.WeakSet()
+_kept: Living[KeptHistory] = Living()
 
 
 def _after_fork_in_parent() -> None:
-    for kept in list(_kept):
+    for kept in _kept:
         kept._has_forked = True
 
 
 def _after_fork_in_child() -> None:
-    for kept in list(_kept):
+    for kept in _kept:
         kept._after_fork_in_child()
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 from preheat._history.forgetting import Forgotten, without_failures
 from preheat._keeping import KeptHistory
+from preheat._living import Living
 from preheat._measure import TrafficWindow, with_effects
 from preheat._model import AccessBatch, History, PastRun, WarmupPlan, WarmupReport
 from preheat._overhead import Overhead
@@ -281,11 +281,11 @@ class Ledger:
         self._report_due = False
 
 
-_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+_ledgers: Living[Ledger] = Living()
 
 
 def _after_fork_in_child() -> None:
-    for ledger in list(_ledgers):
+    for ledger in _ledgers:
         ledger._start_over_in_child()
 
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from preheat._living import Living
 from preheat._model import AccessBatch
 from preheat.abc import AccessLog
 
@@ -45,32 +46,49 @@ STRIDE = 16
 SPAN = 8 * STRIDE  # hits of which every `STRIDE`-th is taken, before another one is the first
 BATCH_LIMIT = 10_000  # folding more at once holds the interpreter's lock long enough to be felt
 
-_HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether one thread at a time runs Python, so that a call of C on a structure is one step for all others."""
 
 
 # ------------------------------------------------------------------------------------------------------------- quiet
 
-_quiet: ContextVar[bool] = ContextVar("preheat_quiet", default=False)
-_all_logs: weakref.WeakSet[CacheLog] = weakref.WeakSet()
-_changing = threading.Lock()  # of the set above, and of how many loads are quiet
+
+class _QuietLoad:
+    """A load that reads quietly until it is over, which those see that took on its context and go on."""
+
+    __slots__ = ("is_over",)
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+
+_quiet: ContextVar[_QuietLoad | None] = ContextVar("preheat_quiet", default=None)
+_all_logs: Living[CacheLog] = Living()
+_changing = threading.RLock()  # of how many loads are quiet, and of which way the hits of a log take
 _quiet_loads = 0
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """While this lasts, what the thread or task reads from any cache is no traffic: a warm-up is loading."""
-    before = _quiet.set(True)
+    """While this lasts, what the thread or task reads from any cache is no traffic: a warm-up is loading.
+
+    So it is with what takes on its context: tasks that it begins, and threads where those inherit it.
+    """
+    load = _QuietLoad()
+    before = _quiet.set(load)
     _count_quiet_load(1)
     try:
         yield
     finally:
+        load.is_over = True
         _count_quiet_load(-1)
         _quiet.reset(before)
 
 
 def is_quiet() -> bool:
     """Whether this thread or task loads for a warm-up."""
-    return _quiet.get()
+    load = _quiet.get()
+    return load is not None and not load.is_over
 
 
 def _count_quiet_load(change: int) -> None:
@@ -86,7 +104,7 @@ def _count_quiet_load(change: int) -> None:
 def start_logs_over() -> None:
     """After a fork, in the child: this thread is alone, and what was recorded is the parent's."""
     global _changing, _quiet_loads
-    _changing = threading.Lock()
+    _changing = threading.RLock()
     _quiet_loads = int(is_quiet())
     for log in _all_logs:
         log.start_over()
@@ -106,15 +124,19 @@ class _Miss(NamedTuple):
 
 
 class _Mark(str):
-    """Stands before the oldest hit.  A full `deque` drops from there without a word; the end of this is the word."""
+    """Stands before the oldest hit.  A full `deque` drops from there without a word; the end of this is the word.
 
-    __slots__ = ("fell",)
-    fell: weakref.WeakMethod[Callable[[], None]]
+    Without the interpreter's lock the word may come late: it waits for the thread that made the mark.
+    """
+
+    __slots__ = ("fell", "number")
+    fell: weakref.WeakMethod[Callable[[int], None]]
+    number: int
 
     def __del__(self) -> None:
         tell = self.fell()
         if tell is not None:
-            tell()
+            tell(self.number)
 
 
 _MARK = "\0drained up to here"
@@ -135,9 +157,11 @@ class CacheLog:
     """
 
     __slots__ = (
-        *("__weakref__", "_begin", "_dropped_hits", "_dropped_misses", "_expected", "_follow", "_hits"),
+        *("__weakref__", "_begin", "_dropped_hits", "_dropped_misses", "_expected", "_follow", "_former", "_hits"),
         *(
-            "_is_draining",
+            "_is_marked",
+            "_mark_number",
+            "_marking",
             "_misses",
             "_numbers",
             "_sample_above",
@@ -154,6 +178,9 @@ class CacheLog:
         self.cache, self._sample_above = cache, sample_above
         self._hits: deque[str] = deque(maxlen=limit + 1)  # and the mark
         self._misses: deque[_Miss] = deque(maxlen=MISS_LIMIT)
+        self._marking = threading.Lock()  # held while the mark is out
+        self._mark_number = 0
+        self._former: CacheLog | None = None
         self._begin: Callable[[], CacheLog] | None = None
         self._follow: Callable[[Callable[[str], None]], None] | None = None
         self.asked: Callable[[Sequence[str]], None] | None = None
@@ -183,62 +210,78 @@ class CacheLog:
             self._hits.append(key)
 
     def _begin_now(self) -> CacheLog:
-        begin, self._begin = self._begin, None
-        self.choose_way()
+        with _changing:
+            begin, self._begin = self._begin, None
+            self.choose_way()
         return begin() if begin is not None else self
 
-    def _mark_fell(self) -> None:
+    def _mark_fell(self, number: int) -> None:
         """The log is full: the hit just recorded pushed out the mark, those that come now push out hits."""
-        if not self._is_draining:
-            self._turns += 1
-            self._hits.append(self._mark())
+        if self._marking.acquire(blocking=False):
+            try:
+                if number == self._mark_number:  # or it was taken out, and there is another one
+                    self._turns += 1
+                    self._hits.append(self._mark())
+            finally:
+                self._marking.release()
 
     def _mark(self) -> _Mark:
         mark = _Mark(_MARK)
-        mark.fell = weakref.WeakMethod(self._mark_fell)
+        mark.fell, mark.number = weakref.WeakMethod(self._mark_fell), self._mark_number
         return mark
 
     # -------------------------------------------------------------------------------------- for the recorder
 
     def begin_with(self, begin: Callable[[], CacheLog]) -> None:
         """Call `begin` at the next access; it says which log takes that."""
-        self._begin = begin
-        self.choose_way()
+        with _changing:
+            self._begin = begin
+            self.choose_way()
 
     def follow(self, tell: Callable[[Callable[[str], None]], None] | None) -> None:
         """Call `tell` with `hit`, now and whenever it changes, instead of whom it was told to so far."""
-        self._follow = tell
-        self.choose_way()
+        with _changing:
+            self._follow = tell
+            self.choose_way()
 
     def choose_way(self) -> None:
-        """Make `hit` the plain append, unless each hit has to be looked at."""
+        """Make `hit` the plain append, unless each hit has to be looked at.  To be called by one thread at a time."""
         self.hit = self._look_and_hit if self._begin is not None or _quiet_loads else self._hits.append
         if self._follow is not None:
             self._follow(self.hit)
 
     def start_over(self) -> None:
         """Forget what waits, as if it had been drained.  Nobody else may be using the log."""
-        self._lift_mark()
-        self._taken += len(self._hits)
-        self._expected = self.recorded_misses
-        self._hits.clear()
-        self._misses.clear()
-        self._numbers = count(self._expected)
-        self._put_mark()
+        self._marking = threading.Lock()
+        with self._unmarked():
+            self._taken += len(self._hits)
+            self._expected = self.recorded_misses
+            self._hits.clear()
+            self._misses.clear()
+            self._numbers = count(self._expected)
 
     def waiting(self) -> Sequence[str]:
         """The keys of the hits that wait; takes a copy of all of them."""
         return list(self._hits.copy())
 
     def pass_on(self, log: AccessLog) -> None:
-        """Have `log` take what waits here, if nobody drains this one.  The order of hits and misses is not kept."""
+        """Have `log` take what waits here, if nobody drains this one.  The order of hits and misses is not kept.
+
+        What comes here later it takes with its drains: threads may be just about to record where they did before.
+        """
         if self.settle is _nothing:
-            self._lift_mark()
+            self._pour_into(log)
+            if isinstance(log, CacheLog):
+                log._former = self
+
+    def _pour_into(self, log: AccessLog) -> None:
+        if self._former is not None:
+            self._former._pour_into(self)
+        with self._unmarked():
             for key in starmap(self._hits.popleft, repeat((), len(self._hits))):
                 log.hit(key)
-            for miss in starmap(self._misses.popleft, repeat((), len(self._misses))):
-                log.miss(*miss[2:])
-            self._put_mark()
+        for miss in starmap(self._misses.popleft, repeat((), len(self._misses))):
+            log.miss(*miss[2:])
 
     @property
     def recorded_hits(self) -> int:
@@ -262,6 +305,8 @@ class CacheLog:
 
     def drain(self, at: float) -> Iterator[AccessBatch]:
         """Take out what has been recorded so far, as batches of the time `at`."""
+        if self._former is not None:
+            self._former._pour_into(self)
         misses = self._take_misses()  # first: the hits before them are in the log already
         began = self._taken
         hits, firsts = self._take_hits()
@@ -276,40 +321,58 @@ class CacheLog:
         misses = list(starmap(self._misses.popleft, repeat((), len(self._misses))))
         if is_full:
             self._dropped_misses += max(0, misses[0].number - self._expected)
-        if misses:
-            self._expected = misses[-1].number + 1
+        # two threads may record in another order than they were numbered in
+        self._expected = max(map(_number_after, misses), default=self._expected)
         return misses
 
     def _take_hits(self) -> tuple[list[str], NDArray[np.int64] | None]:
         """The hits that wait; or one in 16 of them, and which is the first one taken of each `SPAN`."""
-        self._lift_mark()
-        waiting, firsts = len(self._hits), None
-        if self._sample_above is not None and waiting > self._sample_above:
-            spans = min(2 * waiting, self._hits.maxlen or 0) // SPAN + 1  # more may come before they are taken
-            firsts = np.frombuffer(os.urandom(spans), np.uint8).astype(np.int64) % STRIDE
-        waiting, hits = _take_out(self._hits, firsts)
-        self._taken += waiting
-        self._put_mark()
+        with self._unmarked():
+            waiting, firsts = len(self._hits), None
+            if self._sample_above is not None and waiting > self._sample_above:
+                spans = min(2 * waiting, self._hits.maxlen or 0) // SPAN + 1  # more may come before they are taken
+                firsts = np.frombuffer(os.urandom(spans), np.uint8).astype(np.int64) % STRIDE
+            waiting, hits = _take_out(self._hits, firsts)
+            self._taken += waiting
         return hits, firsts
 
+    @contextmanager
+    def _unmarked(self) -> Iterator[None]:
+        """While this lasts, there is no mark among the hits."""
+        with self._marking:
+            self._lift_mark()
+            try:
+                yield
+            finally:
+                self._put_mark()
+
     def _put_mark(self) -> None:
-        if len(self._hits) < (self._hits.maxlen or 0):  # or it would push out the newest hit
+        self._mark_number += 1
+        self._is_marked = len(self._hits) < (self._hits.maxlen or 0)  # or it would push out the newest hit
+        if self._is_marked:
             self._hits.appendleft(self._mark())
-        self._is_draining = False
 
     def _lift_mark(self) -> None:
         """Take the mark out.  If it has fallen, it was put behind the newest hit then, and has come to where it is."""
-        self._is_draining = True
         turns, self._turns = self._turns, 0
-        with suppress(ValueError, IndexError, RuntimeError):  # it is not there, or threads without a common lock
+        try:
             behind = len(self._hits) - self._hits.index(_MARK)
             self._hits.remove(_MARK)
+        except ValueError:  # it has not been put, or has fallen without a word so far
+            self._dropped_hits += self._is_marked
+        except (IndexError, RuntimeError):  # keys that are no text let other threads run; it will be taken for a hit
+            pass
+        else:
             self._dropped_hits += ((turns - 1) * (self._hits.maxlen or 0) + behind) if turns else 0
+
+
+def _number_after(miss: _Miss) -> int:
+    return miss.number + 1
 
 
 def _take_out(hits: deque[str], firsts: NDArray[np.int64] | None) -> tuple[int, list[str]]:
     """Empty `hits`: how many there were; and all of them, or of each `SPAN` every `STRIDE`-th from its first."""
-    if _HAS_GIL:
+    if HAS_GIL:
         some = map(list, _one_after_another(hits, firsts))
         with suppress(RuntimeError):  # a collection of garbage let other threads run
             # One instruction, in which nothing comes between looking and clearing.  Taking out one by one costs thrice.
@@ -386,9 +449,9 @@ def _numbered(rows: defaultdict[str, int], keys: list[str]) -> NDArray[np.int64]
 
 def _with_text_keys(batch: AccessBatch) -> AccessBatch:
     """`batch` without the accesses whose key is no text."""
-    kept = np.array([isinstance(key, str) for key in batch.keys], np.bool_)
+    kept = np.array([isinstance(key, str) and type(key) is not _Mark for key in batch.keys], np.bool_)
     rows, known = np.flatnonzero(kept), kept[batch.row]
-    if not kept.all():
+    if not all(isinstance(key, str) for key in batch.keys):
         _log_strange_keys(batch.cache)
     return batch._replace(
         keys=[str.__str__(batch.keys[n]) for n in rows.tolist()],

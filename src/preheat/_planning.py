@@ -174,7 +174,7 @@ class Planning:
         return correct_sizes(
             table,
             corrections,
-            kind_of=kinds_of(self._caches),
+            kind_of=kinds_of(dict(self._caches)),
             estimate=self._estimate_size,
         )
 
@@ -195,7 +195,9 @@ class Planning:
             candidates,
             corrections,
             loaders=self._settings.concurrency_limit,
-            batch_size={n: self._settings.batch_size for n, c in self._caches.items() if isinstance(c, LoadsInBulk)},
+            batch_size={
+                n: self._settings.batch_size for n, c in list(self._caches.items()) if isinstance(c, LoadsInBulk)
+            },
         )
         return grant_budget(reading, profile, level, limit_bytes, in_flight_bytes)
 
@@ -210,7 +212,7 @@ class Planning:
     def _statistics(self) -> dict[str, CacheStatistics]:
         """What each cache says of itself; one that fails is left out of the plan."""
         found: dict[str, CacheStatistics] = {}
-        for name, cache in self._caches.items():
+        for name, cache in list(self._caches.items()):  # others may be registered meanwhile
             try:
                 found[name] = cache.get_warmup_statistics()
             except Exception:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from functools import partial
 
+from preheat._living import Living
 from preheat._log import BATCH_LIMIT, SAMPLE_ABOVE, CacheLog, is_quiet, log_failure, quietly, start_logs_over
 from preheat._model import AccessBatch
 from preheat.abc import Clock
@@ -21,7 +21,7 @@ __all__ = ["BATCH_LIMIT", "AccessRecorder", "CacheLog", "is_quiet", "log_failure
 CROWDED = 0.1  # a log this full will be drained sooner
 HURRY = 8  # how much sooner
 
-_all_recorders: weakref.WeakSet[AccessRecorder] = weakref.WeakSet()
+_all_recorders: Living[AccessRecorder] = Living()
 
 
 class AccessRecorder:
@@ -54,7 +54,7 @@ class AccessRecorder:
     def _make_locks(self) -> None:
         self._draining = threading.RLock()
         self._starting = threading.Lock()
-        self._wake = threading.Event()
+        self._ending = threading.Event()  # of the thread
 
     def log(self, cache: str) -> CacheLog:
         """The log of `cache`, made at the first call."""
@@ -94,23 +94,24 @@ class AccessRecorder:
         with self._starting:
             if self._thread is None:
                 self._started_with = (interval_seconds, then)
-                self._wake.clear()
-                self._thread = threading.Thread(
-                    target=self._run, args=(interval_seconds, then), name="preheat-fold", daemon=True
+                self._ending = threading.Event()
+                thread = threading.Thread(
+                    target=self._run, args=(interval_seconds, then, self._ending), name="preheat-fold", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
 
     def stop(self) -> None:
         """End the thread.  What was recorded since its last drain stays in the logs."""
         with self._starting:
             thread, self._thread = self._thread, None
+            self._ending.set()
         if thread is not None:
-            self._wake.set()
             thread.join()
 
-    def _run(self, interval_seconds: float, then: Callable[[], None]) -> None:
+    def _run(self, interval_seconds: float, then: Callable[[], None], ending: threading.Event) -> None:
         pause = interval_seconds
-        while not self._wake.wait(pause):
+        while not ending.wait(pause):
             fullest = max((log.fullness for log in list(self._logs.values())), default=0.0)
             pause = interval_seconds / HURRY if fullest > CROWDED else interval_seconds
             try:

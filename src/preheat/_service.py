@@ -454,7 +454,7 @@ class CacheWarmupService:
             deadline_seconds=self.settings.deadline_seconds,
             item_timeout_seconds=self.settings.item_timeout_seconds,
             before=before,
-            gates=self._replicas.gates(self._caches, plan.seed),
+            gates=self._replicas.gates(self.caches, plan.seed),
             on_progress=on_progress,
             on_phase=on_phase,
         )

@@ -24,12 +24,12 @@ import stat
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple, Protocol
 
 from preheat._cgroup import Place, discover_layout, read_text
+from preheat._living import Living
 from preheat._model import MemoryPressureLevel
 
 logger = logging.getLogger("preheat")
@@ -67,7 +67,7 @@ class _MendsAfterFork(Protocol):
     def after_fork(self) -> None: ...
 
 
-_alive: weakref.WeakSet[_MendsAfterFork] = weakref.WeakSet()
+_alive: Living[_MendsAfterFork] = Living()
 
 
 def mend_after_fork(mended: _MendsAfterFork) -> None:
@@ -76,7 +76,7 @@ def mend_after_fork(mended: _MendsAfterFork) -> None:
 
 
 def _mend_all() -> None:
-    for each in list(_alive):
+    for each in _alive:
         each.after_fork()
 
 

@@ -2,8 +2,8 @@
 
 `sys.getsizeof` sees neither what a container holds nor what the allocator rounds up; walking with `__dict__` makes
 the very dictionaries it then counts.  Here every object reachable is taken apart into the blocks it was allocated
-in, and each block costs what the allocator takes for it.  Holds for CPython's own allocator over glibc's; opaque
-objects of C extensions count as what they say of themselves.
+in, and each block costs what the allocator takes for it (`_blocks`).  Opaque objects of C extensions count as what they
+say of themselves.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import sys
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from gc import get_referents
 from sys import getrefcount, getsizeof
 from typing import Any
 
 import numpy as np
+
+from preheat._blocks import GC_HEADER_BYTES, LIST_HEADER_BYTES, block_bytes, malloc_bytes
 
 SLOT_BYTES = 40
 """What an entry of a dict costs beside key and value: its share of the table, at the usual fill."""
@@ -69,33 +71,6 @@ def _reachable_bytes(pending: list[Any]) -> float:
     return total_bytes + (_own_names_bytes(names, seen) if names else 0.0)
 
 
-# -------------------------------------------------------------------------------------------------------- blocks
-
-
-def _pooled_bytes(size_bytes: int) -> float:
-    """What a block of up to 512 bytes takes of a 16 KiB pool, whose header and rest it shares with its like."""
-    size_class = max(16, (size_bytes + 15) & ~15)
-    return 16384 / ((16384 - 48) // size_class)
-
-
-_POOLED_BYTES = tuple(_pooled_bytes(size) for size in range(513))
-_FLOAT_BYTES = _POOLED_BYTES[24]
-_MAPPED_FROM_BYTES = 128 * 1024
-_PAGE_BYTES = 4096
-
-
-def _malloc_bytes(size_bytes: int) -> int:
-    """What glibc takes for a block: a header, 16-byte steps, whole pages where it maps the block by itself."""
-    if size_bytes >= _MAPPED_FROM_BYTES:
-        return (size_bytes + 16 + _PAGE_BYTES - 1) // _PAGE_BYTES * _PAGE_BYTES
-    return max(32, (size_bytes + 8 + 15) & ~15)
-
-
-def _block_bytes(size_bytes: int) -> float:
-    """What the interpreter's allocator takes for a block."""
-    return _POOLED_BYTES[size_bytes] if size_bytes <= 512 else _malloc_bytes(size_bytes)
-
-
 # ------------------------------------------------------------------------------------------------------ measures
 
 _Measure = Callable[[Any, list[Any], list[str]], float]
@@ -106,6 +81,7 @@ _IS_HEAP_TYPE = 1 << 9
 _HAS_MANAGED_DICT = 1 << 4
 _HAS_PRE_HEADER = 1 << 4 | 1 << 3
 
+_FLOAT_BYTES = block_bytes(getsizeof(0.0))
 _OBJECT_BYTES = {kind: getsizeof(kind()) for kind in (list, dict, set, frozenset)}
 
 
@@ -114,7 +90,7 @@ def _nothing(value: object, pending: list[Any], names: list[str]) -> float:
 
 
 def _bytes_of_int(value: int, pending: list[Any], names: list[str]) -> float:
-    return 0.0 if -5 <= value <= 256 else _block_bytes(getsizeof(value))
+    return 0.0 if -5 <= value <= 256 else block_bytes(getsizeof(value))
 
 
 def _bytes_of_float(value: float, pending: list[Any], names: list[str]) -> float:
@@ -122,25 +98,24 @@ def _bytes_of_float(value: float, pending: list[Any], names: list[str]) -> float
 
 
 def _bytes_of_bytes(value: bytes, pending: list[Any], names: list[str]) -> float:
-    return _block_bytes(getsizeof(value)) if len(value) > 1 else 0.0
+    return block_bytes(getsizeof(value)) if len(value) > 1 else 0.0
 
 
 def _bytes_of_str(value: str, pending: list[Any], names: list[str]) -> float:
     length = len(value)
     if length <= 1 and value <= "\xff":
         return 0.0
-    # four references are its holder's, the walk's, this function's and the count's own
-    if length <= NAME_LENGTH and getrefcount(value) > 4 and _is_interned(value):
+    if length <= NAME_LENGTH and _is_interned(value):
         return 0.0
-    return _block_bytes(getsizeof(value))
+    return block_bytes(getsizeof(value))
 
 
 def _bytes_of_tuple(value: tuple[Any, ...], pending: list[Any], names: list[str]) -> float:
-    return (_block_bytes(getsizeof(value)) if value else 0.0) + _bytes_of_elements(value, pending)
+    return (block_bytes(getsizeof(value)) if value else 0.0) + _bytes_of_elements(value, pending)
 
 
 def _bytes_of_list(value: list[Any], pending: list[Any], names: list[str]) -> float:
-    return _split_bytes(value, _OBJECT_BYTES[list]) + _bytes_of_elements(value, pending)
+    return _split_bytes(value, _OBJECT_BYTES[list], LIST_HEADER_BYTES) + _bytes_of_elements(value, pending)
 
 
 def _bytes_of_set(value: Collection[Any], pending: list[Any], names: list[str]) -> float:
@@ -160,11 +135,11 @@ def _bytes_of_dict_subclass(value: dict[Any, Any], pending: list[Any], names: li
 
 
 def _bytes_of_array(value: np.ndarray[Any, Any], pending: list[Any], names: list[str]) -> float:
-    total_bytes = _block_bytes(type(value).__basicsize__) + (_malloc_bytes(16 * value.ndim) if value.ndim else 0)
+    total_bytes = block_bytes(type(value).__basicsize__) + (malloc_bytes(16 * value.ndim) if value.ndim else 0)
     if value.dtype.kind == "O":
         pending.extend(value.ravel().tolist())
     if value.base is None:
-        return total_bytes + _malloc_bytes(value.nbytes)
+        return total_bytes + malloc_bytes(value.nbytes)
     if _is_mostly_shown(value.base, value.nbytes):
         pending.append(value.base)
     return total_bytes
@@ -184,8 +159,8 @@ def _bytes_of_object(value: object, pending: list[Any], names: list[str]) -> flo
     pending.extend(referents)
     if kind.__itemsize__:
         # a heap type's allocation has room for one more item, which __sizeof__ does not know of
-        return _block_bytes(_said_bytes(value) + (kind.__itemsize__ if flags & _IS_HEAP_TYPE else 0))
-    object_bytes = kind.__basicsize__ + 16 * bool(flags & _HAS_GC) + 16 * bool(flags & _HAS_PRE_HEADER)
+        return block_bytes(_said_bytes(value) + (kind.__itemsize__ if flags & _IS_HEAP_TYPE else 0))
+    object_bytes = kind.__basicsize__ + GC_HEADER_BYTES * bool(flags & _HAS_GC) + 16 * bool(flags & _HAS_PRE_HEADER)
     total_bytes = _split_bytes(value, object_bytes)
     if flags & _HAS_MANAGED_DICT:
         total_bytes += _attributes_bytes(len(referents) - 1)  # one of them is the type
@@ -195,7 +170,7 @@ def _bytes_of_object(value: object, pending: list[Any], names: list[str]) -> flo
 def _attributes_bytes(count: int) -> float:
     """The array of an instance's attribute values: one spare slot, and one byte per slot for their order."""
     slots = count + 1
-    return _block_bytes(8 * slots + (slots + 2 + 7) // 8 * 8)
+    return block_bytes(8 * slots + (slots + 2 + 7) // 8 * 8)
 
 
 def _bytes_of_elements(elements: Collection[Any], pending: list[Any]) -> float:
@@ -206,10 +181,10 @@ def _bytes_of_elements(elements: Collection[Any], pending: list[Any]) -> float:
     return _FLOAT_BYTES * len(set(map(id, elements)))
 
 
-def _split_bytes(value: object, object_bytes: int) -> float:
-    """The object of `object_bytes`, and the rest that it admits to as a block of its own."""
+def _split_bytes(value: object, object_bytes: int, header_bytes: int = 0) -> float:
+    """The object of `object_bytes`, and the rest that it admits to as a block of its own, behind a header."""
     separate_bytes = _said_bytes(value) - object_bytes
-    return _block_bytes(object_bytes) + (_block_bytes(separate_bytes) if separate_bytes > 0 else 0.0)
+    return block_bytes(object_bytes) + (block_bytes(separate_bytes + header_bytes) if separate_bytes > 0 else 0.0)
 
 
 def _said_bytes(value: object) -> int:
@@ -232,16 +207,25 @@ def _note_keys(value: dict[Any, Any], pending: list[Any], names: list[str]) -> N
 
 def _own_names_bytes(names: list[str], seen: set[int]) -> float:
     """The bytes of those names that only the value itself refers to."""
+    own = [name for name, references in _references(names) if references <= _LEAST_REFERENCES and id(name) not in seen]
+    return sum(block_bytes(getsizeof(name)) for name in own)
+
+
+def _references(names: list[str]) -> Iterator[tuple[str, int]]:
+    """Each of `names` once, with its references but for one of a dict and one of `names` per use."""
     uses = Counter(map(id, names))
-    distinct = dict(zip(map(id, names), names, strict=True))
-    total_bytes = 0.0
-    for identity, name in distinct.items():
-        # per use one reference of a dict and one of `names`; then `distinct`, its item, `name` and the count's own
-        if identity not in seen and getrefcount(name) <= 2 * uses[identity] + 4:
-            total_bytes += _block_bytes(getsizeof(name))
-    return total_bytes
+    for name in dict(zip(map(id, names), names, strict=True)).values():
+        yield name, getrefcount(name) - 2 * uses[id(name)]
 
 
+def _least_references() -> int:
+    """Those of a name that nothing else refers to: how many are those of the count itself differs by version."""
+    fields = {" ".join(("a name", "of nobody")): None}
+    ((_, references),) = _references(list(fields))
+    return references
+
+
+_LEAST_REFERENCES = _least_references()
 _IMMORTAL_REFERENCES = 2**29
 
 
@@ -250,8 +234,9 @@ def _is_interned(text: str) -> bool:
         return sys._is_interned(text)
     if sys.version_info >= (3, 12):
         return getrefcount(text) > _IMMORTAL_REFERENCES  # there interning is for ever, so nothing may be tried
+    # five references are those of its holder, of the walk, of our caller, ours and the count's; it has none of a table
     # interning an equal copy returns the interned one if there is one; otherwise the copy is forgotten at once
-    return sys.intern("".join((text[:1], text[1:]))) is text
+    return getrefcount(text) > 5 and sys.intern("".join((text[:1], text[1:]))) is text
 
 
 # -------------------------------------------------------------------------------------------------------- choice

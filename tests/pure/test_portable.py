@@ -1,6 +1,7 @@
 """Exported histories: every line that can't be used is counted and named, and the rest is read."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +21,12 @@ HEADER = {
     "half_lives": [600.0, 21600.0, 604800.0],
     "caches": [{"name": "c", "hits": 1, "misses": 2}, {"name": "d"}],
 }
+
+TOO_DEEP = (
+    "Input data was truncated"  # reads on, as deep as the stack goes
+    if sys.version_info >= (3, 14)
+    else "maximum recursion depth exceeded while deserializing an object"
+)
 
 
 def read(*lines, header=HEADER, **limits):
@@ -52,7 +59,7 @@ def item(**changes):
         ('{"line": "item", "key": "\udcff"}', "it is not valid Unicode"),  # a byte that was no UTF-8
         ({"line": "thing"}, "Invalid value 'thing' - at `$.line`"),
         ("[" * 100_000, "Expected `object`, got `array`"),
-        ('{"line": "item", "more": ' + "[" * 100_000, "maximum recursion depth exceeded while deserializing an object"),
+        ('{"line": "item", "more": ' + "[" * 100_000, TOO_DEEP),
         ("", "Input data was truncated"),
         ({"line": "hour", "hour": 1, "traffic": [[1, 2]]}, "it has another number of caches than the header"),
         ({"line": "hour", "hour": 10**6, "traffic": [[1, 2], [0, 0]]}, "its hour lies in the future"),

@@ -19,7 +19,9 @@ import preheat
 from preheat import CacheWarmupService, _process, create_warmup_item, heat
 from preheat._log import CacheLog, quietly
 from preheat._model import ItemStatus
+from preheat._record import AccessRecorder
 from preheat.adapters.ear import MOST_PENDING
+from preheat.adapters.function import CachedFunction
 from preheat.errors import InvalidSetting
 from preheat.testing import WarmableCacheContract
 
@@ -563,6 +565,17 @@ class Slow:
         if self.error:
             raise self.error
         return object()
+
+
+def test_hits_before_it_is_known_where_they_go_are_counted_once():
+    cache = CachedFunction(str.upper, "f", CacheLog("f"), max_items=9)
+    for _ in range(3):
+        cache.call("a")
+    log = AccessRecorder(lambda batch: None).log("f")
+    cache.record_to(log)
+    assert (cache.cache_info().hits, log.recorded_hits) == (2, 2)
+    cache.call("a")
+    assert cache.cache_info().hits == 3
 
 
 def test_a_stampede_of_threads_loads_once(service):

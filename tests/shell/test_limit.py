@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+from contextvars import Context
 
 import pytest
 
@@ -51,10 +52,10 @@ def test_the_limit_holds_inside_and_ends_with_it():
     assert load_limit_bytes() is None
 
 
-def test_another_thread_has_no_limit():
+def test_a_thread_that_takes_on_no_context_has_no_limit():
     seen = []
     with limited_to(5):
-        thread = threading.Thread(target=lambda: seen.append(load_limit_bytes()))
+        thread = threading.Thread(target=Context().run, args=(lambda: seen.append(load_limit_bytes()),))
         thread.start()
         thread.join()
     assert seen == [None]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from preheat import _memory
+from preheat._blocks import IS_FREE_THREADED
 from preheat._cgroup import discover_layout
 from preheat._memory import SystemMemory, describe_memory, release_free_memory
 from preheat._model import MIB, MemoryReading
@@ -422,7 +423,8 @@ def test_the_limit_of_private_memory_binds():
     )
     limit_bytes, source, grown = run(code).split("|")
     assert (f"{2**31}", "RLIMIT_DATA") == (limit_bytes, source)
-    assert int(grown) == pytest.approx(100_000_000, rel=0.05)
+    if not IS_FREE_THREADED:  # there the allocator reserves a GiB at a time, and the kernel counts that
+        assert int(grown) == pytest.approx(100_000_000, rel=0.05)
 
 
 def _memory_cgroups() -> Iterator[tuple[Path, str]]:
@@ -471,7 +473,8 @@ def test_page_cache_in_a_real_cgroup_is_no_working_set(limited_cgroup, tmp_path)
     code = (
         "import os; from preheat._memory import SystemMemory;"
         f"open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()));"
-        f"before = SystemMemory()(); file = open({str(tmp_path / 'file')!r}, 'wb+'); file.write(bytes(100_000_000));"
+        f"before = SystemMemory()(); file = open({str(tmp_path / 'file')!r}, 'wb+');"
+        "[file.write(bytes(10**6)) for _ in range(100)];"
         "file.flush(); os.fsync(file.fileno()); after = SystemMemory()();"
         "print(after.used_bytes - before.used_bytes, before.available_bytes - after.available_bytes, sep='|')"
     )

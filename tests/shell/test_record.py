@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextvars import Context, copy_context
 
 import pytest
 
@@ -192,7 +193,7 @@ def test_what_four_threads_record_while_samples_are_taken_is_counted_to_the_last
 
 
 def test_without_the_interpreters_lock_samples_are_taken_out_one_by_one(monkeypatch):
-    monkeypatch.setattr("preheat._log._HAS_GIL", False)
+    monkeypatch.setattr("preheat._log.HAS_GIL", False)
     log = CacheLog("c", sample_above=-1)
     for n in range(2 * SPAN):
         log.hit(str(n))
@@ -252,6 +253,37 @@ def test_a_log_that_nobody_drains_passes_on_what_it_has():
     first.pass_on(second)
     assert accesses(first.drain(0.0)) == []
     assert accesses(second.drain(0.0)) == [("c", "a", True), ("c", "b", False)]
+
+
+def test_what_still_comes_where_it_was_recorded_before_is_taken_with_the_next_drain():
+    first, second, third = CacheLog("c"), CacheLog("c"), CacheLog("c")
+    hit, miss = first.hit, first.miss
+    first.pass_on(second)
+    second.pass_on(third)
+    hit("late")
+    miss("later", 1, 0.1, "", "")
+    assert accesses(third.drain(0.0)) == [("c", "late", True), ("c", "later", False)]
+    assert accesses(third.drain(0.0)) == []
+
+
+def test_a_mark_whose_end_is_told_late_counts_nothing_and_puts_no_other():
+    log = CacheLog("c", limit=3)
+    mark = log._hits[0]
+    log.hit("a")
+    assert accesses(log.drain(0.0)) == [("c", "a", True)]
+    del mark  # as without the interpreter's lock it may end now, though it was taken out before
+    assert len(log._hits) == 1
+    assert (accesses(log.drain(0.0)), log.dropped, log.recorded_hits) == ([], 0, 1)
+
+
+def test_a_mark_that_fell_and_has_not_ended_yet_tells_that_something_was_dropped():
+    log = CacheLog("c", limit=3)
+    mark = log._hits[0]
+    for n in range(9):
+        log.hit(str(n))
+    assert [key for _, key, _ in accesses(log.drain(0.0))] == ["5", "6", "7", "8"]
+    del mark
+    assert log.dropped == 1
 
 
 def test_a_log_that_a_recorder_drains_keeps_what_it_has():
@@ -375,6 +407,11 @@ def test_what_all_logs_dropped_is_counted():
 # ------------------------------------------------------------------------------------------------------------- quiet
 
 
+def alone(act):
+    """A thread that takes on no context, as all do but those of newer free-threaded interpreters."""
+    return threading.Thread(target=Context().run, args=(act,))
+
+
 def test_quiet_holds_for_its_thread_and_its_block_only():
     seen = []
     assert not is_quiet()
@@ -382,11 +419,18 @@ def test_quiet_holds_for_its_thread_and_its_block_only():
         with quietly():
             assert is_quiet()
         assert is_quiet()
-        other = threading.Thread(target=lambda: seen.append(is_quiet()))
+        other = alone(lambda: seen.append(is_quiet()))
         other.start()
         other.join()
     assert not is_quiet()
     assert seen == [False]
+
+
+def test_what_a_load_has_begun_is_quiet_as_long_as_the_load():
+    with quietly():
+        begun = copy_context()
+        assert begun.run(is_quiet)
+    assert not begun.run(is_quiet)
 
 
 def test_what_is_read_quietly_is_not_recorded_and_what_others_read_meanwhile_is():
@@ -396,7 +440,7 @@ def test_what_is_read_quietly_is_not_recorded_and_what_others_read_meanwhile_is(
         with quietly():
             log.hit("quiet")
             log.miss("quiet", 1, 0.1, "", "")
-            other = threading.Thread(target=lambda: log.hit("loud"))
+            other = alone(lambda: log.hit("loud"))
             other.start()
             other.join()
 

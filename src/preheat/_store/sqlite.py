@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 import xxhash
 
+from preheat._living import Living
 from preheat._model import MIB, History, HistoryChanges
 from preheat._store.encoding import encode_history
 from preheat._store.folder import DATABASE, claim_folder, create_private, set_aside, take_lock
@@ -394,14 +394,14 @@ class SqliteStore:
 
 # ----------------------------------------------------------------------------------------------------------- forking
 
-_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+_stores: Living[SqliteStore] = Living()
 _paused: dict[int, list[SqliteStore]] = {}  # by thread: two may fork at once
 _inherited: list[sqlite3.Connection] = []  # never closed: that would end the parent's transactions
 
 
 def _before_fork() -> None:
     paused = _paused[threading.get_ident()] = []
-    for store in list(_stores):
+    for store in _stores:
         if store._pause():
             paused.append(store)
 
@@ -413,7 +413,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     _paused.clear()
-    for store in list(_stores):
+    for store in _stores:
         store._start_over_in_child()
 
 

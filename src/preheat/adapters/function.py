@@ -212,14 +212,15 @@ class RecordedCalls(MappingCache[V]):
         former, self._log = self._log, log
         if isinstance(former, CacheLog):
             former.follow(None)
-            self._hits_before += former.recorded_hits
         if isinstance(log, CacheLog):
             self._hits_before -= log.recorded_hits
             log.follow(self._take_hit)
         else:
             self._take_hit(log.hit)
-        if isinstance(former, CacheLog) and former is not log:
-            former.pass_on(log)
+        if isinstance(former, CacheLog):
+            if former is not log:
+                former.pass_on(log)
+            self._hits_before += former.recorded_hits  # without those passed on
 
     def get_warmup_statistics(self) -> CacheStatistics:
         """What is kept; see `MappingCache`."""
@@ -284,13 +285,13 @@ class CachedResults(RecordedCalls[V]):
     def clear(self) -> None:
         """Forget all results; no call under way will be kept."""
         with self._lock:
-            self._drop([*self.results.order, *(key for key, _ in self._flights)])
+            self._drop([*self.results.order, *(key for key, _ in list(self._flights))])
         self._memory.tell()
 
     def cache_clear(self) -> None:
         """Forget all results, and count from 0."""
         with self._lock:
-            self._drop([*self.results.order, *(key for key, _ in self._flights)])
+            self._drop([*self.results.order, *(key for key, _ in list(self._flights))])
             self._hits_before -= self._counted_hits()
             self._misses = 0
         self._memory.tell()
@@ -331,8 +332,8 @@ class CachedResults(RecordedCalls[V]):
 
     def _drop(self, keys: Iterable[str]) -> None:
         for key in dict.fromkeys(keys):
-            for place in [place for place in self._flights if place[0] == key]:
-                del self._flights[place]  # whoever asks from now on must not ride along on it
+            for place in [place for place in list(self._flights) if place[0] == key]:
+                self._flights.pop(place, None)  # whoever asks from now on must not ride along on it
             self._warmed.pop(key, None)
             if key in self.results.order:
                 del self.results[key]

@@ -8,6 +8,7 @@ are of the former class, unrecorded.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, TypeVar
@@ -202,21 +203,21 @@ def _writes(former: Any, ear: Ear) -> dict[str, Any]:
 
 def _deletes(former: Any, ear: Ear, popitem: Callable[[Any], Any]) -> dict[str, Any]:
     """What takes out: by the application's will, or to make room."""
-    making_room = 0
+    making_room: set[int] = set()  # the threads that are at it: what another one deletes meanwhile it means to
 
     def delete(self: Any, key: Any) -> None:
         try:
             former.__delitem__(self, key)
         finally:
-            ear.changed(Change.EVICTED if making_room else Change.DELETED, key)
+            is_eviction = threading.get_ident() in making_room
+            ear.changed(Change.EVICTED if is_eviction else Change.DELETED, key)
 
     def evict(self: Any) -> Any:
-        nonlocal making_room
-        making_room += 1
+        making_room.add(threading.get_ident())
         try:
             return popitem(self)
         finally:
-            making_room -= 1
+            making_room.discard(threading.get_ident())
 
     def clear(self: Any) -> None:
         former.clear(self)

@@ -111,6 +111,7 @@ class Recorder:
         self.changes = _Changes()
         self.unused: dict[str, int] = {}  # what a warm-up put in and nobody here has read, and its bytes
         self._calls: OrderedDict[tuple[str, int], tuple[Recipe, Any]] = OrderedDict()
+        self._calling = threading.Lock()  # of those
 
     def hit(self, key: str) -> None:
         """`key` was read, and there."""
@@ -178,17 +179,24 @@ class Recorder:
 
     def note_call(self, key: str, recipe: Recipe, value: Any) -> None:
         """`value` was made by that call, presumably for `key`."""
-        self._calls[key, id(value)] = recipe, value  # which is held here, so its id stays its own
-        if len(self._calls) > MOST_CALLS:
-            self._calls.popitem(last=False)
+        with self._calling:
+            self._calls[key, id(value)] = recipe, value  # which is held here, so its id stays its own
+            oldest = self._calls.popitem(last=False) if len(self._calls) > MOST_CALLS else None
+        del oldest  # not under the lock: its end may call anything
 
     def _recipe(self, key: str, value: Any, life_seconds: float | None) -> str:
         recipe = Recipe()
         if self._calls:
-            recipe, _ = self._calls.pop((key, id(value)), (recipe, None))
-            for other in [call for call in list(self._calls) if call[0] == key]:
-                self._calls.pop(other, None)  # what was not put in, or will be for the second time
+            recipe = self._call_of(key, value) or recipe
         return recipe._replace(life_seconds=life_seconds).text
+
+    def _call_of(self, key: str, value: Any) -> Recipe | None:
+        """The call that made `value`; it is forgotten, with those whose values were not put in, or will be again."""
+        with self._calling:
+            found = self._calls.get((key, id(value)))
+            gone = [self._calls.pop(call) for call in list(self._calls) if call[0] == key]
+        del gone
+        return None if found is None else found[0]
 
 
 class _Changes:

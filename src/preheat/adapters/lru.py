@@ -4,9 +4,10 @@ What a call is kept under is what the standard library takes: its arguments as t
 So any that can be hashed will do.  A call whose arguments are text, numbers, True, False and None can be made again
 from its key, so it is recorded and warmed; any other, such as a method's with its `self`, is kept and counted only.
 
-A hit takes no lock: it is a look and a move to the end of the order, each one call of C.  Loads are not serialised, as
-there: two threads may make the same call at once, and the first result stays.  A result of a load that `cache_clear`
-overtakes is not kept.
+A hit takes no lock: it is a look and a move to the end of the order, each one call of C.  Without the interpreter's
+lock an order can't be moved in by several threads, so there a hit takes the cache's.  Loads are not serialised, as in
+the standard library: two threads may make the same call at once, and the first result stays.  A result of a load that
+`cache_clear` overtakes is not kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMappin
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from preheat._log import CacheLog, is_quiet
+from preheat._log import HAS_GIL, CacheLog, is_quiet
 from preheat._model import DEFAULT_PRIORITY, MemoryEventKind
 from preheat._size import estimate_item_memory_usage
 from preheat.adapters.function import CacheInfo, RecordedCalls, call_of, key_of
@@ -98,7 +99,8 @@ class Calls(MutableMapping[str, V]):
         del self.entries[self.key_of_text(text)]
 
     def __iter__(self) -> Iterator[str]:
-        return iter([entry.text for entry in self.entries.values() if entry.text is not None])
+        entries = list(dict.values(self.entries))  # at once and in any order, since hits move in that without a lock
+        return iter([entry.text for entry in entries if entry.text is not None])
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -131,6 +133,7 @@ class LruCache(RecordedCalls[V]):
         connect: Callable[[], object] | None = None,
     ) -> None:
         calls: Calls[V] = Calls(maxsize, typed=typed)
+        self._move_to_end = calls.entries.move_to_end if HAS_GIL else self._move_in_turn
         super().__init__(calls, function, name, log, priority=priority, connect=connect)
 
     def call(self, *arguments: Any, **named: Any) -> V:
@@ -139,7 +142,7 @@ class LruCache(RecordedCalls[V]):
         key = call_key(arguments, named, typed=self.mapping.typed)
         try:
             entry = entries[key]
-            entries.move_to_end(key)
+            self._move_to_end(key)
         except KeyError:
             return self._call_now(key, arguments, named)
         if entry.text is None:
@@ -173,6 +176,10 @@ class LruCache(RecordedCalls[V]):
     clear = cache_clear
 
     # ------------------------------------------------------------------------------------------------- within
+
+    def _move_in_turn(self, key: Hashable) -> None:
+        with self._lock:
+            self.mapping.entries.move_to_end(key)
 
     def _call_now(self, key: Hashable, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> V:
         if is_quiet():  # a warm-up of another cache: what it did not plan is not kept
