@@ -96,7 +96,7 @@ class TextColumn(Sequence[str]):
                 found *= _MIX
                 found ^= found >> _HALF
                 continue
-            rows = np.flatnonzero(lengths > done)
+            rows = _rows_where(lengths > done)
             left = np.minimum(lengths[rows] - done, 8)
             mixed = (found[rows] ^ (words[places[rows] + done] & _FIRST_BYTES[left])) * _MIX
             found[rows] = mixed ^ (mixed >> _HALF)
