@@ -312,7 +312,8 @@ def _take_out(hits: deque[str], firsts: NDArray[np.int64] | None) -> tuple[int, 
     if _HAS_GIL and (firsts is None or len(hits) >= SPAN):
         some = map(list, [hits] if firsts is None else _turned(hits, firsts))
         with suppress(RuntimeError):  # a collection of garbage let other threads run
-            # One instruction, in which nothing comes between looking and clearing.  Taking out one by one costs thrice.
+            # One instruction, in which nothing comes between looking and clearing; what a collection of garbage lets in
+            # while a sample is taken is counted and not looked at.  Taking out one by one costs thrice.
             steps: Iterator[Any] = chain(some, starmap(hits.__len__, [()]), starmap(hits.clear, [()]))
             taken, waiting, _ = steps
             return waiting, taken if firsts is None else taken[: int(_taken_before(np.array(waiting), firsts))]

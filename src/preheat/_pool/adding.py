@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 
 class Sum:
-    """The traffic of the histories that were added, the half-lives of which have to be those of `like`."""
+    """The traffic of `first` and of the histories that are added to it."""
 
-    def __init__(self, like: History) -> None:
-        self._at, self._since, self._half_lives = like.at, 0.0, like.half_lives
+    def __init__(self, first: History) -> None:
+        self._at, self._since, self._half_lives = first.at, 0.0, first.half_lives
         self._codes: dict[str, int] = {}
-        self._items, self._rows = Items(), SummedRows(like)
+        self._items, self._rows = Items(), SummedRows(first)
         self._traffic, self._trail = _Traffic.none(), _Trail()
+        self.add(first)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -51,15 +52,15 @@ class Sum:
         self._trail.add(rows[history.trail], history.trail_at)
 
     def history(self) -> History:
-        """All of it, to which nothing may be added any more."""
+        """The sum as it stands; what is added later doesn't change it."""
         trail, trail_at = self._trail.newest()
         return History(
             at=self._at,
             since=self._since,
             half_lives=self._half_lives,
             caches=tuple(self._codes),
-            cache=self._items.cache.current,
-            keys=self._items.keys.current,
+            cache=self._items.cache.shown(),
+            keys=self._items.keys.shown(),
             trail=trail,
             trail_at=trail_at,
             hits=self._traffic.hits,

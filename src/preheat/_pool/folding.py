@@ -41,14 +41,15 @@ def fold(parts: Iterable[Folded], *, max_items: int = MAX_ITEMS) -> Folded | Non
     added: Sum | None = None
     missed: list[tuple[float, float]] = []  # as of an instant, for each part and each choice
     for part in parts:
-        added = added or Sum(part.history)
-        added.add(part.history)
+        if added is None:
+            added = Sum(part.history)
+        else:
+            added.add(part.history)
         missed.append((part.history.at, part.missed))
         if len(added) > ROOM * max_items:
             best, dropped = keep_best(added.history(), max_items)
             missed.append((best.at, dropped))
             added = Sum(best)
-            added.add(best)
     if added is None:
         return None
     history, dropped = keep_best(added.history(), max_items)

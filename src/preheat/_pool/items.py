@@ -6,8 +6,8 @@ An item stands in a table, in the first slot that was free of those from the one
 slot together, and where those halves agree the bytes of the two keys decide.  Items that find no slot within
 `MOST_STEPS` are in a dict, so nobody who makes keys of equal hashes makes a search longer.
 
-Rows that stand in the order of their hashes go through the table, and mostly through what it leads to, in one
-direction, which takes two thirds of the time.
+Rows that stand in the order of their hashes go through the table, and mostly through the columns that it leads to, in
+one direction: so they are found fastest.
 
 Items only become more here; `preheat._history.index` finds rows of a history that lives on, few keys at a time.
 """

@@ -56,8 +56,8 @@ class SummedRows:
         self._note_loads(rows, history)
 
     def columns(self) -> dict[str, Any]:
-        """The columns by the names of `History`, to which nothing may be added any more."""
-        columns: dict[str, Any] = {name: column.current for name, column in self._columns.items()}
+        """The columns by the names of `History`."""
+        columns: dict[str, Any] = {name: column.shown() for name, column in self._columns.items()}
         del columns["told_at"]
         with np.errstate(invalid="ignore"):  # none is known of 0
             columns["load_seconds"] = (columns.pop("cost") / columns.pop("costs")).astype(np.float32)
@@ -65,7 +65,7 @@ class SummedRows:
 
     def _count(self, rows: NDArray[np.int64], history: History) -> None:
         """Add the counts; those of the row that was seen last before are decayed to when the other one was."""
-        counts, last_at = self._columns["counts"].current, self._columns["last_at"].current
+        counts, last_at, gaps = (self._columns[name].changeable() for name in ("counts", "last_at", "gaps"))
         later_by = history.last_at - last_at.take(rows)
         is_later, apart = later_by >= 0, np.abs(later_by)
         added = counts.take(rows, axis=0)
@@ -76,7 +76,7 @@ class SummedRows:
         put_rows(counts, rows, added)
         there = np.flatnonzero(is_later)
         last_at[rows.take(there)] = history.last_at.take(there)
-        put_rows(self._columns["gaps"].current, rows.take(there), history.gaps.take(there, axis=0))
+        put_rows(gaps, rows.take(there), history.gaps.take(there, axis=0))
 
     def _note_loads(self, rows: NDArray[np.int64], history: History) -> None:
         """Take over what the row seen last says of its load; one that knows a load comes before any that doesn't."""
@@ -84,13 +84,13 @@ class SummedRows:
         told_at = history.last_at - np.where(has_cost | (history.size_bytes > 0), 0.0, _FOR_EVER)
         there = np.flatnonzero(told_at >= self._columns["told_at"].current.take(rows))
         row = rows.take(there)
-        self._columns["told_at"].current[row] = told_at.take(there)
-        self._columns["size_bytes"].current[row] = history.size_bytes.take(there)
+        self._columns["told_at"].changeable()[row] = told_at.take(there)
+        self._columns["size_bytes"].changeable()[row] = history.size_bytes.take(there)
         for name, texts in self._texts.items():
             texts.put(row, getattr(history, name), there)
         there = np.flatnonzero(has_cost)
-        self._columns["cost"].current[rows.take(there)] += history.load_seconds.take(there)
-        self._columns["costs"].current[rows.take(there)] += 1
+        self._columns["cost"].changeable()[rows.take(there)] += history.load_seconds.take(there)
+        self._columns["costs"].changeable()[rows.take(there)] += 1
 
 
 class _Texts:
@@ -107,9 +107,9 @@ class _Texts:
     def put(self, rows: NDArray[np.int64], texts: TextColumn, there: NDArray[np.int64]) -> None:
         """Let the distinct `rows` be those of `texts` at the rows `there`."""
         if not len(texts.blob):
-            self._place.current[rows] = 0
+            self._place.changeable()[rows] = 0
             return
-        self._place.current[rows] = there + sum(map(len, self._columns))
+        self._place.changeable()[rows] = there + sum(map(len, self._columns))
         self._columns.append(texts)
         if len(self._columns) > TOGETHER or sum(column.nbytes for column in self._columns[1:]) > TOGETHER_BYTES:
             self._columns = [TextColumn.concatenate([TextColumn.of([""]), self.current])]
