@@ -23,7 +23,7 @@ from preheat._pool import contribute
 from preheat._pool.files import Told, fold_pool, join_told, read_pool, told, write_pool
 
 MOST_SECONDS = 5.0
-MOST_MIB = 1024.0
+MOST_MIB = 256.0
 NOW = 1.7e9 + 1e5
 
 

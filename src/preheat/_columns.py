@@ -96,7 +96,7 @@ class TextColumn(Sequence[str]):
                 found *= _MIX
                 found ^= found >> _HALF
                 continue
-            rows = np.flatnonzero(lengths > done)
+            rows = _rows_where(lengths > done)
             left = np.minimum(lengths[rows] - done, 8)
             mixed = (found[rows] ^ (words[places[rows] + done] & _FIRST_BYTES[left])) * _MIX
             found[rows] = mixed ^ (mixed >> _HALF)
@@ -166,7 +166,7 @@ class TextColumn(Sequence[str]):
         same: NDArray[np.bool_] = lengths == other.offsets.take(np.asarray(there) + 1) - others
         powers = np.frexp(lengths.astype(np.float32))[1]  # 1 << power - 1 is the largest one not above the length
         for power in np.flatnonzero(np.bincount(powers * same)[1:]).tolist():
-            width, alike = 1 << power, np.flatnonzero(same & (powers == power + 1))
+            width, alike = 1 << power, _rows_where(same & (powers == power + 1))
             for shift in (0, lengths[alike] - width):  # the last bytes overlap the first ones
                 mine = _bytes_at(self.blob, starts[alike] + shift, width)
                 theirs = _bytes_at(other.blob, others[alike] + shift, width)
@@ -259,6 +259,11 @@ def _by_byte(rows: NDArray[np.bool_], lengths: NDArray[np.int64]) -> NDArray[np.
         repeated = np.repeat(rows[part], lengths[part])
         spread[first : first + len(repeated)] = repeated
     return spread
+
+
+def _rows_where(kept: NDArray[np.bool_]) -> NDArray[np.int64] | slice:
+    """The rows that are `kept`; all of them as a slice, which copies nothing."""
+    return slice(None) if kept.all() else np.flatnonzero(kept)
 
 
 def _bytes_at(blob: NDArray[np.uint8], starts: NDArray[np.int64], width: int) -> NDArray[np.unsignedinteger]:

@@ -23,10 +23,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache as once
-from functools import partial
 from itertools import chain, count, islice, repeat, starmap
-from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from operator import add, call, floordiv, itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +43,7 @@ MISS_LIMIT = 2**16  # misses waiting per cache
 SAMPLE_ABOVE = 2**16  # hits waiting beyond which a drain samples: a quarter of a million per second
 STRIDE = 16
 SPAN = 8 * STRIDE  # hits of which every `STRIDE`-th is taken, before another one is the first
+_TAKES = [itemgetter(*range(first, SPAN, STRIDE)) for first in range(STRIDE)]  # from a span, by its first
 BATCH_LIMIT = 10_000  # folding more at once holds the interpreter's lock long enough to be felt
 
 HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -372,27 +372,34 @@ def _number_after(miss: _Miss) -> int:
 
 def _take_out(hits: deque[str], firsts: NDArray[np.int64] | None) -> tuple[int, list[str]]:
     """Empty `hits`: how many there were; and all of them, or of each `SPAN` every `STRIDE`-th from its first."""
-    if HAS_GIL:
-        some = map(list, _one_after_another(hits, firsts))
+    if HAS_GIL and (firsts is None or len(hits) >= SPAN):
+        some = map(list, [hits] if firsts is None else _turned(hits, firsts))
         with suppress(RuntimeError):  # a collection of garbage let other threads run
-            # One instruction, in which nothing comes between looking and clearing.  Taking out one by one costs thrice.
-            waiting, taken, _ = chain(starmap(hits.__len__, [()]), some, starmap(hits.clear, [()]))
-            return waiting, taken  # type: ignore[return-value]
+            # One instruction, in which nothing comes between looking and clearing; what a collection of garbage lets in
+            # while a sample is taken is counted and not looked at.  Taking out one by one costs thrice.
+            steps: Iterator[Any] = chain(some, starmap(hits.__len__, [()]), starmap(hits.clear, [()]))
+            taken, waiting, _ = steps
+            return waiting, taken if firsts is None else taken[: int(_taken_before(np.array(waiting), firsts))]
     waiting = len(hits)
     each = starmap(hits.popleft, repeat((), waiting))
-    taken = list(*_one_after_another(each, firsts))
+    if firsts is None:
+        return waiting, list(each)
+    spans = map(islice, repeat(each), firsts.tolist(), repeat(SPAN), repeat(STRIDE))
+    taken = list(chain.from_iterable(spans))
     deque(each, maxlen=0)  # those behind the last span: more have come than were to be expected
     return waiting, taken
 
 
-def _one_after_another(hits: Iterable[str], firsts: NDArray[np.int64] | None) -> Iterator[Iterable[str]]:
-    """Of `hits` what is to be taken, as the only thing given: begun when asked for it, without a line of Python."""
-    if firsts is None:
-        return iter([hits])
-    spans = map(
-        partial(map, islice), map(repeat, map(iter, [hits])), [firsts.tolist()], [repeat(SPAN)], [repeat(STRIDE)]
-    )
-    return map(chain.from_iterable, spans)
+def _turned(hits: deque[str], firsts: NDArray[np.int64]) -> Iterator[Iterable[str]]:
+    """What is taken of `hits`, as the only thing given: begun when asked for it, without a line of Python.
+
+    The log is turned from span to span, so that those not taken are not touched.  The last span may go on with hits of
+    the first one.
+    """
+    spans = map(floordiv, map(add, starmap(hits.__len__, [()]), [SPAN]), [SPAN])
+    takes = map(call, map(_TAKES.__getitem__, firsts.tolist()), repeat(hits))
+    turns = zip(takes, map(hits.rotate, repeat(-SPAN)), strict=False)
+    return map(chain.from_iterable, map(map, [itemgetter(0)], map(islice, [turns], spans)))
 
 
 def _taken_before(places: NDArray[np.int64], firsts: NDArray[np.int64]) -> NDArray[np.int64]:

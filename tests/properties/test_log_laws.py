@@ -85,6 +85,13 @@ def test_a_sample_is_in_order_and_stands_for_as_many_as_there_were(happened, fir
     assert abs(sum(int(batch.times()[batch.hit].sum()) for batch in batches) - hits) < STRIDE
 
 
+@given(long, firsts_of_spans)
+def test_the_sample_is_the_same_where_hits_are_taken_out_one_by_one(happened, firsts):
+    at_once = [seen([batch]) for batch in sampled(happened, firsts)]
+    with mock.patch("preheat._log._HAS_GIL", False):
+        assert at_once == [seen([batch]) for batch in sampled(happened, firsts)]
+
+
 def seen_in_turn(period, draw_bytes):
     """How often a sample of 2**18 hits has each of `period` keys that are asked for in turn, against what is due."""
     log = CacheLog("c", sample_above=-1)

@@ -16,10 +16,10 @@ from preheat._pool import Contribution, Folded, contribute, fold
 from preheat._pool.contributions import keep_best, not_after, shifted
 from preheat._pool.encoding import decode_contribution, encode_contribution
 from preheat._pool.files import fold_pool, join_told, told
-from preheat._pool.folding import FAN_IN
+from preheat._pool.rows import TOGETHER
 
 NOW = 1e9
-MANY = 2 * FAN_IN + 3  # histories: more than two levels of adding up
+MANY = 2 * TOGETHER + 3  # histories: what waits to be brought together is, more than once
 
 
 @st.composite
@@ -70,6 +70,26 @@ def test_what_replicas_recorded_apart_adds_up_to_what_one_would_have_recorded(ma
     assert traffic(folded.history) == traffic(whole)
     assert sorted(trail_of(folded.history)) == sorted(trail_of(whole))
     assert (folded.history.at, folded.history.since, folded.missed) == (whole.at, whole.since, 0.0)
+
+
+@given(st.lists(ordered, max_size=2 * TOGETHER))
+def test_of_loads_the_last_one_told_counts_and_the_cost_is_the_mean(many):
+    parts = [history_of(*each) for each in many]
+    folded = fold((Folded(part, 0.0) for part in parts), max_items=1000)
+    told: dict[tuple[str, str], list[tuple]] = {}
+    for part in parts:
+        for item, (last_at, _, gaps, size, cost, version, recipe) in by_item(part).items():
+            told.setdefault(item, []).append((last_at, cost == cost or size > 0, gaps, cost, (size, version, recipe)))
+    assert (folded is not None) == bool(many)
+    if folded is None:
+        return
+    for item, (_, _, gaps, size, cost, version, recipe) in by_item(folded.history).items():
+        last = max(reversed(told[item]), key=lambda each: each[0])
+        load = max(reversed(told[item]), key=lambda each: (each[1], each[0]))
+        costs = [each[3] for each in told[item] if each[3] == each[3]]
+        assert close(gaps, last[2])
+        assert (size, version, recipe) == load[-1]
+        assert close(cost, sum(costs) / len(costs) if costs else np.nan)
 
 
 @given(st.lists(ordered, min_size=1, max_size=12), st.integers(1, 4), st.integers(1, 4))

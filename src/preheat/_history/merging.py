@@ -270,7 +270,7 @@ def row_bytes(history: History) -> int:
 
 
 def keep_rows(history: History, rows: NDArray[np.int64]) -> History:
-    """`history` of the items at `rows`, ascending, alone; the traffic of its caches stays as it was counted."""
+    """`history` of the items at `rows` alone, in that order; the traffic of its caches stays as it was counted."""
     new_row = np.full(len(history), -1, np.int32)
     new_row[rows] = np.arange(len(rows))
     trail = new_row[history.trail]

@@ -87,7 +87,7 @@ class ItemRows:
         for n, half_life in enumerate(self._half_lives.tolist()):  # a column at a time: rows are too short to loop over
             decay = np.exp2(-np.minimum(gap / half_life, MOST_HALVINGS).astype(np.float32))
             asked[:, n] = asked[:, n] * decay + times
-        _put(counts, rows, asked)
+        put_rows(counts, rows, asked)
         last_at[rows] = np.maximum(last, at)
         again = np.flatnonzero(gap)
         if len(again):
@@ -99,7 +99,7 @@ class ItemRows:
         flat = moved.ravel()
         flat[1:] = flat[:-1].copy()  # all rows by one place in one go
         moved[:, 0] = newest  # where the last of the row before has come to
-        _put(gaps, rows, moved)
+        put_rows(gaps, rows, moved)
 
     def note_loads(
         self,
@@ -138,7 +138,7 @@ class ItemRows:
             self._texts[name] = ChangingText(texts.shown().where(kept))
 
 
-def _put(column: NDArray[Any], rows: NDArray[np.int64], values: NDArray[Any]) -> None:
+def put_rows(column: NDArray[Any], rows: NDArray[np.int64], values: NDArray[Any]) -> None:
     """`column[rows] = values`, each row of several numbers being written as one."""
     whole = np.dtype((np.void, column.itemsize * column.shape[1]))
     column.view(whole)[rows] = values.view(whole)
