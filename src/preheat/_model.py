@@ -744,7 +744,8 @@ class WarmupProgress(NamedTuple):
 
     `strategy` is the one under which it goes on just now; `switches` tells how it came there.  The rates are those
     of the last seconds, 0 before anything has ended; `is_paused` while nothing starts, be it for want of memory or
-    because somebody wants it so.  `origins` is what was asked of each origin so far.
+    because somebody wants it so.  `origins` is what was asked of each origin so far.  `waits_for` says what the run
+    waits for before it begins; empty once it has.
     """
 
     phase: str
@@ -760,6 +761,7 @@ class WarmupProgress(NamedTuple):
     bytes_per_second: float = 0.0
     is_paused: bool = False
     origins: tuple[OriginRecord, ...] = ()
+    waits_for: str = ""
 
     @property
     def progress_percent(self) -> float:

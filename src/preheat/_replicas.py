@@ -6,6 +6,7 @@ otherwise by the gate of each replica, which has its share.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from preheat._execution import Gate
     from preheat._origin import Origin
     from preheat._run import Run
+
+
+logger = logging.getLogger("preheat")
 
 
 class Replicas:
@@ -39,6 +43,8 @@ class Replicas:
         Raises:
             InvalidSetting: The coordinator's URL can't be used, or its client library is missing.
         """
+        if self._settings.replicas_at_once is not None and self._settings.coordinator_url is None:
+            logger.warning("nobody hands out places, so this replica waits for none: set coordinator_url too")
         if not self._settings.has_replicas:
             return caches
         from preheat._coordination import Coordination
@@ -48,6 +54,7 @@ class Replicas:
             self._settings.coordinator_url,
             replicas=self._settings.replicas,
             jitter_seconds=self._settings.jitter_seconds,
+            at_once=self._settings.replicas_at_once,
             rates=self._settings.rate_limits if self._settings.coordinator_url else {},
             loaders=self._settings.concurrency_limit,
             shares_keys=self._shares_keys,
@@ -80,14 +87,15 @@ class Replicas:
     async def perform(self, run: Run) -> WarmupReport:
         """Perform `run`, which was made of what `prepare` gave, among the others.
 
-        The wait for the start is over before the run begins, so its deadline does not know of it.
+        The waits for the start and for a place are over before the run begins.  Of the two, the second is part of the
+        time that the run may take.
         """
         together, self._together = self._together, None
         if together is None:
             return await run.perform()
         together.follow(lambda: run.is_stopping, lambda: run.is_holding)
         try:
-            await together.begin()
+            await together.begin(run.wait_for)
             return await run.perform()
         finally:
             await together.end()

@@ -50,6 +50,8 @@ class Settings:
         coordinator_url: Redis or Valkey server over which replicas share out their loads; may hold a password, so it is
             in no `repr` and no message.
         replicas: Processes that warm the same caches from the same origins, at least.
+        replicas_at_once: Replicas that may warm up at the same time, as far as the coordinator can be asked; the others
+            wait for a place; none is no limit.
         share_history: Whether replicas hand round what they recorded over the coordinator's server, and plan by it.
         start_jitter_seconds: Upper bound of the random wait before a run; none is 3 s where there are replicas, else 0.
         target: What the command line warms where it is not told, as `module:attribute`.
@@ -78,6 +80,7 @@ class Settings:
     strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     coordinator_url: str | None = field(default=None, repr=False)
     replicas: int = 1
+    replicas_at_once: int | None = None
     share_history: bool = False
     start_jitter_seconds: float | None = None
     target: str | None = None
@@ -241,6 +244,7 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
     "coordinator_url": ("the URL of a Redis or Valkey server, such as redis://host:6379/0", _server_url),
     "replicas": ("a whole number from 1 to 10000", _whole(1, 10_000)),
+    "replicas_at_once": ("a whole number from 1 to 10000", _whole(1, 10_000)),
     "share_history": ("true or false", _boolean),
     "start_jitter_seconds": ("a number of seconds from 0 to 600", _number(0, 600)),
     "snapshots": ("true or false", _boolean),

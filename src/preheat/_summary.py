@@ -106,6 +106,7 @@ def progress_summary(progress: WarmupProgress) -> dict[str, Any]:
         "items_per_second": progress.items_per_second,
         "bytes_per_second": progress.bytes_per_second,
         "paused": progress.is_paused,
+        "waits_for": progress.waits_for or None,
         "strategy": str(progress.strategy),
         "switches": [switch._asdict() for switch in progress.switches],
         "origins": [origin._asdict() for origin in progress.origins],
