@@ -21,7 +21,8 @@ src/preheat/_exposure.py,src/preheat/_tally.py,src/preheat/_figures.py,src/prehe
 src/preheat/caches/candidates.py,src/preheat/adapters/patterns.py,src/preheat/django/configuration.py,\
 src/preheat/_samples.py,src/preheat/caches/_digests.py,src/preheat/caches/_duel.py,src/preheat/caches/_ghosts.py,\
 src/preheat/caches/_policy.py,src/preheat/caches/_queues.py,src/preheat/caches/_warmed.py,\
-src/preheat/_bulk/adding.py,src/preheat/_bulk/packing.py,src/preheat/_bulk/sharding.py,src/preheat/_bulk/steps.py
+src/preheat/_bulk/adding.py,src/preheat/_bulk/packing.py,src/preheat/_bulk/sharding.py,src/preheat/_bulk/steps.py,\
+src/preheat/_peering/choice.py,src/preheat/_peering/wire.py
 
 # what tells our memory from that of others runs alone; the rest in parts side by side, for much of it waits
 ALONE := tests/faults/test_memory.py tests/faults/test_pressure_signals.py

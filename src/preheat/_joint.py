@@ -1,4 +1,7 @@
-"""A cache as a run sees it where replicas warm up together: what others load is waited for, the rest keeps the rate."""
+"""A cache as a run sees it where replicas warm up together.
+
+What others load is waited for, what peers give is not loaded, and the rest keeps the rate.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,22 @@ from preheat.abc import LoadsInBulk, SharesValues, WarmableCache
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from preheat._peering import Taker
+
 POLL_SECONDS = (0.03, 0.15)  # between two looks at what others load, at random
 
 _ABILITIES = ("undo_warmup", "report_memory_to", "kind_of")
 
 
-def joint(caches: Mapping[str, WarmableCache], coordination: Coordination) -> dict[str, WarmableCache]:
-    """`caches`, of which those that are shared, or whose origin has a rate, are loaded together with the others."""
+def joint(
+    caches: Mapping[str, WarmableCache], coordination: Coordination, taker: Taker | None = None
+) -> dict[str, WarmableCache]:
+    """`caches`, of which those are joint that are shared, that peers give values of, or whose origin has a rate."""
     return {
-        name: JointCache(cache, coordination)
+        name: JointCache(cache, coordination, taker)
         if (coordination.shares_keys and isinstance(cache, SharesValues))
         or origin_of(cache, name) in coordination.rates
+        or (taker is not None and taker.gives(name))
         else cache
         for name, cache in caches.items()
     }
@@ -46,7 +54,8 @@ class JointCache:
     Loads of a synchronous cache are done in threads.
     """
 
-    def __init__(self, cache: WarmableCache, coordination: Coordination) -> None:
+    def __init__(self, cache: WarmableCache, coordination: Coordination, taker: Taker | None = None) -> None:
+        self._taker = taker if taker is not None and taker.gives(cache.name) else None
         self.name, self.origin = cache.name, origin_of(cache, cache.name)
         self._cache, self._coordination = cache, coordination
         for ability in _ABILITIES:
@@ -115,7 +124,8 @@ class JointCache:
     async def _load(
         self, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]
     ) -> None:
-        for few in self._coordination.in_turns(self.origin, positions):
+        left = await self._take(self._taker, items, positions, results) if self._taker is not None else positions
+        for few in self._coordination.in_turns(self.origin, left):
             await self._coordination.wait_while_held()
             await self._coordination.wait_for_turn(self.origin, len(few))
             if self._coordination.is_stopped:
@@ -125,6 +135,27 @@ class JointCache:
             if refusal.wait_seconds is not None:  # none of the others is asked for before that
                 results.update((n, refusal) for n in range(len(items)) if n not in results)
                 return
+
+    async def _take(
+        self, taker: Taker, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]
+    ) -> Sequence[int]:
+        """Load what peers give; the positions left.  What the cache does not find good is loaded, and pays its turn."""
+        await self._coordination.wait_while_held()
+        if self._coordination.is_stopped:
+            return positions
+        found = await taker.fetch(self.name, [items[n].ref.key for n in positions])
+        given = [n for n in positions if items[n].ref.key in found]
+        try:
+            told = await self._attempt([items[n] for n in given]) if given else []
+        finally:
+            taken = taker.withdraw(self.name, found)
+        told = [each._replace(from_peer=items[n].ref.key in taken) for n, each in zip(given, told, strict=True)]
+        taker.note(told)
+        results.update(zip(given, told, strict=True))
+        asked = sum(not each.from_peer and each.status is not ItemStatus.RESIDENT for each in told)
+        if asked:
+            await self._coordination.wait_for_turn(self.origin, asked)
+        return [n for n in positions if n not in results]
 
     async def _attempt(self, items: Sequence[WarmupItem]) -> list[ItemResult]:
         if len(items) > 1 and isinstance(self._cache, LoadsInBulk):
