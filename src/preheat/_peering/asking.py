@@ -66,6 +66,7 @@ class Ask:
     def __init__(self, address: Address, token: str | None) -> None:
         self._address, self._token = address, token
         self._socket: socket.socket | None = None
+        self._is_given_up = False
 
     def __call__(self, body: bytes) -> bytes:
         """What the peer answers.
@@ -83,6 +84,7 @@ class Ask:
 
     def give_up(self) -> None:
         """Nobody waits for it any more."""
+        self._is_given_up = True
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
@@ -96,6 +98,9 @@ class Ask:
 
             self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=address.name)
         connection.sock = self._socket
+        if self._is_given_up:  # before there was anything to shut
+            connection.close()
+            raise Unanswered(NO_ANSWER)
         return connection
 
     def _headers(self) -> dict[str, str]:
