@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import ssl
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -50,22 +51,24 @@ def giving(folder: Any, cache: Any, keys: Any = KEYS, settings: Any = None, **op
 
 
 async def warm_up(
-    folder: Any, cache: Any, *urls: str, keys: Any = KEYS, meanwhile: Any = None, **settings: Any
+    folder: Any, cache: Any, *urls: str, keys: Any = KEYS, recipes: Any = None, meanwhile: Any = None, **settings: Any
 ) -> WarmupReport:
-    """The report of a cold replica, whose history knows `keys`, and which asks at `urls`."""
+    """The report of a cold replica, whose history knows `keys`, with recipes or none, and which asks at `urls`."""
     options = {**GIVING, "peers": urls, **settings}
     async with CacheWarmupService(state_dir=str(folder), **options) as service:
         service.register(cache)
         log = service.ledger.log(cache.name)
         for key in keys:
-            log.miss(key, 100, 0.01, "", "")
+            log.miss(key, 100, 0.01, "", (recipes or {}).get(key, ""))
         plan = await service.create_warmup_plan("aggressive")
         return await service.execute_warmup_plan(plan, meanwhile)
 
 
 @contextlib.contextmanager
-def answering(answer: Callable[[http.server.BaseHTTPRequestHandler, bytes], None]) -> Iterator[str]:
-    """A server that answers each question as `answer` does; gives its URL."""
+def answering(
+    answer: Callable[[http.server.BaseHTTPRequestHandler, bytes], None], certificate: Any = None
+) -> Iterator[str]:
+    """A server that answers each question as `answer` does, under https with a `certificate`; gives its URL."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -78,10 +81,14 @@ def answering(answer: Callable[[http.server.BaseHTTPRequestHandler, bytes], None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.block_on_close = False
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http{'s' if certificate is not None else ''}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         thread.join()

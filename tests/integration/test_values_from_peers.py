@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -243,6 +244,34 @@ def test_a_value_in_another_version_or_past_its_end_is_loaded(tmp_path):
     with answering(answer) as forged:
         loads, _, report = cold(tmp_path, forged)
     assert (len(loads), report.peers.items) == (60, 0)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """One that says 127.0.0.1, with its key, signed by nobody else."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    path = tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=peer"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", str(tmp_path / "certificate")]
+    subprocess.run(command, check=True, capture_output=True)
+    with path.open("a") as both:
+        both.write((tmp_path / "certificate").read_text())
+    return path
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_under_https_a_peer_is_believed_whose_certificate_is_trusted(tmp_path, monkeypatch, certificate, is_trusted):
+    def answer(handler, raw):
+        asked = msgspec.json.decode(raw, type=Asked)
+        send(handler, write_answer("it", asked, [a_value(asked, n) for n in range(len(asked.keys))]))
+
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate"))
+    with answering(answer, certificate) as address:
+        loads, _, report = cold(tmp_path, address)
+    assert (len(loads), report.peers.items) == ((0, 60) if is_trusted else (60, 0))
+    assert set(report.peers.faults) == (set() if is_trusted else {"no answer"})
 
 
 def test_nobody_there_is_no_more_than_that(tmp_path):

@@ -9,15 +9,20 @@ import cachetools
 import numpy as np
 import pytest
 
-from peering import KEYS, Pages, giving, warm_up
-from preheat import MemoryPressureLevel
+from peering import GIVING, KEYS, Pages, giving, warm_up
+from preheat import CacheWarmupService, MemoryPressureLevel, create_warmup_item
+from preheat._coordination import Coordination
+from preheat._joint import JointCache
 from preheat._limit import limited_by
+from preheat._model import ItemStatus
 from preheat._peering import Busy, Giver, Layer, OtherVersion, UnknownValues, layer
 from preheat._peering.giving import BURST_BYTES, MOST_AT_ONCE
 from preheat._peering.wire import MOST_ANSWER_BYTES, MOST_VALUE_BYTES, Arrived, Asked, read_answer
 from preheat.abc import GivesValues
 from preheat.adapters.mapping import MappingCache
+from preheat.adapters.watched import watch
 from preheat.caches import EmbeddingCache, FileCache, ProjectCache, SearchCache
+from preheat.caches._texts import key_of
 from preheat.codecs import BytesCodec, TextCodec
 from preheat.testing import FakeClock
 
@@ -268,22 +273,111 @@ def test_values_that_can_not_be_written_or_are_too_large_are_left_out(pages):
     assert [each.key for each in values] == ["a"]
 
 
-# ------------------------------------------------------------------------------------------------- ready caches, whole
+# ------------------------------------------------------------------------------------------------------- all of it
 
 
-def test_ready_caches_are_warmed_from_peers_too(tmp_path):
-    def search(loads):
-        return SearchCache(lambda query: loads.append(query) or [query], version="1", name="search",
-                           capacity_bytes=1 << 20, ttl_seconds=600.0)  # fmt: skip
+def encode(loads):
+    return lambda texts: (loads.extend(texts), np.array([[len(text), ord(text[0])] for text in texts], np.float32))[1]
 
+
+def embedding(loads):
+    return EmbeddingCache(encode(loads), model="m", name="cache", capacity_bytes=1 << 20)
+
+
+def search(loads):
+    return SearchCache(lambda query: loads.append(query) or [query], version="1", name="cache",
+                       capacity_bytes=1 << 20, ttl_seconds=600.0)  # fmt: skip
+
+
+def search_by_coroutine(loads):
+    async def find(query):
+        loads.append(query)
+        return [query]
+
+    return SearchCache(find, version="1", name="cache", capacity_bytes=1 << 20, ttl_seconds=600.0)
+
+
+@pytest.mark.parametrize(
+    ("make_warm", "make_cold"), [(embedding, embedding), (search, search), (search, search_by_coroutine)]
+)
+def test_ready_caches_are_warmed_from_peers_too(tmp_path, make_warm, make_cold):
+    loads, texts = [], [f"{n} bottles" for n in range(40)]
+    warm, cold = make_warm([]), make_cold(loads)
+    recipes = {key_of(text): f"text:{text}" for text in texts}  # of vectors
+    with giving(tmp_path / "warm", warm, texts) as port:
+        of = {each.key: each for each in warm.held_values()}
+        report = asyncio.run(warm_up(tmp_path / "cold", cold, f"http://127.0.0.1:{port}", keys=of, recipes=recipes))
+    there = {each.key: each for each in cold.held_values()}
+    assert (loads, report.peers.items, there.keys()) == ([], 40, of.keys())
+    assert all(np.array_equal(there[key].value, of[key].value) for key in of)
+    assert all(there[key].expires_at <= of[key].expires_at + 0.01 for key in of)
+
+
+def test_a_watched_mapping_with_a_coroutine_is_warmed_from_peers_too(tmp_path):
     loads = []
-    warm, cold = search([]), search(loads)
-    queries = [f"query {n}" for n in range(40)]
-    keys = []
-    with giving(tmp_path / "warm", warm, queries) as port:
-        keys = [each.key for each in warm.held_values()]
-        report = asyncio.run(warm_up(tmp_path / "cold", cold, f"http://127.0.0.1:{port}", keys=keys))
-    assert (loads, report.peers.items) == ([], 40)
-    of = {each.key: each for each in warm.held_values()}
-    assert all(each.expires_at <= of[each.key].expires_at + 0.01 for each in cold.held_values())
-    assert {each.key: each.value for each in cold.held_values()} == {key: value.value for key, value in of.items()}
+
+    async def load(key):
+        loads.append(key)
+        return key
+
+    async def go(url):
+        async with CacheWarmupService(state_dir=str(tmp_path / "cold"), **GIVING | {"peers": [url]}) as service:
+            pages = {}
+            _, cold = watch(pages, name="pages", log=service.ledger.log("pages"), load=load, codec=TextCodec())
+            service.register(cold)
+            for key in KEYS:
+                service.ledger.log("pages").miss(key, 100, 0.01, "", "")
+            report = await service.execute_warmup_plan(await service.create_warmup_plan("aggressive"))
+            return pages, report
+
+    warm = Pages()
+    with giving(tmp_path / "warm", warm) as port:
+        pages, report = asyncio.run(go(f"http://127.0.0.1:{port}"))
+    assert (loads, pages, report.peers.items) == ([], warm.mapping, 60)
+
+
+class CountingTurns(Coordination):
+    """Alone, and counts the loads that it was asked to let begin."""
+
+    turns = 0
+
+    async def wait_for_turn(self, origin, loads):
+        self.turns += loads
+
+
+class ScriptedTaker:
+    """Gives what it was told to, as far as the cache then takes it."""
+
+    def __init__(self, cache, values):
+        self.layer, self.values, self.noted = Layer(cache, cache.snapshot_codec()), values, []
+        self.is_taken = lambda _, key: self.layer.is_taken(key)
+        self.withdraw = lambda _, keys: self.layer.withdraw(keys)
+        self.note = self.noted.extend
+
+    def gives(self, cache):
+        return True
+
+    async def fetch(self, cache, keys):
+        return self.layer.put([self.values[key] for key in keys if key in self.values])
+
+
+@pytest.mark.parametrize("bad", [(), (0,), (3,), range(8)])
+def test_whatever_is_loaded_pays_its_turn_and_what_peers_gave_does_not(bad):
+    keys = [f"{n}" for n in range(8)]
+    values = {key: arrived(key, data=b"\xff" if n in bad else b"given") for n, key in enumerate(keys)}
+
+    async def go(cache):
+        together = CountingTurns()
+        taker = ScriptedTaker(cache, values)
+        joint = JointCache(cache, together, taker)
+        results = await joint.warmup_items([create_warmup_item("pages", key) for key in keys])
+        await together.end()
+        return results, together.turns, taker.noted
+
+    cache = Pages()
+    results, turns, noted = asyncio.run(go(cache))
+    assert [each.status for each in results] == [ItemStatus.LOADED] * 8
+    assert turns == sum(cache.loads.values())
+    assert set(cache.loads) >= {keys[n] for n in bad}
+    assert [each.from_peer for each in results] == [key not in cache.loads for key in keys]
+    assert sum(each.from_peer for each in noted) == 8 - turns

@@ -54,6 +54,11 @@ class Layer:
             self._given |= given
             return set(given)
 
+    def is_taken(self, key: str) -> bool:
+        """Whether the cache has taken the value of `key` that was put."""
+        with self._lock:
+            return key in self._taken
+
     def withdraw(self, keys: Iterable[str]) -> set[str]:
         """Let it find these no more; those of `keys` that it has taken."""
         with self._lock:

@@ -101,6 +101,10 @@ class Taker:
             found |= layer.put(await self._ask_around(part))
         return found
 
+    def is_taken(self, cache: str, key: str) -> bool:
+        """Whether `cache` has taken the value of `key` that it found."""
+        return self._layers[cache].is_taken(key)
+
     def withdraw(self, cache: str, keys: Iterable[str]) -> set[str]:
         """Let `cache` find these no more; those of `keys` that it has taken."""
         return self._layers[cache].withdraw(keys)
