@@ -16,6 +16,7 @@ from preheat._model import (
     MemoryEventKind,
     MemoryPressureLevel,
     OriginRecord,
+    PeerRecord,
     SizeRecord,
     StrategySwitch,
     TimeToSteady,
@@ -112,6 +113,13 @@ def test_what_was_asked_of_each_origin_is_told():
     for summary in (report_summary(report(origins=(ORIGIN,))), progress_summary(progress)):
         (told,) = summary["origins"]
         assert (told["origin"], told["requests"], told["limited_seconds"]) == ("shop", 12, 1.5)
+
+
+def test_what_came_from_peers_is_told():
+    record = PeerRecord(3, 40, 4000, {"busy": 1})
+    told = report_summary(report(peers=record))["peers"]
+    assert told == as_json(told) == {"requests": 3, "items": 40, "size_bytes": 4000, "faults": {"busy": 1}}
+    assert report_summary(report())["peers"] is None
 
 
 @pytest.mark.parametrize(("waits_for", "told"), [("", None), ("a place", "a place")])

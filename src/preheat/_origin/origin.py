@@ -174,7 +174,9 @@ class Origin:
     def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None]) -> None:
         """A run has ended after `seconds`; None stands for a load that was not begun, and so does what a peer gave."""
         begun = [result for result in results if result is not None and not result.from_peer]
-        self._give_back(at, [result for result in results if result is not None and result.from_peer])
+        given = [result for result in results if result is not None and result.from_peer]
+        if given:
+            self._give_back(at, given)
         self._requests -= len(results) - len(begun)
         good = [result for result in begun if result.status not in _NO_ANSWER]
         if len(good) == len(results):
