@@ -1,6 +1,7 @@
 """Values from peers: what a warm replica gives a starting one, and everything that a peer may do instead."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -21,6 +23,7 @@ from preheat._peering.wire import Answer, Asked, Given, sealed, write_answer
 from preheat.codecs import DocumentCodec
 from preheat.errors import InvalidSetting, UsageError
 from served import TOKEN
+from servers import free_port, server  # noqa: F401 - one is a fixture
 
 
 def url(port):
@@ -59,6 +62,37 @@ def test_what_a_second_peer_has_is_asked_for_too(tmp_path):
     with giving(tmp_path / "one", Pages(), KEYS[:30]) as one, giving(tmp_path / "other", Pages(), KEYS[30:]) as other:
         loads, _, report = cold(tmp_path, url(one), url(other))
     assert (loads, report.peers.items) == ({}, 60)
+
+
+def test_one_warm_peer_is_found_among_many_that_are_cold(tmp_path):
+    """As in a deploy in which all but one wait."""
+    asked_times = Counter()
+
+    def empty(handler, raw):
+        asked_times[handler.server.server_address] += 1
+        send(handler, write_answer("it", msgspec.json.decode(raw, type=Asked), []))
+
+    with contextlib.ExitStack() as stack:
+        cold_ones = [stack.enter_context(answering(empty)) for _ in range(6)]
+        port = stack.enter_context(giving(tmp_path / "warm", Pages()))
+        loads, _, report = cold(tmp_path, *cold_ones, url(port))
+    assert (loads, report.peers.items) == ({}, 60)
+    assert max(asked_times.values(), default=0) <= 1
+
+
+def test_peers_that_are_cold_are_soon_asked_no_more(tmp_path):
+    asked_keys = []
+
+    def empty(handler, raw):
+        asked = msgspec.json.decode(raw, type=Asked)
+        asked_keys.extend(asked.keys)
+        send(handler, write_answer("it", asked, []))
+
+    keys = [f"page {n}" for n in range(1000)]
+    with answering(empty) as cold_one:
+        loads, _, report = cold(tmp_path, cold_one, keys=keys)
+    assert (len(loads), report.peers.faults) == (1000, {})
+    assert len(asked_keys) < 200
 
 
 def test_what_was_deleted_at_the_peer_is_loaded(tmp_path):
@@ -345,3 +379,52 @@ def test_a_peer_that_is_killed_midway_leaves_the_rest_to_the_origin(tmp_path):
     assert set(loads.values()) == {1}
     assert len(loads) + report.peers.items == len(found) == 2000
     assert "no answer" in report.peers.faults
+
+
+REPLICA = """
+    import asyncio, contextlib, json, sys
+    sys.path[:0] = sys.argv[1:3]
+    from peering import GIVING, KEYS, Pages
+    from preheat import CacheWarmupService
+    from preheat.http import create_app
+    from preheat.http.serving import listen, server_of
+
+    async def main(folder, coordinator, own_port, *peers):
+        cache, among = Pages(), {"coordinator_url": coordinator, "replicas": 3, "replicas_at_once": 1}
+        urls = [f"http://127.0.0.1:{each}" for each in peers]
+        options = GIVING | among | {"start_jitter_seconds": 0.0, "peers": urls}
+        async with CacheWarmupService(state_dir=folder, **options) as service:
+            service.register(cache)
+            for key in KEYS:
+                service.ledger.log("pages").miss(key, 100, 0.01, "", "")
+            with listen("127.0.0.1", int(own_port)) as place:
+                server = server_of(create_app(service))
+                serving = asyncio.create_task(server.serve(sockets=[place]))
+                report = await service.execute_warmup_plan(await service.create_warmup_plan("aggressive"))
+                print(json.dumps({"loads": len(cache.loads), "loaded": report.counts["loaded"]}), flush=True)
+                await asyncio.to_thread(sys.stdin.readline)  # is there for the others
+                server.should_exit = True
+                await serving
+
+    asyncio.run(main(*sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize("are_peers", [True, False], ids=["peers", "control"])
+def test_replicas_that_warm_up_one_after_the_other_ask_the_origin_for_each_key_once(tmp_path, server, are_peers):
+    here, ports = Path(__file__).parents[1], [free_port() for _ in range(3)]
+    command = [sys.executable, "-c", textwrap.dedent(REPLICA), str(here), str(here.parent / "src")]
+    processes = [
+        subprocess.Popen(
+            [*command, str(tmp_path / f"{port}"), server.url, str(port), *map(str, ports if are_peers else [])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for port in ports
+    ]  # fmt: skip
+    try:
+        told = [msgspec.json.decode(process.stdout.readline()) for process in processes]
+    finally:
+        for process in processes:
+            process.communicate("end\n", timeout=30)
+    assert [each["loaded"] for each in told] == [60] * 3
+    assert sum(each["loads"] for each in told) == (60 if are_peers else 180)

@@ -2,8 +2,6 @@
 
 import random
 
-import pytest
-
 from preheat._peering.choice import MOST_FAULTS, MOST_FAULTS_OF_ALL, Peers
 from preheat._peering.wire import MOST_KEY_LENGTH, MOST_KEYS, MOST_QUESTION_BYTES, Asked, in_parts, write_question
 from preheat._reach import RETRY_SECONDS, SPREAD_SECONDS
@@ -46,8 +44,16 @@ def test_an_answer_makes_up_for_faults():
     known = peers("a")
     for n in range(MOST_FAULTS_OF_ALL - 1):
         known.failed("a", n * LONG)
-        known.answered("a")
+        known.answered("a", gave=False)
     assert known.choose(0.0) == "a"
+
+
+def test_who_gave_before_is_asked_first():
+    known = peers(*"abc")
+    known.answered("b", gave=True)
+    known.answered("c", gave=False)
+    assert {known.choose(0.0) for _ in range(50)} == {"b"}
+    assert {known.choose(0.0, but="b") for _ in range(50)} == {"a", "c"}
 
 
 def test_after_so_many_faults_nobody_is_asked():
@@ -58,11 +64,10 @@ def test_after_so_many_faults_nobody_is_asked():
     assert (known.choose(1e6), len(known)) == (None, 0)
 
 
-@pytest.mark.parametrize("tell", ["answered", "drop"])
-def test_what_comes_of_one_that_is_dropped_does_not_matter(tell):
+def test_what_comes_of_one_that_is_dropped_does_not_matter():
     known = peers("a")
     known.drop("a")
-    getattr(known, tell)("a")
+    known.answered("a", gave=True)
     known.failed("a", 0.0)
     known.is_busy("a", 0.0)
     assert known.choose(1e6) is None

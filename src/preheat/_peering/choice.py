@@ -30,21 +30,27 @@ class Peers(Generic[Address]):
         self._doors = {address: Door(rng) for address in addresses}
         self._faults = dict.fromkeys(self._doors, 0)
         self._faults_of_all = 0
+        self._generous: set[Address] = set()
 
     def __len__(self) -> int:
         return len(self._doors)
 
     def choose(self, at: float, but: Iterable[Address] = ()) -> Address | None:
-        """One that may be asked at the instant `at`, none of those in `but`; None if there is none."""
+        """One that may be asked at the instant `at`, none of those in `but`; None if there is none.
+
+        Those that gave something before come first: where all start together, most have nothing to give.
+        """
         candidates = [address for address in self._doors if address not in set(but)]
         self._rng.shuffle(candidates)
+        candidates.sort(key=lambda address: address not in self._generous)
         return next((address for address in candidates if self._doors[address].lets_in(at)), None)
 
-    def answered(self, address: Address) -> None:
-        """It gave what was asked for, or said that it has nothing of it."""
+    def answered(self, address: Address, *, gave: bool) -> None:
+        """It gave some of what was asked for, or said that it has nothing of it."""
         if address in self._doors:
             self._doors[address].answered()
             self._faults[address] = 0
+            self._generous |= {address} if gave else set()
 
     def is_busy(self, address: Address, at: float) -> None:
         """It gives nothing just now: it is left alone for a while."""

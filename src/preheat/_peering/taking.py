@@ -1,7 +1,8 @@
 """The peers of one run: they are asked for a batch of values at a time, before the origin is.
 
-Two of them at the most for each batch, and not for long: a peer that is slow, away, damaged or of another version costs
-a bounded time, is counted, and its values are loaded.
+For each batch two of those that have any of it, and not for long: a peer that is slow, away, damaged or of another
+version costs a bounded time, is counted, and its values are loaded.  One that has nothing of what is wanted is soon
+asked no more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from preheat._model import ItemResult, ItemStatus, PeerRecord
 from preheat._peering.asking import BUSY, NO_ANSWER, REFUSED, TOO_LARGE, UNKNOWN, Address, Ask, Unanswered, resolve
@@ -33,6 +36,14 @@ ASK_SECONDS = 2.0
 
 RESOLVE_SECONDS = 2.0
 TRIES = 2
+"""Peers that give something, or fail to, for each batch."""
+
+MOST_ASKED = 8
+"""Peers for each batch, those included that have nothing of it."""
+
+MOST_MISSED = 64
+"""Keys of a cache, one after another, of which a peer has none: then it is as cold as this replica."""
+
 MOST_AT_ONCE = 2
 
 
@@ -61,6 +72,7 @@ class Taker:
         self._rng = random.Random()
         self._peers: Peers[Address] = Peers((), self._rng)
         self._useless: set[tuple[Address, str]] = set()
+        self._missed: Counter[tuple[Address, str]] = Counter()
         self._threads = LoaderThreads(MOST_AT_ONCE, "preheat-peer")
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
         self._asked = self._items = self._size_bytes = 0
@@ -116,21 +128,26 @@ class Taker:
         self._size_bytes += sum(each.size_bytes for each in loaded)
 
     async def _ask_around(self, asked: Asked) -> list[Arrived]:
-        """What is given of what is `asked` for, by the first that answers and one more for the rest."""
+        """What is given of what is `asked` for, by the first that has any of it and one more for the rest."""
         arrived: dict[str, Arrived] = {}
         met: set[Address] = {address for address, cache in self._useless if cache == asked.cache}
-        for _ in range(TRIES):
+        tries = 0
+        for _ in range(MOST_ASKED):
             keys = [key for key in asked.keys if key not in arrived]
+            if not keys or tries >= TRIES:
+                break
             async with self._turns:
-                peer = self._peers.choose(time.monotonic(), met) if keys else None
-                if peer is None:
-                    break
-                met.add(peer)
-                rest = Asked(asked.cache, asked.codec, asked.codec_version, asked.application_version, keys)
-                arrived |= {each.key: each for each in await self._ask(peer, rest)}
+                peer = self._peers.choose(time.monotonic(), met)
+                given = await self._ask(peer, replace(asked, keys=keys)) if peer is not None else None
+            if peer is None:
+                break
+            met.add(peer)
+            tries += given is None or len(given) > 0
+            arrived |= {each.key: each for each in given or ()}
         return list(arrived.values())
 
-    async def _ask(self, peer: Address, asked: Asked) -> list[Arrived]:
+    async def _ask(self, peer: Address, asked: Asked) -> list[Arrived] | None:
+        """What `peer` gives; None if it does not answer."""
         self._asked += 1
         ask, asked_at = Ask(peer, self._token), time.time()
         try:
@@ -142,13 +159,20 @@ class Taker:
         except (Unanswered, Doubtful) as fault:
             self._note(peer, asked.cache, str(fault))
         else:
-            self._peers.answered(peer)
             if name == self._own_name:
                 self._peers.drop(peer)
+            self._note_answer(peer, asked, arrived)
             return arrived
         finally:
             ask.give_up()
-        return []
+        return None
+
+    def _note_answer(self, peer: Address, asked: Asked, arrived: Sequence[Arrived]) -> None:
+        self._peers.answered(peer, gave=len(arrived) > 0)
+        place = peer, asked.cache
+        self._missed[place] = 0 if arrived else self._missed[place] + len(asked.keys)
+        if self._missed[place] >= MOST_MISSED:
+            self._useless.add(place)
 
     def _note(self, peer: Address, cache: str, fault: str) -> None:
         """`peer` gave nothing."""
@@ -156,7 +180,7 @@ class Taker:
         if fault == BUSY:
             self._peers.is_busy(peer, time.monotonic())
         elif fault in (UNKNOWN, OTHER_VERSION):
-            self._peers.answered(peer)
+            self._peers.answered(peer, gave=False)
             self._useless.add((peer, cache))
         elif fault in _NEVER_AGAIN:
             self._peers.drop(peer)
