@@ -35,15 +35,11 @@ from preheat._threads import LoaderThreads
 
 TellWait = Callable[[str, float, float], None]
 
-
-def _nobody_waits(what: str) -> None:
-    pass
-
-
 LEAVING = -1  # loads that are booked by whoever leaves
 LEAST_WAIT_SECONDS = 0.001
 SLICE_SECONDS = 0.05  # how soon a wait notices that its run has ended
 
+_PLACES = ("places", "queue", "waiting")
 _LEASE_EXPIRY = ("PX", int(LEASE_SECONDS * 1000))
 
 
@@ -88,7 +84,9 @@ class Coordination:
         self._line = Line(self._client, Door(self._rng)) if url else None
         self._jitter_seconds, self._namespace = jitter_seconds, namespace
         self._me = f"{self._rng.getrandbits(64):016x}"
-        self._place = self._own_place(at_once) if at_once is not None else None
+        self._place: Place | None = None
+        if self._line is not None and at_once is not None:
+            self._place = Place(self._line, self._me, at_once, [self._key(what) for what in _PLACES])
         self._number: int | None = None
         self._gone: set[int] = set()
         self._leased: dict[str, float] = {}
@@ -102,7 +100,7 @@ class Coordination:
 
     # ------------------------------------------------------------------------------------ life of a run
 
-    async def begin(self, tell: TellWaiting = _nobody_waits) -> None:
+    async def begin(self, tell: TellWaiting = lambda _: None) -> None:
         """Join the others, and wait a random while so that not all begin at once, and for a place if there are few.
 
         What it waits for is told as it changes.
@@ -276,11 +274,6 @@ class Coordination:
                 pace.hold_until(time.monotonic() + 4 * AHEAD_SECONDS)
 
     # ---------------------------------------------------------------------------------------------- keys
-
-    def _own_place(self, at_once: int) -> Place | None:
-        if self._line is None:
-            return None
-        return Place(self._line, self._me, at_once, [self._key(what) for what in ("places", "queue", "waiting")])
 
     def _key(self, what: str) -> str:
         return f"{self._namespace}\x00fleet {what}"

@@ -167,8 +167,6 @@ class CacheWarmupService:
         del self._caches[name]
         if self._keeper is not None:
             self._keeper.detach(name)
-        if self.peering is not None:
-            self.peering.detach(name)
 
     def register_strategy(self, name: str, *, share: float, why: str = "", **rules: Any) -> None:
         """Add a strategy, or replace one.  `rules` are the fields of the strategy table.

@@ -336,6 +336,21 @@ def test_a_watched_mapping_with_a_coroutine_is_warmed_from_peers_too(tmp_path):
     assert (loads, pages, report.peers.items) == ([], warm.mapping, 60)
 
 
+def test_a_cache_that_is_registered_anew_has_peers_and_its_snapshot_still(tmp_path):
+    async def go(*urls):
+        cache = Pages()
+        options = GIVING | {"peers": urls, "snapshots": True}
+        async with CacheWarmupService(state_dir=str(tmp_path / "cold"), **options) as service:
+            for _ in range(2):
+                service.register(cache)
+                service.unregister("pages")
+            service.register(cache)
+            return [cache.get(key) for key in KEYS], len(cache.loads)
+
+    before, loads = asyncio.run(go("http://127.0.0.1:9"))
+    assert (asyncio.run(go("http://127.0.0.1:9")), loads) == ((before, 0), 60)
+
+
 class CountingTurns(Coordination):
     """Alone, and counts the loads that it was asked to let begin."""
 

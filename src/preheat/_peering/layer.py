@@ -34,7 +34,7 @@ class Layer:
 
     def __init__(self, cache: SnapshotsValues, codec: SnapshotCodec) -> None:
         self.codec = codec
-        self._cache = cache
+        self.cache = cache
         self._kept: Snapshot | None = None
         self._lock = threading.Lock()
         self._given: dict[str, Arrived] = {}
@@ -77,7 +77,7 @@ class Layer:
 
     def close(self) -> None:
         """The cache looks nowhere from now on."""
-        self._cache.restore_from(None)
+        self.cache.restore_from(None)
 
     # ------------------------------------------------------------------------------------------ as a snapshot
 
@@ -152,7 +152,7 @@ class Layer:
 
     def held_values(self) -> Sequence[HeldValue]:
         """What the cache holds."""
-        return self._cache.held_values()
+        return self.cache.held_values()
 
     def restore_from(self, snapshot: Snapshot | None) -> None:
         """From now on look in `snapshot` for what no peer gave."""

@@ -42,12 +42,10 @@ class Peering:
         codec = cache.snapshot_codec() if isinstance(cache, GivesValues) else None
         if codec is None or not isinstance(cache, GivesValues):
             return None
-        self._layers[name] = Layer(cache, codec)
-        return self._layers[name]
-
-    def detach(self, name: str) -> None:
-        """The cache called `name` takes nothing any more.  What it deletes is still passed on to its snapshot."""
-        self._layers.pop(name, None)
+        layer = self._layers.get(name)
+        if layer is None or layer.cache is not cache:  # or it is registered anew, and looks there still
+            layer = self._layers[name] = Layer(cache, codec)
+        return layer
 
     def taker(self) -> Taker:
         """What the next run takes from peers.
