@@ -86,8 +86,7 @@ class Giver:
         """
         with self._turn():
             cache = self._caches.get(asked.cache)
-            codec = cache.snapshot_codec() if isinstance(cache, GivesValues) else None
-            if codec is None or not isinstance(cache, GivesValues):
+            if not isinstance(cache, GivesValues) or (codec := cache.snapshot_codec()) is None:
                 raise UnknownValues("no values of that cache are given")
             own = (asked.cache, codec.name, codec.version, self._application_version)
             if asked.written_as != own:

@@ -39,8 +39,7 @@ class Peering:
 
     def attach(self, name: str, cache: object) -> Layer | None:
         """Have `cache` look in a layer of its own, which stands for it from now on; None if it gives no values."""
-        codec = cache.snapshot_codec() if isinstance(cache, GivesValues) else None
-        if codec is None or not isinstance(cache, GivesValues):
+        if not isinstance(cache, GivesValues) or (codec := cache.snapshot_codec()) is None:
             return None
         layer = self._layers.get(name)
         if layer is None or layer.cache is not cache:  # or it is registered anew, and looks there still
