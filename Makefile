@@ -15,14 +15,15 @@ src/preheat/_store/older.py,src/preheat/_snapshot/layout.py,src/preheat/_snapsho
 src/preheat/_plan/*,src/preheat/_pressure.py,src/preheat/_execution/*,src/preheat/_guard/*,src/preheat/_measure.py,\
 src/preheat/_summary.py,src/preheat/_replay/*,src/preheat/_choose.py,src/preheat/_footing.py,\
 src/preheat/_interval.py,src/preheat/_pace.py,src/preheat/_steady.py,src/preheat/_past.py,src/preheat/_origin/*,\
-src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py,src/preheat/_pool/contributions.py,\
-src/preheat/_pool/folding.py,src/preheat/_pool/encoding.py,src/preheat/_pool/adding.py,\
+src/preheat/_sharing/*,src/preheat/_reach.py,src/preheat/_fleet.py,src/preheat/_rolling.py,\
+src/preheat/_pool/contributions.py,src/preheat/_pool/folding.py,src/preheat/_pool/encoding.py,src/preheat/_pool/adding.py,\
 src/preheat/_pool/items.py,src/preheat/_pool/rows.py,src/preheat/_page/*,src/preheat/_readiness.py,\
 src/preheat/_exposure.py,src/preheat/_tally.py,src/preheat/_figures.py,src/preheat/caches/_query.py,\
 src/preheat/caches/candidates.py,src/preheat/adapters/patterns.py,src/preheat/django/configuration.py,\
 src/preheat/_samples.py,src/preheat/caches/_digests.py,src/preheat/caches/_duel.py,src/preheat/caches/_ghosts.py,\
-src/preheat/_blocks.py,src/preheat/_living.py,src/preheat/caches/_policy.py,src/preheat/caches/_queues.py,src/preheat/caches/_warmed.py,\
-src/preheat/_bulk/adding.py,src/preheat/_bulk/packing.py,src/preheat/_bulk/sharding.py,src/preheat/_bulk/steps.py
+src/preheat/_blocks.py,src/preheat/_living.py,src/preheat/caches/_policy.py,src/preheat/caches/_queues.py,\
+src/preheat/caches/_warmed.py,src/preheat/_bulk/adding.py,src/preheat/_bulk/packing.py,src/preheat/_bulk/sharding.py,\
+src/preheat/_bulk/steps.py,src/preheat/_peering/choice.py,src/preheat/_peering/wire.py
 
 # what tells our memory from that of others runs alone; the rest in parts side by side, for much of it waits
 ALONE := tests/faults/test_memory.py tests/faults/test_pressure_signals.py

@@ -20,6 +20,7 @@ from preheat._model import CandidateTable, MemoryBudget, MemoryPressureLevel
 from preheat._plan import create_plan
 from preheat._plan.strategy import STRATEGIES
 from preheat._run import Run
+from preheat.adapters.mapping import MappingCache
 
 HERE = Path(__file__).parent
 
@@ -129,6 +130,12 @@ async def load_and_set(options) -> dict:
     return {"loaded": options.keys, "resident": 0}
 
 
+def load_slowly(key: str) -> str:
+    """For a cache in the memory of its replica, which nobody else can fill."""
+    time.sleep(0.04)
+    return f"value of {key}"
+
+
 async def be_replica(options) -> dict:
     """Warm up once, and tell how it went."""
     if options.apart:
@@ -137,17 +144,27 @@ async def be_replica(options) -> dict:
 
     origin = OriginClient(options.origin)
     client = connect(options.cache, is_async=True)
-    cache = AsyncRedisCache(client, origin.load, name="pages", patience_seconds=options.patience)
+    cache = (
+        MappingCache({}, load_slowly, name="pages")
+        if options.own
+        else AsyncRedisCache(client, origin.load, name="pages", patience_seconds=options.patience)
+    )
     together = Coordination(
-        options.coordinator, replicas=options.replicas, jitter_seconds=options.jitter, rates={"pages": options.rate}
+        options.coordinator,
+        replicas=options.replicas,
+        jitter_seconds=options.jitter,
+        at_once=options.at_once,
+        rates={"pages": options.rate},
     )
     plan = plan_of(options.keys)
     run = Run(plan, joint({"pages": cache}, together), watch=EnoughMemory(), concurrency_limit=4, batch_size=32)
     print("ready", flush=True)
     sys.stdin.readline()
     try:
-        await together.begin()
+        await together.begin(run.wait_for)
+        print("begun", time.monotonic(), flush=True)
         report = await run.perform()
+        print("ended", time.monotonic(), flush=True)
     finally:
         await together.end()
         await client.aclose()
@@ -162,6 +179,7 @@ class Replicas:
         command = [sys.executable, str(HERE / "replicas.py"), "--cache", cache, "--origin", str(origin)]
         command += ["--coordinator", coordinator] if coordinator else []
         for name, value in ({"replicas": count} | options).items():
+            name = name.replace("_", "-")
             command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE)])}
         self.processes = [
@@ -178,7 +196,7 @@ class Replicas:
 
     async def reports(self) -> list[dict]:
         texts = await asyncio.gather(*(asyncio.to_thread(process.communicate) for process in self.processes))
-        return [json.loads(text) for text, _ in texts if text.strip()]
+        return [json.loads(line) for text, _ in texts for line in text.splitlines() if line.startswith("{")]
 
     def kill(self, number: int) -> None:
         self.processes[number].send_signal(signal.SIGKILL)
@@ -201,8 +219,10 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=1000.0)
     parser.add_argument("--jitter", type=float, default=0.0)
+    parser.add_argument("--at-once", type=int)
     parser.add_argument("--patience", type=float, default=5.0)
     parser.add_argument("--apart", action="store_true")
+    parser.add_argument("--own", action="store_true")
     print(json.dumps(asyncio.run(be_replica(parser.parse_args()))), flush=True)
 
 

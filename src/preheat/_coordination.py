@@ -26,6 +26,7 @@ from preheat._fleet import (
     start_delay,
     turn_size,
 )
+from preheat._place import Place, TellWaiting
 from preheat._reach import Door
 from preheat._record import log_failure
 from preheat._redis import Line, connect
@@ -38,6 +39,7 @@ LEAVING = -1  # loads that are booked by whoever leaves
 LEAST_WAIT_SECONDS = 0.001
 SLICE_SECONDS = 0.05  # how soon a wait notices that its run has ended
 
+_PLACES = ("places", "queue", "waiting")
 _LEASE_EXPIRY = ("PX", int(LEASE_SECONDS * 1000))
 
 
@@ -48,6 +50,7 @@ class Coordination:
         url: Of the server; None goes by this replica's share from the beginning.
         replicas: How many there are, at least.
         jitter_seconds: Upper bound of the random wait before the run begins.
+        at_once: Replicas that may warm up at the same time, as far as the server answers; None if all.
         rates: By origin, the loads per second that it takes from all replicas together.
         wait_seconds: After so long without an answer, the server counts as away.
         namespace: What the keys on the server begin with.
@@ -67,6 +70,7 @@ class Coordination:
         *,
         replicas: int = 1,
         jitter_seconds: float = 0.0,
+        at_once: int | None = None,
         rates: Mapping[str, float] | None = None,
         wait_seconds: float = 0.25,
         namespace: str = "preheat",
@@ -80,6 +84,9 @@ class Coordination:
         self._line = Line(self._client, Door(self._rng)) if url else None
         self._jitter_seconds, self._namespace = jitter_seconds, namespace
         self._me = f"{self._rng.getrandbits(64):016x}"
+        self._place: Place | None = None
+        if self._line is not None and at_once is not None:
+            self._place = Place(self._line, self._me, at_once, [self._key(what) for what in _PLACES])
         self._number: int | None = None
         self._gone: set[int] = set()
         self._leased: dict[str, float] = {}
@@ -93,12 +100,17 @@ class Coordination:
 
     # ------------------------------------------------------------------------------------ life of a run
 
-    async def begin(self) -> None:
-        """Join the others, and wait a random while so that not all begin at once."""
+    async def begin(self, tell: TellWaiting = lambda _: None) -> None:
+        """Join the others, and wait a random while so that not all begin at once, and for a place if there are few.
+
+        What it waits for is told as it changes.
+        """
         if self._line is not None:
             await self._beat()
             self._heart = asyncio.ensure_future(self._go_on_beating())
         await self.sleep(start_delay(self._jitter_seconds, self._rng))
+        if self._place is not None:
+            await self._place.wait(self.sleep, lambda: self.is_stopped, tell)
 
     def follow(self, is_over: Callable[[], bool], is_held: Callable[[], bool]) -> None:
         """From now on ask the run itself whether it is to end, and whether nothing may start just now."""
@@ -134,6 +146,8 @@ class Coordination:
             return
         if self._leased:
             await self._line.ask_async([("DEL", place) for place in self._leased])
+        if self._place is not None:
+            await self._place.leave()
         if self._number is not None:
             await self._book("", LEAVING, 1.0)
         await self._client.aclose()
@@ -148,6 +162,8 @@ class Coordination:
             await self._book("", 0, 1.0)
             if not self.is_alone:
                 await self._renew()
+                if self._place is not None:
+                    await self._place.keep()
         except Exception:
             log_failure("the coordinator could not be told that this replica is there")
 
@@ -239,7 +255,7 @@ class Coordination:
     async def _book(self, origin: str, loads: int, rate: float) -> Booking | None:
         if self._line is None:
             return None
-        places = (*map(self._place, ("seen", "numbers", "free")), self._place(f"rate {origin}"))
+        places = (*map(self._key, ("seen", "numbers", "free")), self._key(f"rate {origin}"))
         replies = await self._line.run_async(BOOK, places, *book_arguments(self._me, self.replicas, loads, rate))
         if replies is None or not isinstance(replies[0], list):
             self._go_alone()
@@ -257,9 +273,9 @@ class Coordination:
                 pace.change_rate(self.rates[name] / self.replicas)
                 pace.hold_until(time.monotonic() + 4 * AHEAD_SECONDS)
 
-    # -------------------------------------------------------------------------------------------- places
+    # ---------------------------------------------------------------------------------------------- keys
 
-    def _place(self, what: str) -> str:
+    def _key(self, what: str) -> str:
         return f"{self._namespace}\x00fleet {what}"
 
     def _lease(self, shared_as: str, key: str) -> str:

@@ -1,4 +1,7 @@
-"""A cache as a run sees it where replicas warm up together: what others load is waited for, the rest keeps the rate."""
+"""A cache as a run sees it where replicas warm up together.
+
+What others load is waited for, what peers give is not loaded, and the rest keeps the rate.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,22 @@ from preheat.abc import LoadsInBulk, SharesValues, WarmableCache
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from preheat._peering import Taker
+
 POLL_SECONDS = (0.03, 0.15)  # between two looks at what others load, at random
 
 _ABILITIES = ("undo_warmup", "report_memory_to", "kind_of")
 
 
-def joint(caches: Mapping[str, WarmableCache], coordination: Coordination) -> dict[str, WarmableCache]:
-    """`caches`, of which those that are shared, or whose origin has a rate, are loaded together with the others."""
+def joint(
+    caches: Mapping[str, WarmableCache], coordination: Coordination, taker: Taker | None = None
+) -> dict[str, WarmableCache]:
+    """`caches`, of which those are joint that are shared, that peers give values of, or whose origin has a rate."""
     return {
-        name: JointCache(cache, coordination)
+        name: JointCache(cache, coordination, taker)
         if (coordination.shares_keys and isinstance(cache, SharesValues))
         or origin_of(cache, name) in coordination.rates
+        or (taker is not None and taker.gives(name))
         else cache
         for name, cache in caches.items()
     }
@@ -46,9 +54,11 @@ class JointCache:
     Loads of a synchronous cache are done in threads.
     """
 
-    def __init__(self, cache: WarmableCache, coordination: Coordination) -> None:
+    def __init__(self, cache: WarmableCache, coordination: Coordination, taker: Taker | None = None) -> None:
+        self._taker = taker if taker is not None and taker.gives(cache.name) else None
         self.name, self.origin = cache.name, origin_of(cache, cache.name)
         self._cache, self._coordination = cache, coordination
+        self._is_awaited = False  # as far as is known: what it is called for may be awaitable all the same
         for ability in _ABILITIES:
             if hasattr(cache, ability):  # as attributes of its own: the seams look for those
                 setattr(self, ability, getattr(cache, ability))
@@ -115,7 +125,8 @@ class JointCache:
     async def _load(
         self, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]
     ) -> None:
-        for few in self._coordination.in_turns(self.origin, positions):
+        left = await self._take(self._taker, items, positions, results) if self._taker is not None else positions
+        for few in self._coordination.in_turns(self.origin, left):
             await self._coordination.wait_while_held()
             await self._coordination.wait_for_turn(self.origin, len(few))
             if self._coordination.is_stopped:
@@ -125,6 +136,50 @@ class JointCache:
             if refusal.wait_seconds is not None:  # none of the others is asked for before that
                 results.update((n, refusal) for n in range(len(items)) if n not in results)
                 return
+
+    async def _take(
+        self, taker: Taker, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]
+    ) -> Sequence[int]:
+        """Put in what peers give; the positions left.  What the cache did not take was loaded, and pays its turn."""
+        await self._coordination.wait_while_held()
+        if self._coordination.is_stopped:
+            return positions
+        found = await taker.fetch(self.name, [items[n].ref.key for n in positions])
+        given = [n for n in positions if items[n].ref.key in found]
+        try:
+            told = await self._put_in(taker, [items[n] for n in given])
+        finally:
+            taken = taker.withdraw(self.name, found)
+        told = [each._replace(from_peer=items[n].ref.key in taken) for n, each in zip(given, told, strict=False)]
+        taker.note(told)
+        results.update(zip(given, told, strict=False))
+        asked = sum(not each.from_peer and each.status is not ItemStatus.RESIDENT for each in told)
+        if asked:
+            await self._coordination.wait_for_turn(self.origin, asked)
+        return [n for n in positions if n not in results]
+
+    async def _put_in(self, taker: Taker, items: Sequence[WarmupItem]) -> list[ItemResult]:
+        """The results of the first of `items`, up to one whose value the cache did not take from a peer."""
+        told = await self._attempt(items[:1])
+        if len(items) <= 1 or not taker.is_taken(self.name, items[0].ref.key):
+            return told
+        if isinstance(self._cache, LoadsInBulk) or self._is_awaited:
+            return told + await self._attempt(items[1:])
+        with at_work():
+            rest: list[ItemResult] = await self._called(partial(self._put_in_each, taker), items[1:])
+        return told + rest
+
+    def _put_in_each(self, taker: Taker, items: Sequence[WarmupItem]) -> list[ItemResult]:
+        """The same for a cache that blocks, in one visit to a thread."""
+        told: list[ItemResult] = []
+        for item in items:
+            try:
+                told.append(usable(self._cache.warmup_item(item)))
+            except Exception as error:
+                told.append(failure_of(error))
+            if not taker.is_taken(self.name, item.ref.key):
+                break
+        return told
 
     async def _attempt(self, items: Sequence[WarmupItem]) -> list[ItemResult]:
         if len(items) > 1 and isinstance(self._cache, LoadsInBulk):
@@ -155,6 +210,7 @@ class JointCache:
     async def _called(self, function: Any, argument: Any) -> Any:
         """What `function` gives: on the loop if it is a coroutine function, in a thread otherwise."""
         if inspect.iscoroutinefunction(function):
+            self._is_awaited = True
             return await function(argument)
         call = _Call(partial(copy_context().run, function, argument), undo_of(self._cache))
         try:
@@ -163,7 +219,10 @@ class JointCache:
             self._coordination.threads.give_one_up()
             call.give_up(argument)
             raise
-        return await given if inspect.isawaitable(given) else given
+        if not inspect.isawaitable(given):
+            return given
+        self._is_awaited = True
+        return await given
 
 
 class _Call:

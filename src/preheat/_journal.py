@@ -39,6 +39,11 @@ def note_start(plan: WarmupPlan, items_before: int) -> None:
     )  # fmt: skip
 
 
+def note_wait(what: str) -> None:
+    """A run does not begin yet."""
+    logger.info("the warm-up is %s", what, extra={"event": "warmup_waits"})
+
+
 def note_phase(outcome: PhaseOutcome, seconds: float) -> None:
     """A phase has ended, `seconds` after the run began."""
     logger.info(

@@ -648,7 +648,7 @@ class ItemResult(NamedTuple):
     """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED.
 
     `wait_seconds` is for how long its origin asked to be left alone; 0 if it is overloaded and did not say how long,
-    None if it is not known to be.
+    None if it is not known to be.  `from_peer` says that its origin was not asked, since a peer had the value.
     """
 
     status: ItemStatus
@@ -656,6 +656,7 @@ class ItemResult(NamedTuple):
     seconds: float = 0.0
     reason: str = ""
     wait_seconds: float | None = None
+    from_peer: bool = False
 
 
 class OriginRecord(NamedTuple):
@@ -683,6 +684,21 @@ class OriginRecord(NamedTuple):
     limited_seconds: float
     limit: float
     highest_limit: float
+
+
+class PeerRecord(NamedTuple):
+    """What a run had from peers instead of its origins.
+
+    Attributes:
+        requests: Batches of values that peers were asked for.
+        items, size_bytes: What was loaded of their answers, as the caches account for it.
+        faults: By reason, how often a peer gave nothing or was not believed.
+    """
+
+    requests: int
+    items: int
+    size_bytes: int
+    faults: Mapping[str, int]
 
 
 class HeldValue(NamedTuple):
@@ -744,7 +760,8 @@ class WarmupProgress(NamedTuple):
 
     `strategy` is the one under which it goes on just now; `switches` tells how it came there.  The rates are those
     of the last seconds, 0 before anything has ended; `is_paused` while nothing starts, be it for want of memory or
-    because somebody wants it so.  `origins` is what was asked of each origin so far.
+    because somebody wants it so.  `origins` is what was asked of each origin so far.  `waits_for` says what the run
+    waits for before it begins; empty once it has.
     """
 
     phase: str
@@ -760,6 +777,7 @@ class WarmupProgress(NamedTuple):
     bytes_per_second: float = 0.0
     is_paused: bool = False
     origins: tuple[OriginRecord, ...] = ()
+    waits_for: str = ""
 
     @property
     def progress_percent(self) -> float:
@@ -926,6 +944,7 @@ class WarmupReport:
         events: What happened to memory in the run, oldest first; the oldest may have been dropped.
         switches: When and why it went on under another strategy, oldest first.
         origins: What was asked of each origin, and how it bore that.
+        peers: What came from peers instead; None where there are none.
         exposure: How long it was under pressure, and stood still for it.
         uplift: What it won, over all caches; None until traffic has been seen.
         steady: When traffic was steady over all caches; None if that has not been seen.
@@ -949,6 +968,7 @@ class WarmupReport:
     events: Sequence[MemoryEvent] = ()
     switches: tuple[StrategySwitch, ...] = ()
     origins: tuple[OriginRecord, ...] = ()
+    peers: PeerRecord | None = None
     exposure: PressureExposure = NO_EXPOSURE
     uplift: Uplift | None = None
     steady: TimeToSteady | None = None

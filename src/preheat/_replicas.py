@@ -6,7 +6,9 @@ otherwise by the gate of each replica, which has its share.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from preheat._model import MIB, WarmupReport
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
     from preheat._coordination import Coordination
     from preheat._execution import Gate
     from preheat._origin import Origin
+    from preheat._peering import Peering, Taker
     from preheat._run import Run
+
+
+logger = logging.getLogger("preheat")
 
 
 class Replicas:
@@ -26,10 +32,12 @@ class Replicas:
     Args:
         settings: Those of the service.
         shares_keys: Whether they share out the keys of shared caches too; else only rates.
+        peering: What is had from peers; None for nothing.
     """
 
-    def __init__(self, settings: Settings, *, shares_keys: bool = True) -> None:
-        self._settings, self._shares_keys = settings, shares_keys
+    def __init__(self, settings: Settings, *, shares_keys: bool = True, peering: Peering | None = None) -> None:
+        self._settings, self._shares_keys, self._peering = settings, shares_keys, peering
+        self._taker: Taker | None = None
         self._together: Coordination | None = None
         self._origins: dict[str, Origin] = {}  # by name, as the newest run of each has left it
 
@@ -38,8 +46,12 @@ class Replicas:
 
         Raises:
             InvalidSetting: The coordinator's URL can't be used, or its client library is missing.
+            UsageError: The token for the peers can't be read.
         """
-        if not self._settings.has_replicas:
+        if self._settings.replicas_at_once is not None and self._settings.coordinator_url is None:
+            logger.warning("nobody hands out places, so this replica waits for none: set coordinator_url too")
+        self._taker = self._peering.taker() if self._peering is not None else None
+        if not self._settings.has_replicas and self._taker is None:
             return caches
         from preheat._coordination import Coordination
         from preheat._joint import joint
@@ -48,11 +60,12 @@ class Replicas:
             self._settings.coordinator_url,
             replicas=self._settings.replicas,
             jitter_seconds=self._settings.jitter_seconds,
+            at_once=self._settings.replicas_at_once,
             rates=self._settings.rate_limits if self._settings.coordinator_url else {},
             loaders=self._settings.concurrency_limit,
             shares_keys=self._shares_keys,
         )
-        return joint(caches, self._together)
+        return joint(caches, self._together, self._taker)
 
     def gates(self, caches: Mapping[str, WarmableCache], seed: int) -> Mapping[str, Gate]:
         """By cache, what protects the origin it is loaded from, for one run."""
@@ -80,14 +93,27 @@ class Replicas:
     async def perform(self, run: Run) -> WarmupReport:
         """Perform `run`, which was made of what `prepare` gave, among the others.
 
-        The wait for the start is over before the run begins, so its deadline does not know of it.
+        The waits for the start and for a place are over before the run begins.  Of the two, the second is part of the
+        time that the run may take.
         """
         together, self._together = self._together, None
+        taker, self._taker = self._taker, None
         if together is None:
             return await run.perform()
         together.follow(lambda: run.is_stopping, lambda: run.is_holding)
         try:
-            await together.begin()
-            return await run.perform()
+            await together.begin(run.wait_for)
+            return await _perform_taking(run, taker)
         finally:
             await together.end()
+
+
+async def _perform_taking(run: Run, taker: Taker | None) -> WarmupReport:
+    """The report of `run`, with what came from peers."""
+    if taker is None:
+        return await run.perform()
+    try:
+        await taker.begin()
+        return replace(await run.perform(), peers=taker.record())
+    finally:
+        taker.end()

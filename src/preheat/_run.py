@@ -47,7 +47,7 @@ from preheat._execution import (
 from preheat._exposure import ExposureClock
 from preheat._footing import Footing
 from preheat._growth import Growth
-from preheat._journal import note_end, note_phase, note_start, note_stop
+from preheat._journal import note_end, note_phase, note_start, note_stop, note_wait
 from preheat._kinds import kinds_of
 from preheat._loaders import Loaders
 from preheat._log import log_failure
@@ -205,6 +205,9 @@ class Run:
         self._before: MemoryReading | None = None
         self._peak: MemoryReading | None = None
         self._begun = self._shown = self._unix_offset = 0.0
+        self._deadline_seconds = deadline_seconds
+        self._waiting_since: float | None = None
+        self._waits_for = ""
         self._wake_at = self._asleep_until = math.inf
         self._awake: asyncio.Event | None = None
         self._running_on: asyncio.AbstractEventLoop | None = None
@@ -236,12 +239,13 @@ class Run:
             bytes_per_second=self._pace.bytes_per_second,
             is_paused=state.is_held or state.is_paused,
             origins=state.origins,
+            waits_for="" if self._begun else self._waits_for,
         )
 
     @property
     def is_stopping(self) -> bool:
         """Whether it was asked to end, or something has stopped it: nothing starts any more."""
-        return self._is_cancelled or self._execution.stopped is not None
+        return self._is_cancelled or self._execution.stopped is not None or self._is_late
 
     @property
     def is_holding(self) -> bool:
@@ -256,6 +260,14 @@ class Run:
         """
         self._is_cancelled = True
         self._post(Cancel(self._clock(), abandon))
+
+    def wait_for(self, what: str) -> None:
+        """It can't begin before `what`, for people, has come.  From now on its deadline counts."""
+        if self._waiting_since is None:
+            self._waiting_since = self._clock()
+            note_wait(what)
+        self._waits_for = what
+        self._show(self._clock())
 
     def pause(self) -> None:
         """Have nothing start until `resume`; what is being loaded is.  From any thread, also before it has begun."""
@@ -300,7 +312,7 @@ class Run:
     async def _go_on_to_the_end(self, awake: asyncio.Event) -> str | None:
         if self._is_held:
             self._tell(Pause(self._clock()))
-        self._tell(Cancel(self._clock()) if self._is_cancelled else Start(self._clock()))
+        self._tell(Cancel(self._clock()) if self._is_cancelled else Start(self._clock(), self._waiting_since))
         while self._end is None:
             await self._sleep(awake)
             if self._loaders.broken is not None or self._broken is not None:
@@ -461,6 +473,12 @@ class Run:
         if held != self._was_held:
             self._was_held = held
             self._notes.pressure(self._read()[1], "others take memory: waits" if held else "goes on")
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether its deadline has passed before it has begun."""
+        since, seconds = self._waiting_since, self._deadline_seconds
+        return not self._begun and since is not None and seconds is not None and self._clock() - since >= seconds
 
     def _note_end(self, stopped: str | None) -> None:
         if stopped is not None:

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from preheat._figures import Observation
     from preheat._history.forgetting import Forgotten
     from preheat._ledger import Ledger
+    from preheat._peering import Peering
     from preheat._pool.peers import Peers
     from preheat._readiness import Standing
     from preheat._run import Run
@@ -112,7 +113,8 @@ class CacheWarmupService:
         self._sees_headroom = False
         self.is_closed = False
         self._opening = threading.Lock()
-        self._runs, self._replicas = Runs(), Replicas(self.settings)
+        self.peering = self._make_peering() if self.settings.peers else None
+        self._runs, self._replicas = Runs(), Replicas(self.settings, peering=self.peering)
         self._planning = Planning(
             self.settings,
             self._caches,
@@ -145,9 +147,15 @@ class CacheWarmupService:
                 self._peers.begin()
         if isinstance(cache, ReportsMemory):
             cache.report_memory_to(partial(self._memory_log.track, cache.name))
-        if self.settings.snapshots and isinstance(cache, SnapshotsValues):
-            self._snapshots.attach(cache.name, cache)
+        if isinstance(cache, SnapshotsValues):
+            self._keep_values(cache.name, cache)
         self._watch_headroom(find_or_add_strategy(self._configured, self._strategies))
+
+    def _keep_values(self, name: str, cache: SnapshotsValues) -> None:
+        """Exchange the values of `cache` with peers, and keep them on disk, as far as either is wanted."""
+        layer = self.peering.attach(name, cache) if self.peering is not None else None
+        if self.settings.snapshots:
+            self._snapshots.attach(name, layer or cache)
 
     def unregister(self, name: str) -> None:
         """Warm the cache called `name` no longer.  What it records still goes into history.
@@ -547,6 +555,11 @@ class CacheWarmupService:
                 )
             return self._ledger
 
+    def _make_peering(self) -> Peering:
+        from preheat._peering import Peering
+
+        return Peering(self.settings, self._caches, lambda: self.read_memory()[0])
+
     @property
     def _snapshots(self) -> SnapshotKeeper:
         from preheat._snapshot import SnapshotKeeper
@@ -621,6 +634,8 @@ class CacheWarmupService:
             await asyncio.to_thread(self._pooled.stop)
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.close)
+        if self.peering is not None:
+            self.peering.close()
         if self._ledger is not None:
             await asyncio.to_thread(partial(self._ledger.close, patience_seconds=patience_seconds))
 

@@ -19,6 +19,7 @@ MOST_TABLES_TEXT = 100_000
 MOST_URL = 2_000
 DEFAULT_JITTER_SECONDS = 3.0
 MOST_VERSION_LENGTH = 256
+MOST_PEERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Settings:
         snapshots: Whether the values of the caches are kept on disk, and restored after a restart.
         snapshot_max_age_seconds: Seconds for which a value without an expiry of its own is restored.
         snapshot_limit_mb: MiB that the snapshot of each cache may take on disk; the hottest values stay.
-        application_version: Version of the application; snapshots of another one are dropped.
+        application_version: Version of the application; snapshots and peers' values of another one are not taken.
         quotas_mb: By cache, the MiB that plans may fill of it at most; in the environment as JSON.
         rate_limits: By cache or origin, the loads that may start per second; in the environment as JSON.
         bandwidth_limits_mb: By cache or origin, the MiB that may be asked for per second; in the environment as JSON.
@@ -50,7 +51,12 @@ class Settings:
         coordinator_url: Redis or Valkey server over which replicas share out their loads; may hold a password, so it is
             in no `repr` and no message.
         replicas: Processes that warm the same caches from the same origins, at least.
+        replicas_at_once: Replicas that may warm up at the same time, as far as the coordinator can be asked; the others
+            wait for a place; none is no limit.
         share_history: Whether replicas hand round what they recorded over the coordinator's server, and plan by it.
+        peers: URLs of replicas whose values are asked for before an origin; a name may stand for several.  Where there
+            are any, this one gives its own, too.
+        peers_token_file: File whose first line is the token that they ask for.
         start_jitter_seconds: Upper bound of the random wait before a run; none is 3 s where there are replicas, else 0.
         target: What the command line warms where it is not told, as `module:attribute`.
     """
@@ -78,7 +84,10 @@ class Settings:
     strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     coordinator_url: str | None = field(default=None, repr=False)
     replicas: int = 1
+    replicas_at_once: int | None = None
     share_history: bool = False
+    peers: tuple[str, ...] = ()
+    peers_token_file: str | None = None
     start_jitter_seconds: float | None = None
     target: str | None = None
 
@@ -183,6 +192,21 @@ def _server_url(raw: Any) -> str | None:
     return url if url is not None and url.startswith(_SERVER_SCHEMES) and len(url) <= MOST_URL else None
 
 
+def _urls(raw: Any) -> tuple[str, ...] | None:
+    urls = tuple(raw.replace(",", " ").split() if isinstance(raw, str) else raw)
+    return urls if len(urls) <= MOST_PEERS and all(map(_is_web_url, urls)) else None
+
+
+def _is_web_url(url: Any) -> bool:
+    from urllib.parse import urlsplit  # only where there are peers
+
+    if not isinstance(url, str) or len(url) > MOST_URL or not url.isprintable():
+        return False
+    parts = urlsplit(url)
+    has_rest = parts.username is not None or parts.query or parts.fragment or parts.port == 0
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not has_rest
+
+
 def _short_text(raw: Any) -> str | None:
     text = _text(raw)
     return text if text is not None and len(text) <= MOST_VERSION_LENGTH else None
@@ -241,7 +265,10 @@ _PARSERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "seed": ("a whole number from 0 to 2**63 - 1", _whole(0, 2**63 - 1)),
     "coordinator_url": ("the URL of a Redis or Valkey server, such as redis://host:6379/0", _server_url),
     "replicas": ("a whole number from 1 to 10000", _whole(1, 10_000)),
+    "replicas_at_once": ("a whole number from 1 to 10000", _whole(1, 10_000)),
     "share_history": ("true or false", _boolean),
+    "peers": ("up to 64 URLs such as http://shop-peers:8077, without user or password", _urls),
+    "peers_token_file": ("the path of a file", _text),
     "start_jitter_seconds": ("a number of seconds from 0 to 600", _number(0, 600)),
     "snapshots": ("true or false", _boolean),
     "snapshot_max_age_seconds": ("a number of seconds from 1 to 31536000", _number(1, 31_536_000)),

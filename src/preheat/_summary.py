@@ -17,6 +17,7 @@ from preheat._model import (
     MemoryEventKind,
     MemoryPressureLevel,
     MemoryReading,
+    PeerRecord,
     PressureExposure,
     TimeToSteady,
     Uplift,
@@ -106,6 +107,7 @@ def progress_summary(progress: WarmupProgress) -> dict[str, Any]:
         "items_per_second": progress.items_per_second,
         "bytes_per_second": progress.bytes_per_second,
         "paused": progress.is_paused,
+        "waits_for": progress.waits_for or None,
         "strategy": str(progress.strategy),
         "switches": [switch._asdict() for switch in progress.switches],
         "origins": [origin._asdict() for origin in progress.origins],
@@ -202,6 +204,7 @@ def report_summary(report: WarmupReport) -> dict[str, Any]:
         "memory_events": pressure_events(report.events),
         "switches": [switch._asdict() for switch in report.switches],
         "origins": [origin._asdict() for origin in report.origins],
+        "peers": _peers(report.peers),
         "exposure": exposure_summary(report.exposure),
         "failures": [{"item": str(ref), "reason": reason} for ref, reason in report.failures.items()],
         "uplift": _fields(report.uplift),
@@ -214,6 +217,10 @@ def exposure_summary(exposure: PressureExposure) -> dict[str, Any]:
     """How long a run was under which pressure, and stood still for it."""
     seconds = {level.name: seconds for level, seconds in zip(MemoryPressureLevel, exposure.seconds, strict=True)}
     return {"seconds": seconds, "pauses": exposure.pauses, "paused_seconds": exposure.paused_seconds}
+
+
+def _peers(record: PeerRecord | None) -> dict[str, Any] | None:
+    return record._asdict() | {"faults": dict(record.faults)} if record is not None else None
 
 
 def _effect(effect: CacheEffect) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 A cache that has the five members of `WarmableCache` can be warmed.  The others are optional abilities that the
 service looks for (`RecordsAccesses`, `LoadsInBulk`, `UndoesWarmup`, `ReportsMemory`, `TellsKinds`, `SharesOrigin`,
-`SharesValues`, `SnapshotsValues`) or parts that can be swapped.
+`SharesValues`, `SnapshotsValues`, `GivesValues`) or parts that can be swapped.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ __all__ = [
     "CandidateSource",
     "CandidateTable",
     "Clock",
+    "GivesValues",
     "HeldValue",
     "History",
     "HistoryStore",
@@ -213,6 +214,18 @@ class SnapshotsValues(Protocol):
 
         What is found there is served as a hit and kept, with when it was made and when it expires; it is asked for
         in the version that a read would ask for now.  What is deleted or invalidated is erased there first.
+        """
+        ...
+
+
+@runtime_checkable
+class GivesValues(SnapshotsValues, Protocol):
+    """A cache whose values other replicas may have, which then need not load them; in bytes as in a snapshot."""
+
+    def find_held(self, keys: Sequence[str]) -> Sequence[HeldValue | None]:
+        """What a read of each of `keys` would be served now, in their order; None where it would be a miss.
+
+        Quiet: it counts as no use of them, and changes no order.
         """
         ...
 

@@ -36,7 +36,9 @@ from preheat._model import (
     WarmupItem,
 )
 from preheat._record import AccessRecorder
+from preheat._snapshot.awaited import AwaitedSnapshot
 from preheat.abc import (
+    GivesValues,
     HistoryStore,
     LoadsInBulk,
     Predictor,
@@ -269,6 +271,23 @@ class WarmableCacheContract:
             assert cache.undo_warmup(unused.ref.key) == 0
             assert self._warm(cache, used).status is ItemStatus.RESIDENT
             assert self._warm(cache, unused).status is ItemStatus.LOADED
+
+    def test_what_is_given_to_peers_is_what_a_hit_would_be_served_and_giving_is_no_traffic(self) -> None:
+        cache, item = self.make_cache(), self.make_item(0)
+        if isinstance(cache, GivesValues) and cache.snapshot_codec() is not None:
+            keys = [item.ref.key, self.make_item(1).ref.key]
+            cache.restore_from(AwaitedSnapshot())
+            assert list(cache.find_held(keys)) == [None, None]
+            self._warm(cache, item)
+            before = cache.get_warmup_statistics()  # type: ignore[attr-defined]
+            found, absent = cache.find_held(keys)
+            assert cache.get_warmup_statistics() == before  # type: ignore[attr-defined]
+            assert absent is None
+            assert found is not None
+            assert found.key == keys[0]
+            assert self.same(found.value, self.read(cache, item))
+            if self.delete(cache, item):
+                assert list(cache.find_held(keys)) == [None, None]
 
     def test_what_a_cache_reports_adds_up_to_the_bytes_that_it_uses(self) -> None:
         cache, reported = self.make_cache(), _Reported()

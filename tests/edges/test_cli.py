@@ -9,6 +9,8 @@ from functools import partial
 
 import pytest
 
+from peering import KEYS, Pages, giving
+
 APPLICATION = """
 from preheat.adapters.mapping import MappingCache
 from preheat.caches import SearchCache
@@ -557,3 +559,30 @@ def test_a_shard_that_can_not_be_is_one_sentence(preheat, shard):
     assert shown.returncode == 2
     assert "--shard is" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+PEERED = """
+from preheat import CacheWarmupService, create_warmup_item
+from preheat.adapters.mapping import MappingCache
+from preheat.codecs import TextCodec
+
+def service():
+    made = CacheWarmupService(holdout_ratio=0.0)
+    made.register(MappingCache({}, str, name="pages", codec=TextCodec()))
+    columns = {"size_bytes": 100, "usage_frequency": 1.0, "warmup_cost": 1.0}
+    rows = [create_warmup_item("pages", f"page {n}", **columns) for n in range(60)]
+    made.register_candidate_source(lambda history: rows)
+    return made
+"""
+
+
+def test_a_run_tells_what_came_from_peers(tmp_path):
+    (tmp_path / "peered.py").write_text(PEERED)
+    with giving(tmp_path / "warm", Pages(), KEYS[:40]) as port:
+        environment = {"CACHE_WARMUP_PEERS": f"http://127.0.0.1:{port}", "CACHE_WARMUP_APPLICATION_VERSION": "1"}
+        shown = subprocess.run(
+            [sys.executable, "-m", "preheat.cli", "run", "peered:service", "--strategy", "aggressive"],
+            cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+    assert "60 loaded" in shown.stdout
+    assert re.search(r"^from peers: 40 items, 0\.0\d MiB, in \d+ requests$", shown.stdout, re.MULTILINE)

@@ -129,14 +129,16 @@ def test_trouble_with_the_coordinator_leaves_each_to_its_share_without_an_error(
 def test_the_rights_that_the_documents_name_are_enough(server):
     with contextlib.closing(server.client()) as admin:
         page = (Path(__file__).parents[2] / "docs/how-to/many-replicas.md").read_text("utf-8")
-        commands = re.findall(r"^    (\+.*)$", page, re.MULTILINE)[0].split()
+        commands = " ".join(re.findall(r"^    (\+.*)$", page, re.MULTILINE)).split()
         admin.acl_setuser("fleet", enabled=True, nopass=True, commands=commands, keys=["preheat*"])
 
     async def go():
         url = server.url.replace("//", "//fleet:any@")
-        async with members(url, 2, rates={"pages": 1000.0}) as (one, other):
+        async with members(url, 2, rates={"pages": 1000.0}, at_once=2) as (one, other):
             await one.wait_for_turn("pages", 1)
             taken = [await each.take("pages", KEYS) for each in (one, other)]
+            with contextlib.closing(server.client()) as client:
+                assert client.zcard("preheat\x00fleet places") == 2
             return taken, one.is_alone or other.is_alone
 
     taken, is_alone = asyncio.run(go())

@@ -32,7 +32,9 @@ def apis(tmp_path_factory):
         found = {}
         for mode, token in ((GenerationMode.POSITIVE, TOKEN), (GenerationMode.NEGATIVE, None)):
             folder = tmp_path_factory.mktemp("state")
-            port = stack.enter_context(server(folder, load=lambda key: key, token=token, gate="none"))
+            giving = {"peers": ["http://127.0.0.1:9"], "application_version": "1"}
+            made = server(folder, load=lambda key: key, settings=giving, token=token, gate="none")
+            port = stack.enter_context(made)
             place = f"http://127.0.0.1:{port}/openapi.json"
             found[mode] = schemathesis.openapi.from_url(place, headers=HEADERS)
         yield found

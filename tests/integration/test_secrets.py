@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from peering import Pages, giving, warm_up
 from preheat import CacheWarmupService
 from preheat.adapters.mapping import MappingCache
 from preheat.http import create_app
@@ -31,6 +32,11 @@ TOKEN = f"{SECRET}-in-the-token"
 
 def keys_of(name):
     return [f"user-{SECRET}-in-key-{n}@{name}?password={SECRET}-in-query" for n in range(40)]
+
+
+KEYS_OF_PAGES = keys_of("pages")
+TOLD = frozenset(KEYS_OF_PAGES[:8])
+ASKED = {"cache": "pages", "codec": "text", "codec_version": "1", "application_version": "1", "keys": KEYS_OF_PAGES}
 
 
 def load(key):
@@ -206,3 +212,26 @@ def last_report(port):
         while part := client.recv(65536):
             parts.append(part)
     return b"".join(parts)
+
+
+def test_peers_exchange_values_and_tell_none(tmp_path, heard):
+    """Keys, values, the token, and what a loader says of those that no peer has."""
+
+    class Secretive(Pages):
+        def load(self, key):
+            return load(key)["value"] if key in TOLD else f"{SECRET}-in-value of {key}"
+
+    (tmp_path / "token").write_text(TOKEN)
+    cold = Secretive()
+    with giving(tmp_path / "warm", Secretive(), KEYS_OF_PAGES[8:], token=TOKEN) as port:
+        address = f"http://127.0.0.1:{port}"
+        told = asyncio.run(
+            warm_up(tmp_path / "cold", cold, address, keys=KEYS_OF_PAGES, peers_token_file=str(tmp_path / "token"))
+        )
+        refusals = [httpx.post(f"{address}/peers/values", json=body, headers={"authorization": f"Bearer {TOKEN}"}).text
+                    for body in ({"cache": f"{SECRET}-in-name", "keys": KEYS_OF_PAGES}, {"keys": [SECRET]},
+                                 ASKED | {"cache": SECRET}, ASKED | {"codec": SECRET})]  # fmt: skip
+    assert told.peers.items >= len(KEYS_OF_PAGES) - 8
+    assert CANARY.search(cold.mapping[KEYS_OF_PAGES[9]])  # the control: they did travel
+    assert CANARY.search(str(told.peers) + "".join(refusals)) is None
+    assert CANARY.search(heard.getvalue()) is None

@@ -88,7 +88,7 @@ def test_a_sample_is_in_order_and_stands_for_as_many_as_there_were(happened, fir
 @given(long, firsts_of_spans)
 def test_the_sample_is_the_same_where_hits_are_taken_out_one_by_one(happened, firsts):
     at_once = [seen([batch]) for batch in sampled(happened, firsts)]
-    with mock.patch("preheat._log._HAS_GIL", False):
+    with mock.patch("preheat._log.HAS_GIL", False):
         assert at_once == [seen([batch]) for batch in sampled(happened, firsts)]
 
 

@@ -859,6 +859,11 @@ def test_at_its_deadline_a_run_stops_and_gives_up_what_is_in_flight():
     assert statuses(run) == ["skipped"] * 3
 
 
+def test_what_a_run_waited_before_it_began_counts_against_its_deadline():
+    run = execution(1, deadline_seconds=5.0)
+    assert [Load((0,)), WakeAt(12.0)] == run.handle(Start(10.0, since=7.0))
+
+
 @pytest.mark.parametrize("hold", [Pause(1.0), MemoryRead(1.0, HIGH)])
 def test_a_run_that_is_held_has_its_deadline(hold):
     run = execution(2, concurrency_limit=1, deadline_seconds=5.0)

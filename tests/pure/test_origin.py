@@ -56,6 +56,32 @@ def test_loads_that_were_not_begun_are_no_requests():
     assert origin.record().requests == 1
 
 
+def test_what_a_peer_gave_is_no_request_and_costs_nothing_of_a_rate():
+    origin = Origin("o", Limits(loads_per_second=10.0, bytes_per_second=1000.0))
+    for _ in range(100):
+        assert origin.opens_at(1.0) <= 1.0
+        origin.admit(1.0, [10], at_once=1)
+        origin.ended(1.0, 0.001, [LOADED._replace(from_peer=True)])
+    assert (origin.record().requests, origin.record().limited_seconds) == (0, 0.0)
+    origin.admit(1.0, [10], at_once=1)
+    origin.ended(1.0, 0.001, [LOADED])
+    assert origin.opens_at(1.0) > 1.0
+
+
+def test_what_a_peer_gave_says_nothing_of_how_the_origin_is():
+    """Neither that it bears more, nor that it is well again."""
+    origin = Origin("o")
+    load(origin, *[LOADED._replace(from_peer=True)] * 200, seconds=0.001)
+    assert origin.record().limit == Origin("o").record().limit
+    at = 0.0
+    while origin.opens_at(at) <= at:
+        at = load(origin, FAILED, at=at)
+    at = origin.opens_at(at)
+    load(origin, LOADED._replace(from_peer=True), at=at)
+    assert origin.record().opened == 1
+    assert load(origin, FAILED, at=origin.opens_at(at))
+
+
 def test_what_was_there_already_took_none_of_the_time():
     """Without them a load took 0.1 s; with them it must not look like a hundredth of that."""
     origin = Origin("o")

@@ -17,6 +17,7 @@ IDLE = {"at": 1.0, "active": False, "progress": None, "pressure": "LOW", "memory
 PROGRESS = {
     "progress_percent": 25.0, "phase": "standard", "done": 1, "total": 4, "loaded_bytes": 2**20,
     "budget_bytes": 2**22, "items_per_second": 3.5, "remaining_seconds": 2.0, "strategy": "balanced",
+    "waits_for": None,
 }  # fmt: skip
 RUNNING = IDLE | {"active": True, "progress": PROGRESS, "memory": MEMORY, "pressure": "HIGH"}
 
@@ -104,6 +105,11 @@ def test_a_run_is_shown_with_its_numbers():
     text = Outline(watch_page(RUNNING, [], {}, [], has_plots=False)).text
     for told in ("balanced, phase standard", "1 of 4", "1 MiB of 4 MiB", "3.5 items/s", "2 s", "HIGH"):
         assert told in text
+
+
+def test_a_run_that_waits_is_shown_with_what_it_waits_for():
+    live = RUNNING | {"progress": PROGRESS | {"waits_for": "waiting for a place"}}
+    assert "balanced, waiting for a place" in Outline(watch_page(live, [], {}, [], has_plots=False)).text
 
 
 def test_a_report_has_what_it_was_given_and_no_controls():

@@ -41,7 +41,14 @@ GOOD = {
     "BANDWIDTH_LIMITS_MB": [("{}", {}), ('{"shop": 8}', {"shop": 8.0})],
     "COORDINATOR_URL": [(" redis://me:x@host:1/0 ", "redis://me:x@host:1/0"), ("unix:///run/s", "unix:///run/s")],
     "REPLICAS": [("1", 1), ("8", 8)],
+    "REPLICAS_AT_ONCE": [("1", 1), ("10000", 10_000)],
     "START_JITTER_SECONDS": [("0", 0.0), ("2.5", 2.5)],
+    "PEERS": [
+        ("http://peer:8077", ("http://peer:8077",)),
+        (" http://a, https://b:1/x ", ("http://a", "https://b:1/x")),
+        ("", ()),
+    ],
+    "PEERS_TOKEN_FILE": [("/run/secrets/token", "/run/secrets/token")],
     "TARGET": [(" shop.caches:caches ", "shop.caches:caches"), ("shop:Shop.caches", "shop:Shop.caches")],
     "STRATEGIES": [("{}", {}), ('{"night": {"share": 0.9}}', {"night": {"share": 0.9}})],
 }
@@ -69,6 +76,9 @@ BAD = {
     "BANDWIDTH_LIMITS_MB": ["", "8", "[]", '{"shop": 0}', '{"shop": "x"}', "{"],
     "COORDINATOR_URL": ["", "localhost:6379", "http://host", "redis://" + "x" * 2000],
     "REPLICAS": ["0", "10001", "1.5", "many"],
+    "PEERS": ["peer:8077", "ftp://peer", "http://", "http://peer:99999", "http://peer:0", "http://peer/#x"],
+    "PEERS_TOKEN_FILE": ["", " "],
+    "REPLICAS_AT_ONCE": ["0", "10001", "1.5", "all"],
     "START_JITTER_SECONDS": ["-1", "601", "nan"],
     "TARGET": ["", "shop", ":caches", "shop:", "shop: ", "m:" + "x" * 256],
     "STRATEGIES": ["", "night", "[]", '{"night": 0.9}', '{" ": {}}', str({"x": 1}), '{"a": {}}' + " " * 10**5],
@@ -173,3 +183,10 @@ def test_a_start_is_spread_over_some_seconds_where_there_are_replicas_and_else_n
     assert resolve_settings({"CACHE_WARMUP_REPLICAS": "4"}).jitter_seconds == 3.0
     assert resolve_settings({"CACHE_WARMUP_COORDINATOR_URL": "redis://host"}).jitter_seconds == 3.0
     assert resolve_settings({}, coordinator_url="redis://host", start_jitter_seconds=0.0).jitter_seconds == 0.0
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@peer", "http://peer/?token=secret", "http://a http://me:secret@b"])
+def test_peers_take_no_secrets_in_their_urls_and_show_none(url):
+    with pytest.raises(InvalidSetting) as refusal:
+        resolve_settings({"CACHE_WARMUP_PEERS": url})
+    assert "secret" not in str(refusal.value)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from builders import batch, history_of, item, plan_of, reading
 from preheat._model import (
@@ -15,6 +16,7 @@ from preheat._model import (
     MemoryEventKind,
     MemoryPressureLevel,
     OriginRecord,
+    PeerRecord,
     SizeRecord,
     StrategySwitch,
     TimeToSteady,
@@ -111,6 +113,19 @@ def test_what_was_asked_of_each_origin_is_told():
     for summary in (report_summary(report(origins=(ORIGIN,))), progress_summary(progress)):
         (told,) = summary["origins"]
         assert (told["origin"], told["requests"], told["limited_seconds"]) == ("shop", 12, 1.5)
+
+
+def test_what_came_from_peers_is_told():
+    record = PeerRecord(3, 40, 4000, {"busy": 1})
+    told = report_summary(report(peers=record))["peers"]
+    assert told == as_json(told) == {"requests": 3, "items": 40, "size_bytes": 4000, "faults": {"busy": 1}}
+    assert report_summary(report())["peers"] is None
+
+
+@pytest.mark.parametrize(("waits_for", "told"), [("", None), ("a place", "a place")])
+def test_progress_tells_what_a_run_waits_for(waits_for, told):
+    progress = WarmupProgress("critical", 0, 4, 0, 20, MemoryPressureLevel.LOW, 0.0, waits_for=waits_for)
+    assert progress_summary(progress)["waits_for"] == told
 
 
 def test_progress_tells_percent_and_time_left():

@@ -347,6 +347,7 @@ def test_plain_loads_are_taken_for_their_sizes_alone():
         ItemResult(ItemStatus.RESIDENT),
         ItemResult("done", 1),
         LOADED._replace(reason="but slowly"),
+        LOADED._replace(from_peer=True),
         *(LOADED._replace(size_bytes=size) for size in (-1, 1.5, "3", None, 2**48 + 1, 2**63)),
     ],
 )

@@ -22,7 +22,9 @@ def smooth_sizes(attempt: Attempt) -> array[int] | None:
     is_whole = attempt.taken is None and len(results) == len(attempt.positions)
     if not is_whole or set(map(type, results)) != {ItemResult}:
         return None
-    if any(map(_REASON, results)) or list(map(_STATUS, results)).count(ItemStatus.LOADED) != len(results):
+    if any(map(_REASON, results)) or any(map(_FROM_PEER, results)):
+        return None
+    if list(map(_STATUS, results)).count(ItemStatus.LOADED) != len(results):
         return None
     try:
         column = array("q", map(_SIZE, results))
@@ -32,7 +34,9 @@ def smooth_sizes(attempt: Attempt) -> array[int] | None:
     return column if sizes.min() >= 0 and sizes.max() <= MOST_BYTES else None
 
 
-_STATUS, _SIZE, _REASON = map(itemgetter, map(ItemResult._fields.index, ("status", "size_bytes", "reason")))
+_STATUS, _SIZE, _REASON, _FROM_PEER = map(
+    itemgetter, map(ItemResult._fields.index, ("status", "size_bytes", "reason", "from_peer"))
+)
 
 
 async def settle(attempt: Attempt) -> list[ItemResult | None]:

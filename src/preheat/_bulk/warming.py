@@ -45,7 +45,12 @@ class Warming:
     ) -> None:
         limits = {**settings.rate_limits, **rates}
         self._settings = replace(
-            settings, rate_limits=limits, coordinator_url=url if limits else None, replicas=1, start_jitter_seconds=0.0
+            settings,
+            rate_limits=limits,
+            coordinator_url=url if limits else None,
+            replicas=1,
+            start_jitter_seconds=0.0,
+            replicas_at_once=None,
         )
         self._caches, self._strategies = caches, configure_strategies(settings.strategies)
         self._replicas = Replicas(self._settings, shares_keys=False)

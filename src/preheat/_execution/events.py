@@ -10,9 +10,10 @@ from preheat._model import ItemResult, MemoryPressureLevel, MemoryReading
 
 
 class Start(NamedTuple):
-    """The run begins."""
+    """The run begins; its deadline counts from `since`, if that is earlier."""
 
     at: float
+    since: float | None = None
 
 
 class Loaded(NamedTuple):

@@ -216,7 +216,7 @@ class Execution:
                 self._stop("cancelled")
                 undo = self._give_up() if event.abandon else []
             case Start():
-                self._begin(event.at)
+                self._begin(event)
         return [*undo, *self._advance(event.at)] if self._has_begun or self.stopped is not None else []
 
     @property
@@ -226,10 +226,10 @@ class Execution:
 
     # -------------------------------------------------------------------------------------------- events
 
-    def _begin(self, at: float) -> None:
-        self._has_begun, self._begun_at = True, at
+    def _begin(self, event: Start) -> None:
+        self._has_begun, self._begun_at = True, event.at
         if self._deadline_seconds is not None:
-            self._deadline_at = at + self._deadline_seconds
+            self._deadline_at = (event.at if event.since is None else event.since) + self._deadline_seconds
 
     def _keep_resident(self, before: Outcomes) -> None:
         resident = before.resident_items()

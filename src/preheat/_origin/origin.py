@@ -172,8 +172,11 @@ class Origin:
             self._note_health(at)
 
     def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None]) -> None:
-        """A run has ended after `seconds`; None stands for a load that was not begun."""
-        begun = [result for result in results if result is not None]
+        """A run has ended after `seconds`; None stands for a load that was not begun, and so does what a peer gave."""
+        begun = [result for result in results if result is not None and not result.from_peer]
+        given = [result for result in results if result is not None and result.from_peer]
+        if given:
+            self._give_back(at, given)
         self._requests -= len(results) - len(begun)
         good = [result for result in begun if result.status not in _NO_ANSWER]
         if len(good) == len(results):
@@ -190,6 +193,13 @@ class Origin:
                 self._limit.own.count += 1
                 self._limit.own.seconds += each_seconds
         self._note_health(at)
+
+    def _give_back(self, at: float, not_asked: Sequence[ItemResult]) -> None:
+        """Give the buckets back what was paid for loads of which the origin has not heard."""
+        if self._loads is not None:
+            self._loads.take(at, -float(len(not_asked)))
+        if self._bytes is not None:
+            self._bytes.take(at, -float(sum(result.size_bytes for result in not_asked)))
 
     def note_live(self, at: float, seconds: float, misses: int) -> None:
         """`misses` of the application's own requests took `seconds` altogether."""

@@ -96,7 +96,7 @@ function drawMemory() {
 
 function show(live) {
   const run = live.progress, memory = live.memory;
-  const state = run ? `${run.strategy}, phase ${run.phase}${run.paused ? ", paused" : ""}`
+  const state = run ? `${run.strategy}, ${run.waits_for || `phase ${run.phase}`}${run.paused ? ", paused" : ""}`
     : live.active ? "a run is being made ready" : "no run is active";
   if (at("state").textContent !== state) at("state").textContent = state;
   if (run) at("progress").value = run.progress_percent;

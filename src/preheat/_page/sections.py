@@ -19,7 +19,7 @@ def live_section(live: Tree) -> str:
     """What goes on just now; the script brings it up to date."""
     progress, memory = live["progress"] or {}, live["memory"] or {}
     done, total = progress.get("done", 0), progress.get("total", 0)
-    state = f"{progress['strategy']}, phase {progress['phase']}" if progress else "no run is active"
+    state = f"{progress['strategy']}, {_doing(progress)}" if progress else "no run is active"
     told = [
         ("Items", f"{number(done)} of {number(total)}" if progress else UNKNOWN),
         ("Loaded", _of(progress.get("loaded_bytes"), progress.get("budget_bytes"))),
@@ -34,6 +34,10 @@ def live_section(live: Tree) -> str:
         f"<label class='hidden' for='progress'>Items done</label><progress id='progress' max='100' "
         f"value='{percent_done:.1f}'>{percent_done:.0f} %</progress><div id='now'>{facts(told)}</div>"
     )
+
+
+def _doing(progress: Tree) -> str:
+    return progress["waits_for"] or f"phase {progress['phase']}"
 
 
 def _in_use(memory: Tree) -> str:

@@ -7,7 +7,7 @@ erased in the snapshot before whoever wrote or deleted goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,6 +91,13 @@ class KeptValues:
                 read = [self._read(key, mapping) for key in keys[start : start + READ_AT_ONCE]]
             found += [self._weighed(value, weigh) for value in read if value is not None]
         return found[::-1]
+
+    def find_held(
+        self, keys: Sequence[str], mapping: Any, weigh: Callable[[str], int | None]
+    ) -> list[HeldValue | None]:
+        """What `mapping` holds of each of `keys` and was put in while there was a snapshot; the lock is held."""
+        found = [self._read(key, mapping) for key in keys]
+        return [None if value is None else self._weighed(value, weigh) for value in found]
 
     def _read(self, key: str, mapping: Any) -> HeldValue | None:
         made = self._made.get(key)

@@ -174,6 +174,16 @@ class MappingCache(Generic[V]):
             keys = self._resident() if order is None else [key for key in order if isinstance(key, str)]
         return self._kept.held(keys, _unmoved(self.mapping), self._lock, self._weights.get)
 
+    def find_held(self, keys: Sequence[str]) -> Sequence[HeldValue | None]:
+        """What a read of each of `keys` would be served now; see `preheat.abc.GivesValues`.
+
+        Nothing of a mapping that lets its entries expire: when is not known.
+        """
+        if has_life_time(self.mapping):
+            return [None] * len(keys)
+        with self._lock:
+            return self._kept.find_held(keys, _unmoved(self.mapping), self._weights.get)
+
     def restore_from(self, snapshot: Snapshot | None) -> None:
         """From now on look in `snapshot` before loading; see `preheat.abc.SnapshotsValues`."""
         self._kept.restore_from(snapshot)
@@ -426,10 +436,16 @@ def order_of_use(mapping: Any) -> OrderedDict[Any, Any] | None:
     return order if isinstance(order, OrderedDict) else None
 
 
+def has_life_time(mapping: Any) -> bool:
+    """Whether `mapping` lets its entries expire, as cachetools' do."""
+    return any(hasattr(mapping, name) for name in _LIFE_TIMES)
+
+
 def _unmoved(mapping: Any) -> Any:
     """What `mapping` can be read from without a read counting as a use; itself where that can't be had."""
     data = getattr(mapping, "_Cache__data", None)
     return data if isinstance(data, dict) else mapping
 
 
+_LIFE_TIMES = ("ttl", "ttu")
 _DROPPED = "its mapping has dropped it"

@@ -14,7 +14,7 @@ from preheat._log import CacheLog, quietly
 from preheat._model import DEFAULT_PRIORITY, CacheStatistics, ItemResult, ItemStatus, WarmupItem
 from preheat.adapters.ear import Change, Ear
 from preheat.adapters.in_place import RECORDED, record_in_place
-from preheat.adapters.mapping import MappingCache
+from preheat.adapters.mapping import MappingCache, has_life_time
 from preheat.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 _ABSENT: Any = object()
-_LIFE_TIMES = ("ttl", "ttu")  # what mappings that let entries expire have, as cachetools calls it
 
 
 class RecordedMapping(MutableMapping[str, V]):
@@ -138,7 +137,7 @@ class WatchedCache(MappingCache[V]):
 
     def snapshot_codec(self) -> SnapshotCodec | None:
         """How its values become bytes: as plain data, unless told otherwise; see `preheat.abc.SnapshotsValues`."""
-        if any(hasattr(self.mapping, name) for name in _LIFE_TIMES):
+        if has_life_time(self.mapping):
             return None
         if self._kept.codec is None:
             from preheat.codecs import DocumentCodec

@@ -148,6 +148,17 @@ class LoadingCache(Warming[V]):
             held = [self._residents.held(slot) for slot in self._residents.coldest()]
         return held[::-1]
 
+    def find_held(self, keys: Sequence[str]) -> Sequence[HeldValue | None]:
+        """What a read of each of `keys` would be served now; see `preheat.abc.GivesValues`."""
+        held = [self._held_under(key) for key in keys]
+        self._memory.tell()
+        return [each if each is not None and each.version == self._version_of(each.key) else None for each in held]
+
+    def _held_under(self, key: str) -> HeldValue | None:
+        with self._lock:
+            slot = self._residents.find(key)
+            return self._residents.held(slot) if slot >= 0 else None
+
     def restore_from(self, snapshot: Snapshot | None) -> None:
         """From now on look in `snapshot` before loading; see `preheat.abc.SnapshotsValues`."""
         self._snapshot = snapshot

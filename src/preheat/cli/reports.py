@@ -44,6 +44,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     _print_events(summary.get("memory_events", []))
     _print_switches(summary)
     _print_origins(summary.get("origins", []))
+    if summary.get("peers"):  # likewise
+        click.echo(_from_peers(summary["peers"]))
     for failure in summary["failures"]:
         print_text(f"failed: {printable(failure['item'])}: {printable(failure['reason'], 120)}", hanging=2)
     uplift = summary["uplift"]
@@ -56,6 +58,12 @@ def print_summary(summary: dict[str, Any]) -> None:
     if summary.get("steady"):
         click.echo(f"steady: {_until_steady(summary)}, at a hit rate of {summary['steady']['hit_ratio']:.1%}")
     _print_effects(summary.get("caches", []))
+
+
+def _from_peers(peers: dict[str, Any]) -> str:
+    faults = ", ".join(f"{count} {reason}" for reason, count in peers["faults"].items())
+    told = f"from peers: {peers['items']} items, {mib(peers['size_bytes'])} MiB, in {peers['requests']} requests"
+    return f"{told}; {faults}" if faults else told
 
 
 def _print_effects(effects: list[dict[str, Any]]) -> None:

@@ -150,7 +150,7 @@ class _progress_bar:  # noqa: N801 - used as a function
             visible=True,
             completed=progress.done,
             total=progress.total,
-            phase=progress.phase,
+            phase=progress.waits_for or progress.phase,
             memory=f"{mib(progress.loaded_bytes)}/{mib(progress.budget_bytes)}",
             rate=f"{progress.items_per_second:.0f}",
             pressure=progress.pressure.name,

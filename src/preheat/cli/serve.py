@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from preheat._token import read_token
 from preheat.cli.configuring import on_service
 from preheat.cli.options import budget_option, only_option, state_option, strategy_option, target_argument
-from preheat.errors import UsageError
 
 if TYPE_CHECKING:
     from preheat import CacheWarmupService, WarmupReport
-
-MOST_TOKEN_BYTES = 4096
 
 
 @click.command(epilog="Example: preheat serve shop.caches:caches --warm")
@@ -81,24 +79,6 @@ def serve(
 
 async def _warm(service: CacheWarmupService, strategy: str | None, budget_mb: float | None) -> WarmupReport:
     return await service.execute_warmup_plan(await service.create_warmup_plan(strategy, budget_mb))
-
-
-def read_token(path: str) -> str:
-    """The token in the file at `path`.
-
-    Raises:
-        UsageError: There is none.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            token = file.read(MOST_TOKEN_BYTES).partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"the token can't be read from {path}: {getattr(error, 'strerror', 'it is no text')}"
-        ) from None
-    if not token:
-        raise UsageError(f"{path} is empty; put the token on its first line")
-    return token
 
 
 def _shown(host: str) -> str:

@@ -94,6 +94,8 @@ class Desk:
         progress = self.service.progress
         if progress is None:
             return "a warm-up is being made ready"
+        if progress.waits_for:
+            return f"a warm-up is {progress.waits_for}"
         return f"a warm-up as {progress.strategy} is active, {progress.done} of {progress.total} items done"
 
     def demand_idle(self) -> None:

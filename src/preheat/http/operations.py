@@ -10,7 +10,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from preheat.http import events, measuring, reading, running, shapes, watching
+from preheat._peering.wire import MEDIA_TYPE, Asked
+from preheat.http import events, giving, measuring, reading, running, shapes, watching
 from preheat.http.bodies import (
     BudgetQuery,
     CancelBody,
@@ -89,6 +90,8 @@ OPERATIONS = (
               reading.history, HistoryQuery, answers={200: shapes.ObservedHistory, 503: FAULT}),
     Operation("GET", "/events", "events", "The run and the memory as they change: server-sent events `live`.",
               events.events, answers={200: EVENT_STREAM, 503: FAULT}),
+    Operation("POST", "/peers/values", "give", "Values that the caches hold, for a replica that warms up.", giving.give,
+              body=Asked, answers={200: MEDIA_TYPE, 404: FAULT, 409: FAULT, 503: FAULT}),
     Operation("GET", "/metrics", "metrics", "Metrics for Prometheus.", measuring.metrics,
               answers={200: TEXT, 501: FAULT}),
 )  # fmt: skip

@@ -96,6 +96,7 @@ class Progress(_Exact):
     items_per_second: float
     bytes_per_second: float
     paused: bool
+    waits_for: str | None
     strategy: str
     switches: list[Switch]
     origins: list[OriginUse]
