@@ -941,10 +941,10 @@ class Tide:
         self.admitted.append((at, list(size_bytes)))
         return min(self.most, len(size_bytes))
 
-    def loaded(self, at: float, seconds: float, items: int) -> None:
+    def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
         self.ends.append((at, seconds, items))
 
-    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None]) -> None:
+    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
         self.ends.append((at, seconds, len(results)))
 
     def retry_at(self, at: float, tries: int) -> float | None:
