@@ -13,13 +13,14 @@ from typing import Any
 
 from preheat._attempt.state import FAILURES_ENOUGH, Allowance, Attempt
 from preheat._model import ItemResult, WarmupItem
-from preheat._turns import ITEMS_PER_LOOK
 from preheat.abc import Clock, WarmableCache
 
-SHARES = 2
-"""In so many parts, at least, each worker takes what it gets of a run, so that all of them end together."""
+MOST_DRAWN = 32
+"""Loads that a worker draws at once, at most."""
 
 NOT_BEGUN = object()
+
+_UNLIMITED = Allowance()
 
 
 class SharedRun:
@@ -43,7 +44,7 @@ class SharedRun:
         self.positions = positions
         self.results: list[Any] = [NOT_BEGUN] * len(positions)
         self.seconds, self.is_over = 0.0, False
-        self._rows, self._few = rows, max(1, min(ITEMS_PER_LOOK, len(positions) // (SHARES * width)))
+        self._rows, self._few = rows, max(1, min(MOST_DRAWN, len(positions) // width))
         self._drawn = self._out = self._failures = 0
         self._reserved_bytes, self._spare_bytes, self._left_bytes = (
             reserved_bytes,
@@ -66,9 +67,13 @@ class SharedRun:
         start, few = self._drawn, list(islice(self._rows, self._few))
         self._drawn += len(few)
         self._out += 1
-        spare_bytes = None if self._spare_bytes is None else min(self._spare_bytes, self._left_bytes)
-        attempt.go_on(self.positions[start : self._drawn], Allowance(self._reserved_bytes, spare_bytes, start), at)
+        attempt.go_on(self.positions[start : self._drawn], self._allowance_from(start), at)
         return start, few
+
+    def _allowance_from(self, start: int) -> Allowance:
+        if self._spare_bytes is None:
+            return _UNLIMITED
+        return Allowance(self._reserved_bytes, min(self._spare_bytes, self._left_bytes), start)
 
     def take_back(self, start: int, attempt: Attempt, results: Sequence[Any], at: float) -> None:
         """The few loads that `attempt` drew, from `start` on, have ended so; fewer results if not all were begun."""

@@ -22,13 +22,13 @@ SHORTEST_SHARE = 16
 MOST_ITEMS = 1024
 """What has been loaded is told with the whole run, and until then takes memory for each."""
 
-SHARED_SECONDS = 0.02
-"""How long a run that is shared should last: as long as a reading of memory counts."""
+SHARED_SECONDS = 0.05
+"""How long a run that is shared should last."""
 
 LONGEST_SHARED_SECONDS = 0.05
 """Loads that take longer are not shared: what becomes of each is told at once."""
 
-MOST_SHARED = 4096
+MOST_SHARED = 8192
 """As `MOST_ITEMS`, but for all workers together."""
 
 
