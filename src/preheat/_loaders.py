@@ -10,9 +10,10 @@ import asyncio
 import math
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -111,16 +112,27 @@ class Loaders:
 
     def hand_out(self) -> None:
         """Wake or make a worker for each run, and each place in a crew, that nobody has taken."""
-        wanted = len(self._loads) + sum(crew.room for crew in self._crews.values())
-        for _ in range(min(wanted, len(self._idle) + self._most - len(self._workers))):
+        for _ in range(min(len(self._loads), self._free)):
             if self._idle:
                 idle = self._idle.pop()
                 if not idle.done():
                     idle.set_result(None)
             else:
-                worker = asyncio.ensure_future(self._work())
-                self._workers.add(worker)
-                worker.add_done_callback(self._note_end)
+                self._employ(self._work())
+        for crew in self._crews.values():
+            for _ in range(min(crew.room, self._free)):
+                self._send_to(crew)
+
+    @property
+    def _free(self) -> int:
+        """How many more may load."""
+        return 0 if self._is_closed else self._most - (len(self._workers) - len(self._idle))
+
+    def _employ(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        worker = asyncio.ensure_future(work)
+        self._workers.add(worker)
+        worker.add_done_callback(self._note_end)
+        return worker
 
     def look(self, at: float) -> None:
         """See to it that no call of a loader takes longer than it may."""
@@ -163,35 +175,31 @@ class Loaders:
     # ------------------------------------------------------------------------------------------------- the workers
 
     async def _work(self) -> None:
+        # with the loads inside it, not in coroutines of their own: see `load_async`
         while not self._is_closed:
-            if self._loads:
-                await self._load_run(self._loads.popleft())
-            elif (crew := next((crew for crew in self._crews.values() if crew.room), None)) is not None:
-                await self._load_shared(crew)
-            else:
+            while not self._loads:
                 idle = asyncio.get_running_loop().create_future()
                 self._idle.append(idle)
                 await idle
-
-    async def _load_run(self, load: Load) -> None:
-        attempt = self._begin(load)
-        self.hand_out()
-        try:
-            if attempt.way.is_in_bulk and attempt.way.is_on_loop:
-                await load_batches_async(attempt, self._batch_size)
-            elif attempt.way.is_on_loop:
-                await load_async(attempt)
-            else:
-                await self._load_in_thread(attempt)
-            results = smooth_sizes(attempt) or await settle(attempt)
-        except asyncio.CancelledError:
-            if not attempt.was_given_up():
-                raise
-            results = attempt.take(ABANDONED)
-        finally:
-            is_awaited = self._end(attempt)
-        if is_awaited:
-            self._tell(self._ended(attempt, results))
+            attempt = self._begin(self._loads.popleft())
+            self.hand_out()
+            try:
+                if attempt.way.is_in_bulk and attempt.way.is_on_loop:
+                    await load_batches_async(attempt, self._batch_size)
+                elif attempt.way.is_on_loop:
+                    await load_async(attempt)
+                else:
+                    await self._load_in_thread(attempt)
+                results = smooth_sizes(attempt) or await settle(attempt)
+            except asyncio.CancelledError:
+                if not attempt.was_given_up():
+                    raise
+                results = attempt.take(ABANDONED)
+            finally:
+                is_awaited = self._end(attempt)
+            if is_awaited:
+                self._tell(self._ended(attempt, results))
+            del attempt, results  # an idle worker would keep all that it has loaded last
 
     def _note_end(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
@@ -255,22 +263,20 @@ class Loaders:
             self._crews[name] = Crew(self._caches[name], drawn=drawn, ended=self._end_shared, clock=self._clock)
         return self._crews[name]
 
-    async def _load_shared(self, crew: Crew) -> None:
-        cache = crew.cache
-        hand = Attempt(
-            cache, self._ways[cache.name], (), iter(()), Allowance(), self._brake, Turn(self._turns), self._clock()
-        )
+    def _send_to(self, crew: Crew) -> None:
+        """Have one more work in `crew`, as a task of nothing else: see `load_async`."""
+        cache, turn = crew.cache, Turn(self._turns)
+        hand = Attempt(cache, self._ways[cache.name], (), iter(()), Allowance(), self._brake, turn, self._clock())
         crew.join(hand)
-        self.hand_out()
-        try:
-            await load_shared(hand, crew)
-        except asyncio.CancelledError:
-            if not hand.was_given_up():
-                raise
+        self._employ(load_shared(hand, crew)).add_done_callback(partial(self._dismiss, hand, crew))
+
+    def _dismiss(self, hand: Attempt, crew: Crew, worker: asyncio.Task[None]) -> None:
+        """`worker`, which was `hand` in `crew`, has ended."""
+        if worker.cancelled():
             crew.give_up(hand, ABANDONED)
-        finally:
-            crew.leave(hand)
-            self._drop_late(hand)
+        crew.leave(hand)
+        self._drop_late(hand)
+        self.hand_out()
 
     def _end_shared(self, run: SharedRun) -> None:
         now, sizes = self._clock(), sizes_of(run.results)
