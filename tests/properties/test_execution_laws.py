@@ -14,6 +14,7 @@ from preheat._execution import (
     MAX_ATTEMPTS,
     Abandon,
     Cancel,
+    Drawn,
     Ended,
     Execution,
     Finish,
@@ -28,6 +29,7 @@ from preheat._execution import (
     Tick,
     WakeAt,
 )
+from preheat._execution.machine import SHARED_RUNS
 from preheat._footing import DWELL_SECONDS, Footing
 from preheat._model import (
     ItemResult,
@@ -96,6 +98,7 @@ class AnyRun(RuleBasedStateMachine):
             batch_size=self.batch_size,
             run_seconds=self.run_seconds,
             in_bulk=data.draw(st.sampled_from(["", "a", "ab"])),
+            shared=data.draw(st.sampled_from(["", "a", "ab"])),
             deadline_seconds=self.deadline,
             kinds=data.draw(st.lists(st.sampled_from("xy"), min_size=n, max_size=n)),
             known_after=self.known_after,
@@ -114,6 +117,9 @@ class AnyRun(RuleBasedStateMachine):
         self.at = data.draw(st.sampled_from([0.0, 0.1, 1e9]))
         self.begun_at = self.at
         self.flying: list[tuple[int, ...]] = []
+        self.undrawn: list[int] = []  # the first items of shared runs
+        self.shared: set[int] = set()
+        self.widths: dict[str, int] = {}
         self.undoing: list[tuple[int, ...]] = []
         self.sizes_loaded: dict[int, int] = {}  # what the caches hold of this run
         self.kept_beyond = 0  # bytes of oversized loads that could not be undone
@@ -129,9 +135,14 @@ class AnyRun(RuleBasedStateMachine):
         self.wake = None
         for instruction in instructions:
             match instruction:
-                case Load(positions, reserved, spare):
+                case Load(positions, reserved, spare, width):
                     assert (spare is None) == (not reserved)
                     assert spare is None or sum(reserved) + spare <= self.budget
+                    if width is not None:
+                        assert width > 1
+                        self.widths[self.caches[positions[0]]] = width
+                        self.shared.add(positions[0])
+                        self.undrawn.append(positions[0])
                     self.start(positions)
                 case RollBack(positions):
                     assert set(positions) <= set(self.sizes_loaded)
@@ -175,15 +186,31 @@ class AnyRun(RuleBasedStateMachine):
             self.tries[item] = self.tries.get(item, 0) + 1
             assert self.tries[item] <= MAX_ATTEMPTS
         self.flying.append(positions)
-        assert len(self.flying) <= self.limit
-        assert response < PressureResponse.SLOW or len(self.flying) <= max(1, self.limit // 2)
+        assert self.loads_at_once() <= self.limit
+        assert response < PressureResponse.SLOW or self.loads_at_once() <= max(1, self.limit // 2)
+        assert max(map([self.caches[first] for first in self.undrawn].count, "ab")) <= SHARED_RUNS
+
+    def loads_at_once(self) -> int:
+        shared = {self.caches[batch[0]] for batch in self.flying if batch[0] in self.shared}
+        return sum(batch[0] not in self.shared for batch in self.flying) + sum(self.widths[cache] for cache in shared)
+
+    def land(self, n: int) -> tuple[int, ...]:
+        positions = self.flying.pop(n)
+        self.shared.discard(positions[0])
+        self.undrawn = [first for first in self.undrawn if first != positions[0]]
+        return positions
 
     # ---------------------------------------------------------------------------------------------- what may happen
+
+    @precondition(lambda self: self.undrawn)
+    @rule(data=st.data())
+    def all_loads_of_a_shared_run_have_begun(self, data: st.DataObject) -> None:
+        self.tell(Drawn(self.at, self.undrawn.pop(data.draw(st.integers(0, len(self.undrawn) - 1)))))
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
     def a_batch_ends(self, data: st.DataObject) -> None:
-        positions = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        positions = self.land(data.draw(st.integers(0, len(self.flying) - 1)))
         results: list[ItemResult | None] = []
         for item in positions:
             if data.draw(st.integers(0, 9)) == 0:  # memory ran short in the middle of the batch
@@ -203,7 +230,7 @@ class AnyRun(RuleBasedStateMachine):
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
     def a_run_goes_smoothly(self, data: st.DataObject) -> None:
-        positions = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        positions = self.land(data.draw(st.integers(0, len(self.flying) - 1)))
         sizes = [data.draw(st.one_of(st.just(max(1, self.sizes[item])), st.integers(1, 250))) for item in positions]
         self.sizes_loaded |= dict(zip(positions, sizes, strict=True))
         self.seen[self.caches[positions[0]]] += len(positions)
@@ -310,7 +337,7 @@ class AnyRun(RuleBasedStateMachine):
             if self.finished:
                 break
             if self.flying:
-                positions = self.flying.pop()
+                positions = self.land(-1)
                 sizes = {item: max(1, self.sizes[item]) for item in positions}
                 self.sizes_loaded |= sizes
                 self.seen[self.caches[positions[0]]] += len(sizes)

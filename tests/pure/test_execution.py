@@ -17,6 +17,7 @@ from preheat._execution import (
     MAX_PAUSE_SECONDS,
     Abandon,
     Cancel,
+    Drawn,
     Ended,
     Execution,
     Finish,
@@ -818,6 +819,72 @@ def test_a_run_that_others_wait_for_is_short():
     assert taken(smooth(run, 0.002, 1, 1)) == 8
 
 
+# --------------------------------------------------------------------------------------------------- shared runs
+
+
+def loads(instructions: list[Any]) -> list[tuple[int, int | None]]:
+    """Of each run that is handed out: how many loads, and by how many workers."""
+    return [(len(each.positions), each.width) for each in instructions if isinstance(each, Load)]
+
+
+def shared(n: int, **changes: Any) -> Execution:
+    """One that knows that loads of `c` and `d` are short."""
+    names = changes.pop("shared", ("c",))
+    run_seconds = dict.fromkeys(names, 1.0)
+    return timed(n, **({"concurrency_limit": 8, "shared": names, "run_seconds": run_seconds} | changes))
+
+
+def one_by_one(run: Execution, *firsts: int, seconds: float = 0.001) -> list[Any]:
+    """The first loads, of whose length nothing is known, have ended."""
+    instructions: list[Any] = []
+    for first in firsts:
+        instructions += smooth(run, 1.0, first, 1, seconds)
+    return instructions
+
+
+def test_short_loads_are_shared_by_all_workers_and_the_next_run_is_there_before_the_first_has_begun():
+    run = shared(10**5, known_after=1)
+    assert loads(run.handle(Start(0.0))) == [(1, None)]
+    assert loads(one_by_one(run, 0)) == [(64, 8), (64, 8)]  # 8 each: at most so many times what was seen
+    assert loads(run.handle(Drawn(1.01, 1))) == [(64, 8)]
+    assert loads(smooth(run, 1.02, 1, 64, seconds=0.064)) == [], "two are there to be begun"
+    assert loads(run.handle(Drawn(1.03, 65))) == [(8 * 50, 8)]  # 50 ms of 8 workers
+
+
+def test_long_loads_are_not_shared():
+    run = shared(1000, known_after=1)
+    run.handle(Start(0.0))
+    assert loads(one_by_one(run, 0, seconds=0.06)) == [(8, None)] * 8
+
+
+def test_two_caches_share_the_workers():
+    run = shared(10**4, shared=("c", "d"), caches=["c", "d"] * 5000, known_after=1)
+    run.handle(Start(0.0))
+    assert loads(one_by_one(run, 0, 1)) == [(32, 4), (32, 4), (32, 4), (32, 4)]
+    assert len(run.results) - run.done == 10**4 - 2
+
+
+def test_the_loads_of_shared_runs_are_free_for_others_once_the_last_of_them_has_ended():
+    run = shared(12, caches=["c"] * 9 + ["d"] * 3, known_after=1, concurrency_limit=2, phases=[0] * 9 + [1] * 3)
+    run.handle(Start(0.0))
+    assert loads(one_by_one(run, 0)) == [(8, 2)]
+    assert loads(smooth(run, 1.01, 1, 8, seconds=0.008)) == [(1, None)]
+
+
+def test_a_gate_says_how_many_loads_of_shared_runs_there_may_be_and_hears_what_there_are():
+    tide = Tide(0.0, 1.0, room=6)
+    run = shared(10**5, known_after=1, gates={"c": tide})
+    run.handle(Start(0.0))
+    assert loads(one_by_one(run, 0)) == [(48, 6), (48, 6)]
+    tide.room_now = 3
+    assert loads(run.handle(Drawn(1.0, 1))) == [(24, 3)], "from now on three load what is left of both"
+    assert tide.shared == [(48, 6), (48, 0), (24, -3)]
+    tide.room_now = 0
+    for first, items in ((1, 48), (49, 48), (97, 24)):
+        smooth(run, 1.0, first, items, seconds=0.05)
+    assert tide.fewer == [1, 0, 0, 3], "the run of the one that is known first, and three that shared the last"
+
+
 # ----------------------------------------------------------------------------------------------- pause and resume
 
 
@@ -931,8 +998,10 @@ def test_what_an_earlier_run_loaded_is_undone_with_the_rest():
 class Tide:
     """An origin that lets loads start at certain instants, so many at once, and never takes long to say no."""
 
-    def __init__(self, *opens: float, most: int = 10**6, retries: bool = True) -> None:
-        self.opens, self.most, self.retries = list(opens), most, retries
+    def __init__(self, *opens: float, most: int = 10**6, retries: bool = True, room: int = 0) -> None:
+        self.opens, self.most, self.retries, self.room_now = list(opens), most, retries, room
+        self.shared: list[tuple[int, int]] = []
+        self.fewer: list[int] = []
         self.admitted: list[tuple[float, list[int]]] = []
         self.ends: list[tuple[float, float, int]] = []
 
@@ -946,10 +1015,17 @@ class Tide:
         self.admitted.append((at, list(size_bytes)))
         return min(self.most, len(size_bytes))
 
-    def loaded(self, at: float, seconds: float, items: int) -> None:
+    def room(self, at: float, held: int) -> int:
+        return self.room_now
+
+    def share(self, items: int, more: int) -> None:
+        self.shared.append((items, more))
+
+    def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
+        self.fewer.append(fewer)
         self.ends.append((at, seconds, items))
 
-    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None]) -> None:
+    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
         self.ends.append((at, seconds, len(results)))
 
     def retry_at(self, at: float, tries: int) -> float | None:

@@ -145,6 +145,17 @@ def test_an_awaitable_of_a_plain_function_that_hangs_is_cancelled():
     assert reasons(report) == {"01": LATE}
 
 
+def test_of_a_run_that_workers_share_only_the_load_that_hangs_is_late():
+    async def hang_once(item: WarmupItem) -> None:
+        await asyncio.sleep(60.0 if item.ref.key == "70" and cache.calls.count("70") == 1 else 0.0)
+
+    cache = OnLoop(hang_once)
+    report = perform(run_of(cache, some(200), item_timeout_seconds=0.1, concurrency_limit=8))
+    assert set(statuses(report).values()) == {"loaded"}, "its second attempt went well"
+    assert sorted(set(cache.calls)) == sorted(cache.held)
+    assert cache.calls.count("70") == 2
+
+
 # ------------------------------------------------------------------------------------------------------------ giving up
 
 
@@ -174,6 +185,59 @@ def test_a_load_on_the_loop_that_is_given_up_clears_up_before_the_run_ends():
     assert closed == cache.calls
     given_up = {key for key, why in reasons(report).items() if why.startswith("given up")}
     assert given_up == set(cache.calls)
+
+
+def test_of_runs_that_workers_share_only_what_was_being_loaded_is_given_up():
+    async def hang_from_70_on(item: WarmupItem) -> None:
+        await asyncio.sleep(60.0 if item.ref.key >= "70" else 0.0)
+        begun.append(item.ref.key) if item.ref.key == "69" else None
+
+    begun: list[str] = []
+    cache = OnLoop(hang_from_70_on)
+    report = stopped_after(run_of(cache, some(100), concurrency_limit=8), begun, abandon=True)
+    loaded = {key for key, status in statuses(report).items() if status == "loaded"}
+    assert loaded == set(cache.held) <= {f"{n:02}" for n in range(70)}
+    given_up = {key for key, why in reasons(report).items() if why.startswith("given up")}
+    assert loaded | given_up == set(cache.calls)
+    assert len(given_up) <= 8
+
+
+def test_runs_that_workers_share_go_on_after_a_pause_with_what_had_not_begun():
+    async def pause_at_70(item: WarmupItem) -> None:
+        await asyncio.sleep(0)
+        if item.ref.key == "70":
+            run.pause()
+            asyncio.get_running_loop().call_later(0.05, lambda: (paused.append(len(cache.calls)), run.resume()))
+
+    paused: list[int] = []
+    cache = OnLoop(pause_at_70)
+    run = run_of(cache, some(300), concurrency_limit=8)
+    report = perform(run)
+    assert len(cache.calls) == len(set(cache.calls)) == report.count(ItemStatus.LOADED) == report.attempts == 300
+    assert paused[0] < 300
+
+
+def test_one_deaf_load_of_a_run_that_workers_share_is_left_alone_and_undone():
+    async def deaf(item: WarmupItem) -> None:
+        await asyncio.sleep(0)
+        while item.ref.key == "70" and not enough.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                cancelled.append(item.ref.key)
+
+    enough, cancelled = threading.Event(), []
+    cache = OnLoop(deaf)
+
+    async def scene() -> WarmupReport:
+        report = await asyncio.wait_for(run.perform(), 20.0)
+        enough.set()
+        return report
+
+    run = run_of(cache, some(100), item_timeout_seconds=0.05, concurrency_limit=4)
+    report = asyncio.run(scene())
+    assert {key: status for key, status in statuses(report).items() if status != "loaded"} == {"70": "failed"}
+    assert len(cancelled) >= 3, "each of its attempts was cancelled, in vain"
 
 
 def test_a_load_on_the_loop_that_clears_up_for_ever_is_left_alone():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from preheat._attempt.crew import Crew
 from preheat._attempt.results import ITEM_ERRORS, LATE, failure_of
 from preheat._attempt.state import Attempt
 from preheat._limit import limited_by
@@ -15,6 +17,8 @@ from preheat._model import ItemResult, ItemStatus, WarmupItem
 from preheat._turns import ITEMS_PER_LOOK, known_as
 
 logger = logging.getLogger("preheat")
+
+_PLAIN = {ItemResult}
 
 
 async def load_async(attempt: Attempt) -> None:
@@ -35,6 +39,39 @@ async def load_async(attempt: Attempt) -> None:
                         return
             if attempt.turn.is_over():
                 await attempt.turn.next()
+
+
+async def load_shared(attempt: Attempt, crew: Crew) -> None:
+    """Load on the loop what a crew has to do, a few items at a time, until it has nothing more for this worker."""
+    load: Any = attempt.cache.warmup_item
+    brake = attempt.brake
+    attempt.task = asyncio.current_task()
+    with limited_by(attempt.limit_bytes):
+        while few := crew.draw(attempt):
+            results = attempt.results
+            for item in few:
+                if brake.is_on:
+                    break
+                try:
+                    results.append(await load(item))
+                except ITEM_ERRORS as error:
+                    if attempt.fail(attempt.failure_of(error)):
+                        break
+            if set(map(type, results)) - _PLAIN:
+                await _await_results(attempt)
+            crew.put(attempt, results)
+            if attempt.turn.is_over():
+                await attempt.turn.next()
+
+
+async def _await_results(attempt: Attempt) -> None:
+    """Whatever a loader gave that is to be awaited is."""
+    for n, result in enumerate(attempt.results):
+        if inspect.isawaitable(result):
+            try:
+                attempt.results[n] = await result
+            except ITEM_ERRORS as error:
+                attempt.results[n] = attempt.failure_of(error)
 
 
 async def load_batches_async(attempt: Attempt, batch_size: int) -> None:

@@ -30,16 +30,18 @@ class Brake(Protocol):
 class Allowance(NamedTuple):
     """What the values of a run may occupy: each what was reserved for it, and all together `spare_bytes` more.
 
-    Without any reservation there is no limit.
+    Without any reservation there is no limit.  Of what was reserved for a run, that from `first` on is meant.
     """
 
     reserved_bytes: Sequence[int] = ()
     spare_bytes: int | None = None
+    first: int = 0
 
     def of(self, start: int, items: int, used_bytes: int) -> int | None:
         """The limit of each of so many values that are made at once, when those before took `used_bytes` more."""
         if self.spare_bytes is None:
             return None
+        start += self.first
         reserved_bytes = sum(self.reserved_bytes[start : start + items])
         return (reserved_bytes + max(0, self.spare_bytes - used_bytes)) // items
 
@@ -60,6 +62,7 @@ class Attempt:
         task: What loads on the loop, or settles there; None while a thread loads.
         ending: What waits for the thread that loads; None on the loop.
         taken: How many of the results count, once nobody waits for the others; None before that.
+        failures: How many loads have failed.
         is_refused: The origin does not want any further load just now.
         is_late: The call of the loader that is being waited for has been cancelled for its length.
     """
@@ -86,24 +89,42 @@ class Attempt:
         self.ending: asyncio.Future[None] | None = None
         self.taken: int | None = None
         self.is_refused = False
-        self._failures = 0
+        self.failures = self._done = 0
         self.is_late = self._is_given_up = self._is_settling = False
         self._allowance = allowance
         self._accounted = self._used_bytes = 0
+        self._was_asked = False
         self._progress, self._progress_at = 0, at
+
+    def go_on(self, positions: tuple[int, ...], allowance: Allowance, at: float) -> None:
+        """Begin with other loads; what became of those before has been taken."""
+        self._done += len(self.results)
+        self.positions, self.results, self.began_at = positions, [], at
+        self.failures = self._accounted = self._used_bytes = 0
+        self._allowance, self._was_asked = allowance, False
 
     def limit_bytes(self) -> int | None:
         """What the value that is being made may occupy."""
+        self._was_asked = True
         known: Sequence[Any] = self.settled if self._is_settling else self.results
+        self._account(known)
+        return self._allowance.of(len(known), self.calling, self._used_bytes)
+
+    def overdrawn_bytes(self) -> int:
+        """What the values together took beyond what was reserved for each; 0 if no loader asked for its limit."""
+        if self._was_asked:
+            self._account(self.results)
+        return self._used_bytes
+
+    def _account(self, known: Sequence[Any]) -> None:
         for n in range(self._accounted, len(known)):
             self._used_bytes += self._beyond_reservation(n, known[n])
         self._accounted = max(self._accounted, len(known))
-        return self._allowance.of(len(known), self.calling, self._used_bytes)
 
     def _beyond_reservation(self, n: int, result: Any) -> int:
         if self._allowance.spare_bytes is None or not isinstance(result, ItemResult) or not is_size(result.size_bytes):
             return 0
-        return max(0, int(result.size_bytes) - self._allowance.reserved_bytes[n])
+        return max(0, int(result.size_bytes) - self._allowance.reserved_bytes[self._allowance.first + n])
 
     def fail(self, failure: ItemResult) -> bool:
         """Take one more failure: whether nothing more is to be begun.
@@ -111,8 +132,8 @@ class Attempt:
         That is so where its origin asks for rest, or fails again and again.
         """
         self.results.append(failure)
-        self._failures += failure.status is ItemStatus.FAILED
-        self.is_refused = failure.wait_seconds is not None or self._failures >= FAILURES_ENOUGH
+        self.failures += failure.status is ItemStatus.FAILED
+        self.is_refused = failure.wait_seconds is not None or self.failures >= FAILURES_ENOUGH
         return self.is_refused
 
     def take_batch(self, results: list[Any]) -> None:
@@ -127,7 +148,7 @@ class Attempt:
 
     def stalled_seconds(self, at: float) -> float:
         """How long no load has ended, as far as that was looked at; waits for others are none of that time."""
-        progress = len(self.results) + len(self.settled) + self.turn.waits
+        progress = self._done + len(self.results) + len(self.settled) + self.turn.waits
         if progress != self._progress or self.turn.is_apart:
             self._progress, self._progress_at = progress, at
             self.forgive()

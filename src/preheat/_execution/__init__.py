@@ -18,6 +18,7 @@ do (`preheat._run`).  One file per subject:
 from preheat._execution.events import (
     Abandon,
     Cancel,
+    Drawn,
     Ended,
     Event,
     Finish,
@@ -55,6 +56,7 @@ __all__ = [
     "PATIENCE_SECONDS",
     "Abandon",
     "Cancel",
+    "Drawn",
     "Ended",
     "Event",
     "Execution",

@@ -48,6 +48,13 @@ class Ended(NamedTuple):
     seconds: float | None = None
 
 
+class Drawn(NamedTuple):
+    """Of the shared run that begins with the item `first`, all loads have begun."""
+
+    at: float
+    first: int
+
+
 class RolledBack(NamedTuple):
     """A roll-back has been done: the bytes released for each of `positions`, 0 where the item was kept."""
 
@@ -106,12 +113,14 @@ class Load(NamedTuple):
     """Load these items of one cache, one after another or in batches: a run of loads.
 
     Each may become as large as was reserved for it, and together they may take `spare_bytes` more; None while
-    nothing is known of memory.
+    nothing is known of memory.  A run with a `width` is *shared*: from now on that many workers take the loads of all
+    shared runs of this cache, in the order in which these were handed out, and each may take `spare_bytes`.
     """
 
     positions: tuple[int, ...]
     reserved_bytes: Sequence[int] = ()
     spare_bytes: int | None = None
+    width: int | None = None
 
 
 class Abandon(NamedTuple):
@@ -138,5 +147,5 @@ class Finish(NamedTuple):
     stopped: str | None
 
 
-Event = Start | Loaded | Ended | RolledBack | MemoryRead | Missed | Pause | Resume | Cancel | Tick
+Event = Start | Loaded | Ended | Drawn | RolledBack | MemoryRead | Missed | Pause | Resume | Cancel | Tick
 Instruction = Load | Abandon | RollBack | WakeAt | Finish

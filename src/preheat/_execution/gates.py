@@ -31,12 +31,23 @@ class Gate(Protocol):
         """
         ...
 
-    def loaded(self, at: float, seconds: float, items: int) -> None:
-        """A run of `items` that was admitted has ended after `seconds`, and all were loaded."""
+    def room(self, at: float, held: int) -> int:
+        """How many loads at a time a shared run may have, of which `held` are under way already.
+
+        0 while each load is to be asked for.
+        """
         ...
 
-    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None]) -> None:
-        """A run that was admitted has ended after `seconds`; None stands for a load that was not begun."""
+    def share(self, items: int, more: int) -> None:
+        """A shared run of `items` starts now, for which there may be so many more loads at a time, or fewer."""
+        ...
+
+    def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
+        """A run of `items` has ended after `seconds` of loading, and all were loaded: `fewer` loads are under way."""
+        ...
+
+    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
+        """A run has ended after `seconds` of loading; None stands for a load that was not begun."""
         ...
 
     def note_live(self, at: float, seconds: float, misses: int) -> None:

@@ -3,6 +3,10 @@
 Between two runs of one loader the machine is asked, memory is read and progress is told; so a run should last a
 fixed short time, however long a single load takes.  As little is known of that at first, lengths begin at one load
 and grow by a factor from run to run.
+
+Where loads are short and on the loop, workers share their runs: each takes the next load of a run, and then of the
+run after it.  Such runs can be as long as is worth a decision, however many workers there are, and none has to be cut
+small so that all end together.
 """
 
 from __future__ import annotations
@@ -16,7 +20,16 @@ SHORTEST_SHARE = 16
 """When little is left and is shared out, no run becomes shorter than this part of what it should be."""
 
 MOST_ITEMS = 1024
-"""Rows of one run are made before it begins, which takes memory for each."""
+"""What has been loaded is told with the whole run, and until then takes memory for each."""
+
+SHARED_SECONDS = 0.05
+"""How long a run that is shared should last."""
+
+LONGEST_SHARED_SECONDS = 0.05
+"""Loads that take longer are not shared: what becomes of each is told at once."""
+
+MOST_SHARED = 8192
+"""As `MOST_ITEMS`, but for all workers together."""
 
 
 class RunLengths:
@@ -26,16 +39,34 @@ class RunLengths:
         batch_size: Items handed to a loader at once.
         seconds: By cache, how long a run should last; the runs of others are one batch each.
         in_bulk: Caches that load a batch at once: their runs are whole batches.
+        shared: Caches whose runs may be shared.
     """
 
-    def __init__(self, batch_size: int, seconds: Mapping[str, float], in_bulk: Container[str] = ()) -> None:
-        self._batch_size, self._seconds, self._in_bulk = batch_size, seconds, in_bulk
+    def __init__(
+        self,
+        batch_size: int,
+        seconds: Mapping[str, float],
+        in_bulk: Container[str] = (),
+        shared: Container[str] = (),
+    ) -> None:
+        self._batch_size, self._seconds, self._in_bulk, self._shared = batch_size, seconds, in_bulk, shared
         self._loads: dict[str, int] = {}
+        self._each_seconds: dict[str, float] = {}
 
     def most(self, cache: str, share: int) -> int:
         """Items of the next run of `cache`, at most, when its share of what is left would be `share`."""
         loads = self._loads.get(cache, 1)
         return min(max(share, loads // SHORTEST_SHARE), loads * self._unit(cache))
+
+    def most_shared(self, cache: str, width: int) -> int:
+        """Items of the next run of `cache` if so many workers share it, at most; 0 if it is not to be shared."""
+        if cache not in self._shared or cache not in self._each_seconds:
+            return 0
+        each_seconds = self._each_seconds[cache]
+        if each_seconds > LONGEST_SHARED_SECONDS:
+            return 0
+        fitting = int(SHARED_SECONDS / each_seconds) if each_seconds > 0 else MOST_SHARED
+        return min(width * min(max(1, fitting), self._loads.get(cache, 1)), MOST_SHARED)
 
     def at_once(self, cache: str) -> int:
         """Items of one call of the loader of `cache`, at most."""
@@ -45,11 +76,12 @@ class RunLengths:
         """How many of `items` of the next run, at most, if others wait for them and should not wait for long."""
         return max(1, items // SHORTEST_SHARE) if cache in self._seconds else items
 
-    def learn(self, cache: str, items: int, seconds: float) -> None:
-        """A run of `items` took `seconds`."""
+    def learn(self, cache: str, items: int, seconds: float, width: int = 1) -> None:
+        """A run of `items`, shared by so many workers, took `seconds` of all of them together."""
         if cache not in self._seconds:
             return
-        unit = self._unit(cache)
+        self._each_seconds[cache] = seconds / items
+        items, seconds, unit = -(-items // width), seconds / width, self._unit(cache)
         loads, now = -(-items // unit), self._loads.get(cache, 1)
         fitting = int(self._seconds[cache] * loads / seconds) if seconds > 0 else MOST_ITEMS
         if fitting > now <= loads or 2 * fitting < now:

@@ -1,7 +1,7 @@
 """The run: what follows from an event.
 
 Rules: a phase starts when the one before has ended; within a phase an item starts once everything that it needs is
-resident; never more runs of loads in flight than the limit; nothing starts that the guard does not admit, so bytes
+resident; never more loads at a time than the limit; nothing starts that the guard does not admit, so bytes
 loaded and reserved never exceed the budget; each item ends in exactly one status.  What pressure does is the
 strategy's word, by default: half as many loads at a time at MODERATE, none from HIGH on, and at CRITICAL what was
 loaded is undone, newest first.  While memory is short a run may go on under a milder strategy; what that would not
@@ -20,6 +20,7 @@ import numpy as np
 from preheat._execution.events import (
     Abandon,
     Cancel,
+    Drawn,
     Ended,
     Event,
     Finish,
@@ -67,6 +68,9 @@ MAX_BLOCKED_SECONDS = 5.0
 
 BLOCKED_READING_SECONDS = 0.05
 
+SHARED_RUNS = 2
+"""Of how many shared runs of a cache loads may be left to begin: of one, and of the next, so that nobody waits."""
+
 PATIENCE_SECONDS = 30.0
 """How long the later pass waits for an origin that is not well."""
 
@@ -89,10 +93,11 @@ class Execution:
         budget_bytes: What loaded and reserved bytes may add up to.
         reserve_bytes: Memory that no load may touch.
         kinds: (n,) kind of each item within its cache; by default all are alike.
-        concurrency_limit: Runs of loads in flight at the same time.
+        concurrency_limit: Loads in flight at the same time; a run that is not shared counts as one.
         batch_size: Items that a loader is handed at once, at most.
         run_seconds: By cache, how long a run of loads should last; those of others are one batch each.
         in_bulk: Caches that load a batch at once.
+        shared: Caches of which several workers may load one run.
         phase_delay_seconds: Pause between two phases.
         deadline_seconds: Time after which it stops; None if never.
         known_after: Real sizes of a cache that are asked for before its loads run side by side.
@@ -116,6 +121,7 @@ class Execution:
         batch_size: int,
         run_seconds: Mapping[str, float] | None = None,
         in_bulk: Container[str] = (),
+        shared: Container[str] = (),
         reserve_bytes: int = 0,
         kinds: Sequence[str] = (),
         phase_delay_seconds: float = 0.0,
@@ -145,7 +151,7 @@ class Execution:
             known_after=known_after,
         )
         self._limit = concurrency_limit
-        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk)
+        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk, shared)
         self._needs, self._queues, self._retries = Needs(needs), Queues(), Retries(len(caches), seed)
         self._gates, self._later = Gates(gates or {}), Later()
         self._begun_at = 0.0
@@ -204,19 +210,16 @@ class Execution:
                 undo = self._end_smoothly(event)
             case Ended():
                 undo = self._end_run(event)
+            case Drawn():
+                self._flights.draw(event.first)
             case MemoryRead():
                 self._note_memory(event)
             case RolledBack():
                 self._end_rollback(event)
             case Missed():
                 self._note_missed(event)
-            case Pause() | Resume():
-                self._is_held = isinstance(event, Pause)
-            case Cancel():
-                self._stop("cancelled")
-                undo = self._give_up() if event.abandon else []
-            case Start():
-                self._begin(event)
+            case Start() | Pause() | Resume() | Cancel():
+                undo = self._take_order(event)
         return [*undo, *self._advance(event.at)] if self._has_begun or self.stopped is not None else []
 
     @property
@@ -226,10 +229,21 @@ class Execution:
 
     # -------------------------------------------------------------------------------------------- events
 
-    def _begin(self, event: Start) -> None:
-        self._has_begun, self._begun_at = True, event.at
+    def _take_order(self, order: Start | Pause | Resume | Cancel) -> list[Instruction]:
+        match order:
+            case Start():
+                self._begin(order)
+            case Pause() | Resume():
+                self._is_held = isinstance(order, Pause)
+            case Cancel():
+                self._stop("cancelled")
+                return self._give_up() if order.abandon else []
+        return []
+
+    def _begin(self, start: Start) -> None:
+        self._has_begun, self._begun_at = True, start.at
         if self._deadline_seconds is not None:
-            self._deadline_at = (event.at if event.since is None else event.since) + self._deadline_seconds
+            self._deadline_at = (start.at if start.since is None else start.since) + self._deadline_seconds
 
     def _keep_resident(self, before: Outcomes) -> None:
         resident = before.resident_items()
@@ -243,11 +257,10 @@ class Execution:
         self.guard.keep(sum(self.results.sizes))
         self._loaded_order.extend(item for item in resident.tolist() if self.results.sizes[item])
 
-    def _land(self, event: Loaded | Ended) -> Flight:
-        """What was in flight is no longer."""
-        flight = self._flights.end(event.positions[0])
+    def _land(self, flight: Flight) -> int:
+        """What was in flight is no longer: how many loads fewer are under way."""
         self.guard.release(flight.positions)
-        return flight
+        return -self._flights.end(flight)
 
     def _end_smoothly(self, event: Loaded) -> list[Instruction]:
         """As `_end_run` would, all items at once; unless others wait for one of them, or they are too large."""
@@ -257,11 +270,10 @@ class Execution:
         if self._needs.concern(positions) or not self.guard.fits(size_bytes - left_bytes):
             results = [ItemResult(_LOADED, each) for each in event.sizes]
             return self._end_run(Ended(event.at, positions, results, event.peak_bytes))
-        self._land(event)
-        seconds = flight.seconds(event)
-        self._lengths.learn(flight.cache, len(positions), seconds)
+        fewer, seconds = self._land(flight), flight.seconds(event)
+        self._lengths.learn(flight.cache, len(positions), seconds, flight.width or 1)
         if (gate := self._gates[flight.cache]) is not None:
-            gate.loaded(event.at, seconds, len(positions))
+            gate.loaded(event.at, seconds, len(positions), fewer)
         self.guard.learn(positions, event.sizes, event.peak_bytes)
         self.guard.keep(size_bytes)
         self._loaded_order.frombytes(_numbers(positions))
@@ -271,8 +283,8 @@ class Execution:
         return []
 
     def _end_run(self, event: Ended) -> list[Instruction]:
-        flight = self._land(event)
-        self._learn(flight, event)
+        flight = self._flights[event.positions[0]]
+        self._learn(flight, event, self._land(flight))
         oversized: list[int] = []
         for item, result in zip(event.positions, event.results, strict=True):
             if result is None:
@@ -291,16 +303,16 @@ class Execution:
                 self._end(item, result)
         return self._undo(oversized)
 
-    def _learn(self, flight: Flight, event: Ended) -> None:
+    def _learn(self, flight: Flight, event: Ended, fewer: int) -> None:
         tried = [(item, result) for item, result in zip(event.positions, event.results, strict=True) if result]
         loaded = [(item, result.size_bytes) for item, result in tried if result.status is _LOADED]
         seconds = flight.seconds(event)
         if tried:
-            self._lengths.learn(flight.cache, len(tried), seconds)
+            self._lengths.learn(flight.cache, len(tried), seconds, flight.width or 1)
         if loaded:
             self.guard.learn([item for item, _ in loaded], [size for _, size in loaded], event.peak_bytes)
         if (gate := self._gates[flight.cache]) is not None:
-            gate.ended(event.at, seconds, event.results)
+            gate.ended(event.at, seconds, event.results, fewer)
 
     def _put_back(self, item: int) -> None:
         self.attempts -= 1
@@ -540,30 +552,43 @@ class Execution:
         loads: list[Instruction] = []
         if self._oversized:  # their bytes are still there, beyond the budget
             return loads
-        while len(self._flights) < limit and (cache := self._next_cache(at)) is not None:
-            done = self.done
-            run = self._take_run(cache, limit, at)
+        while (cache := self._next_cache(at, limit)) is not None:
+            done, width = self.done, self._width(cache, at, limit)
+            run = self._take_run(cache, width, limit, at)
             if run:
-                loads.append(self._send(run, cache, at))
+                loads.append(self._send(run, cache, width, at))
             elif self._flights or done == self.done:  # it waits; had it been rejected, the next one would be looked at
                 break
         return loads
 
-    def _next_cache(self, at: float) -> str | None:
+    def _next_cache(self, at: float, limit: int) -> str | None:
         """The cache whose turn it is; one of which too little is known waits for what it has in flight."""
         return self._queues.next_cache(
             lambda cache, first: (
-                (not self._flights.has(cache) or self.guard.is_known(first)) and self._gates.is_open(cache, at)
+                (not self._flights.has(cache) or self.guard.is_known(first)) and self._may_start(cache, at, limit)
             )
         )
 
-    def _take_run(self, cache: str, limit: int, at: float) -> tuple[int, ...]:
+    def _may_start(self, cache: str, at: float, limit: int) -> bool:
+        if self._width(cache, at, limit):
+            return self._flights.undrawn(cache) < SHARED_RUNS
+        return self._flights.loads < limit and self._gates.is_open(cache, at)
+
+    def _width(self, cache: str, at: float, limit: int) -> int:
+        """How many workers share the next run of `cache`; 0 if it goes one load after another."""
+        if not self._lengths.most_shared(cache, limit):
+            return 0
+        held, caches = self._flights.width(cache), self._flights.caches + (not self._flights.has(cache))
+        width = min(limit - (self._flights.loads - held), max(1, limit // caches))
+        if (gate := self._gates[cache]) is not None:
+            width = min(width, gate.room(at, held))
+        return width if width > 1 else 0
+
+    def _take_run(self, cache: str, width: int, limit: int, at: float) -> tuple[int, ...]:
         """The next items of `cache`; none if the first must wait for room or was rejected."""
         queue = self._queues[cache]
         first = queue.first
-        share = -(-len(self._queues) // limit)
-        most = self._lengths.most(cache, share) if self.guard.is_known(first) else 1
-        run = queue.peek(most)
+        run = queue.peek(self._most(cache, width, limit) if self.guard.is_known(first) else 1)
         if self._needs.concern(run):
             run = run[: self._lengths.most_awaited(cache, len(run))]
         fitting = self.guard.admits(run)
@@ -571,20 +596,28 @@ class Execution:
             if self._flights or not self._admits_alone(cache, first, at):
                 return ()
             fitting = 1
-        if (gate := self._gates[cache]) is not None:
+        gate = self._gates[cache]
+        if gate is not None and not width:
             sizes = [self._sizes[item] for item in run[:fitting]]
             fitting = gate.admit(at, sizes, self._lengths.at_once(cache))
         run = run[:fitting]
         queue.drop(run)
         return run
 
-    def _send(self, run: tuple[int, ...], cache: str, at: float) -> Load:
-        self._flights.begin(Flight(run, cache, at))
+    def _most(self, cache: str, width: int, limit: int) -> int:
+        if width:
+            return self._lengths.most_shared(cache, width)
+        return self._lengths.most(cache, -(-len(self._queues) // limit))
+
+    def _send(self, run: tuple[int, ...], cache: str, width: int, at: float) -> Load:
+        more = self._flights.begin(Flight(run, cache, at, width or None))
+        if width and (gate := self._gates[cache]) is not None:
+            gate.share(len(run), more)
         self.attempts += len(run)
         self._blocked_since = None
         reserved = self.guard.reserve(run)
         spare_bytes = self.guard.spare_bytes(self.guard.sharers(run[0], self._limit))
-        return Load(run, () if spare_bytes is None else reserved, spare_bytes)
+        return Load(run, () if spare_bytes is None else reserved, spare_bytes, width or None)
 
     def _admits_alone(self, cache: str, item: int, at: float) -> bool:
         """Whether the next item may start while nothing else is in flight; if it never will, it is rejected."""

@@ -137,10 +137,14 @@ class DelayLimit:
         """The instant from which on one more may start beside those `under_way`; infinite if one has to end first."""
         if under_way < self.slots:
             return at
-        self._was_reached = True
+        self.reach()
         if under_way > self.slots or self.limit == self.slots:
             return math.inf
         return max(at, self._extra_at)
+
+    def reach(self) -> None:
+        """There is more to load than the limit lets: only then may it grow."""
+        self._was_reached = True
 
     def started(self, at: float, under_way: int) -> None:
         """One has started beside those `under_way`, which fill the slots."""

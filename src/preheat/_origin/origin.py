@@ -128,6 +128,22 @@ class Origin:
         self._requests += items
         return items
 
+    def room(self, at: float, held: int) -> int:
+        """How many loads at a time a shared run may have, of which `held` are under way already.
+
+        0 while each load is to be asked for: it is not quite well, or has to be paid.
+        """
+        is_paid = self._loads is not None or self._bytes is not None
+        if is_paid or not self._breaker.is_calm or at < self._held_until:
+            return 0
+        self._limit.reach()
+        return max(0, self._limit.slots - (self._under_way - held))
+
+    def share(self, items: int, more: int) -> None:
+        """A shared run of `items` starts now, for which there may be so many more loads at a time, or fewer."""
+        self._requests += items
+        self._under_way += more
+
     def _paid_at(self, at: float) -> float:
         """When the buckets let one more load start; the wait for it is counted."""
         paid_at = max(bucket.ready_at(at, 1.0) for bucket in (self._loads, self._bytes) if bucket is not None)
@@ -158,9 +174,9 @@ class Origin:
 
     # ----------------------------------------------------------------------------------------------- ends
 
-    def loaded(self, at: float, seconds: float, items: int) -> None:
-        """A run of `items` has ended after `seconds`, and all of them were loaded."""
-        self._under_way -= 1
+    def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
+        """A run of `items` has ended after `seconds` of loading, and all of them were loaded: `fewer` are under way."""
+        self._under_way -= fewer
         own = self._limit.own
         own.count += items
         own.seconds += seconds
@@ -171,8 +187,8 @@ class Origin:
                 self._breaker.ended(at, has_failed=False)
             self._note_health(at)
 
-    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None]) -> None:
-        """A run has ended after `seconds`; None stands for a load that was not begun, and so does what a peer gave."""
+    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
+        """A run has ended after `seconds` of loading; None: a load was not begun; so counts what a peer gave."""
         begun = [result for result in results if result is not None and not result.from_peer]
         given = [result for result in results if result is not None and result.from_peer]
         if given:
@@ -180,9 +196,9 @@ class Origin:
         self._requests -= len(results) - len(begun)
         good = [result for result in begun if result.status not in _NO_ANSWER]
         if len(good) == len(results):
-            self.loaded(at, seconds, len(good))
+            self.loaded(at, seconds, len(good), fewer)
             return
-        self._under_way -= 1
+        self._under_way -= fewer
         each_seconds = seconds / max(1, sum(result.status is not _RESIDENT for result in begun))
         for result in begun or (_NOT_ASKED,):
             has_failed = None if result.status is _RESIDENT else result.status is _FAILED
