@@ -50,10 +50,11 @@ if BROKER in os.environ:
 
 async def engine(bulk, plan, workers):
     """The peer: returns its seconds of processor time and its loads."""
+    from preheat._bulk.adding import Head
     from preheat._bulk.warming import Warming, caches_of
 
     caches, settings = await caches_of("bulk:shared")
-    warming = Warming(caches, settings, bulk.url, {})
+    warming = Warming(caches, settings, bulk.url, Head("bulk:shared", (), 0, 1.0, {}, 0.0))
     begun = time.process_time()
     report = await warming.perform(await warming.prepare(plan, lambda progress: None))
     return time.process_time() - begun, report.counts["loaded"]

@@ -30,11 +30,11 @@ _ABILITIES = ("undo_warmup", "report_memory_to", "kind_of")
 
 
 def joint(caches: Mapping[str, WarmableCache], coordination: Coordination) -> dict[str, WarmableCache]:
-    """`caches`, of which those that are shared, or whose origin has a rate, are loaded together with the others."""
+    """`caches`, of which those that are shared, or whose origin has a limit, are loaded together with the others."""
     return {
         name: JointCache(cache, coordination)
         if (coordination.shares_keys and isinstance(cache, SharesValues))
-        or origin_of(cache, name) in coordination.rates
+        or coordination.is_limited(origin_of(cache, name))
         else cache
         for name, cache in caches.items()
     }
@@ -115,9 +115,11 @@ class JointCache:
     async def _load(
         self, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]
     ) -> None:
-        for few in self._coordination.in_turns(self.origin, positions):
+        sizes = [items[n].size_bytes for n in positions]
+        for turn in self._coordination.in_turns(self.origin, sizes):
+            few = positions[turn]
             await self._coordination.wait_while_held()
-            await self._coordination.wait_for_turn(self.origin, len(few))
+            await self._coordination.wait_for_turn(self.origin, len(few), sum(sizes[turn]))
             if self._coordination.is_stopped:
                 return
             results.update(zip(few, await self._attempt([items[n] for n in few]), strict=True))

@@ -38,6 +38,17 @@ def test_processes_load_every_key_once_and_keep_one_rate(server, origin):
     assert times[-1] - times[0] >= 0.9 * KEYS / 1000.0
 
 
+def test_processes_keep_one_bandwidth(server, origin):
+    async def play():
+        bulk = await begun(server, bandwidths_mb={"pages": 0.1})
+        return await run_workers(bulk, 2)
+
+    report = asyncio.run(play())
+    assert report.counts == {"loaded": KEYS}
+    times = sorted(origin.times())
+    assert times[-1] - times[0] >= 0.9 * KEYS * 100 / (0.1 * 2**20)
+
+
 def test_what_is_resident_is_not_loaded_again(server, origin):
     async def play():
         for _ in range(2):
