@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from bulk_running import KEYS, adds_up, begun, origin, resident, until, worker  # noqa: F401
+from preheat._bulk.steps import KEEP_SECONDS
 from preheat.bulk import Bulk, work
 from preheat.bulk.processes import run_workers
 from servers import server  # noqa: F401
@@ -174,6 +175,20 @@ def test_it_is_cancelled_from_another_process_and_resumed(server, origin, monkey
     assert adds_up(after)
     assert (after.is_complete, after.is_cancelled) == (True, False)
     assert (resident(server), origin.loaded_twice()) == (KEYS, 0)
+
+
+def test_everything_on_a_board_is_forgotten_after_a_while(server, origin):
+    async def play():
+        bulk = await begun(server, rates={"pages": 1e5})
+        await work(server.url, bulk.bulk_id)
+        return bulk
+
+    bulk = asyncio.run(play())
+    client = server.client()
+    lives = {place: client.ttl(place) for place in client.keys(f"*bulk*{bulk.bulk_id}*")}
+    client.close()
+    assert len(lives) >= 4
+    assert min(lives.values()) > KEEP_SECONDS / 2
 
 
 def test_a_board_that_is_not_there_is_one_sentence(server, origin):

@@ -8,10 +8,12 @@ import pytest
 from bulk_running import KEYS, adds_up, begun, origin, until, worker  # noqa: F401
 from bulk_target import CACHE, PAUSE, VALUE_BYTES
 from memcached import memcached  # noqa: F401
+from preheat._bulk.board import Board
 from preheat._sharing.leases import LEASE, LeaseRules
 from preheat.adapters.memcached import connect
 from preheat.adapters.redis import RedisCache
 from preheat.bulk.processes import run_workers
+from preheat.errors import BoardUnavailable
 from servers import cluster, server  # noqa: F401
 
 LARGE_BYTES = 20_000
@@ -181,3 +183,20 @@ def test_it_is_cancelled_midway_and_resumed(place, server, origin, monkeypatch):
     assert adds_up(after)
     assert (after.is_complete, after.is_cancelled) == (True, False)
     assert (place.values(KEYS), origin.loaded_twice()) == (KEYS, 0)
+
+
+def test_a_board_on_a_cluster_is_refused_in_one_sentence(cluster):
+    """Unless its slot happens to be on the server that is named."""
+
+    async def play(number):
+        async with Board(cluster.servers[number].url, "nightly") as board:
+            return await board.read()
+
+    told = []
+    for number in range(len(cluster.servers)):
+        try:
+            asyncio.run(play(number))
+        except BoardUnavailable as error:
+            told.append(str(error))
+    assert len(told) == len(cluster.servers) - 1
+    assert all("it is one of a cluster, where no board can be" in each for each in told)
