@@ -54,10 +54,19 @@ def resident(server, keys=KEYS):
     return sum(value is not None for value in found)
 
 
-def worker(bulk: Bulk) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "preheat.cli", "bulk", "work", bulk.bulk_id], stdout=subprocess.DEVNULL
-    )
+def worker(bulk: Bulk, **options) -> subprocess.Popen:
+    return python("-m", "preheat.cli", "bulk", "work", bulk.bulk_id, **options)
+
+
+def python(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, *arguments], **{"stdout": subprocess.DEVNULL, **options})
+
+
+def celery_worker(pool: str, **options) -> subprocess.Popen:
+    """The workers of `bulk_celery`."""
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR")
+    arguments = ("-m", "celery", "-A", "bulk_celery", "worker", "--pool", pool, "--concurrency", "2", *quiet)
+    return python(*arguments, **{"stderr": subprocess.DEVNULL, **options})
 
 
 async def begun(server, **options) -> Bulk:
