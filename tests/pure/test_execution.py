@@ -811,6 +811,10 @@ def test_what_is_left_is_shared_out_but_not_in_crumbs():
     assert RunLengths(8, {}).most("c", 3) == 3
 
 
+def test_no_batch_is_cut_for_the_last_of_what_is_left():
+    assert [RunLengths(8, {"c": 1.0}, in_bulk={"c"}).most("c", share) for share in (100, 3)] == [8, 8]
+
+
 def test_a_run_that_others_wait_for_is_short():
     run = timed(200, needs={199: [1]})
     run.handle(Start(0.0))

@@ -35,7 +35,7 @@ class RunLengths:
     def most(self, cache: str, share: int) -> int:
         """Items of the next run of `cache`, at most, when its share of what is left would be `share`."""
         loads = self._loads.get(cache, 1)
-        return min(max(share, loads // SHORTEST_SHARE), loads * self._unit(cache))
+        return min(max(share, loads // SHORTEST_SHARE, self.at_once(cache)), loads * self._unit(cache))
 
     def at_once(self, cache: str) -> int:
         """Items of one call of the loader of `cache`, at most."""
