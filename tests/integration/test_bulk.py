@@ -1,14 +1,18 @@
 """Bulk warm-ups on real servers, by real workers: every key is there, hardly any twice, and the report adds up."""
 
 import asyncio
+import contextlib
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from bulk_running import KEYS, adds_up, begun, origin, resident, until, worker  # noqa: F401
+from bulk_running import KEYS, TARGET, adds_up, begun, origin, resident, until, worker  # noqa: F401
 from preheat._bulk.steps import KEEP_SECONDS
-from preheat.bulk import Bulk, work
+from preheat.bulk import Bulk, start_bulk, work
 from preheat.bulk.processes import run_workers
+from replicas import plan_of
 from servers import server  # noqa: F401
 
 
@@ -189,6 +193,23 @@ def test_everything_on_a_board_is_forgotten_after_a_while(server, origin):
     client.close()
     assert len(lives) >= 4
     assert min(lives.values()) > KEEP_SECONDS / 2
+
+
+def test_the_rights_that_the_documents_name_are_enough(server, origin):
+    page = (Path(__file__).parents[2] / "docs/how-to/bulk.md").read_text("utf-8")
+    commands = re.findall(r"^    (\+.*)$", page, re.MULTILINE)[0].split()
+    with contextlib.closing(server.client()) as admin:
+        admin.acl_setuser("bulk", enabled=True, nopass=True, commands=commands, keys=["preheat*"])
+
+    async def play():
+        url = server.url.replace("//", "//bulk:any@")
+        bulk = await start_bulk(plan_of(KEYS), TARGET, url, rates={"pages": 1e5}, shards=2)
+        await bulk.cancel()
+        await bulk.resume()
+        await work(url, bulk.bulk_id)
+        return await bulk.report()
+
+    assert asyncio.run(play()).counts == {"loaded": KEYS}
 
 
 def test_a_board_that_is_not_there_is_one_sentence(server, origin):
