@@ -157,11 +157,9 @@ def test_a_shard_at_which_every_worker_dies_is_abandoned(server, origin):
     assert progress.is_over
 
 
-def test_it_is_cancelled_from_another_process_and_resumed(server, origin, monkeypatch):
-    monkeypatch.setenv("BULK_TEST_PAUSE", "0.005")
-
+def test_it_is_cancelled_from_another_process_and_resumed(server, origin):
     async def play():
-        bulk = await begun(server)
+        bulk = await begun(server, rates={"pages": 400.0})  # so that the other process has time to start
         one = worker(bulk)
         await until(lambda: len(origin.asked()) > KEYS / 10)
         subprocess.run([sys.executable, "-m", "preheat.cli", "bulk", "cancel", bulk.bulk_id], check=True)
