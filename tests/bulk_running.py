@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bulk_target import CACHE_URL, NOTES
+from bulk_target import CACHE, NOTES
 from preheat.bulk import Bulk, start_bulk
 from replicas import plan_of
 from servers import server, some_name  # noqa: F401
 
 HERE = Path(__file__).parent
-TARGET = "bulk_target:shared"
+TARGET = "bulk_target:on_redis"
 KEYS = 2000
 
 
@@ -38,7 +38,7 @@ class Origin:
 
 @pytest.fixture
 def origin(server, tmp_path, monkeypatch):
-    monkeypatch.setenv(CACHE_URL, server.url)
+    monkeypatch.setenv(CACHE, server.url)
     monkeypatch.setenv(NOTES, str(tmp_path / "notes"))
     monkeypatch.setenv("CACHE_WARMUP_BATCH_SIZE", "20")
     monkeypatch.setenv("CACHE_WARMUP_COORDINATOR_URL", server.url)
@@ -54,15 +54,25 @@ def resident(server, keys=KEYS):
     return sum(value is not None for value in found)
 
 
-def worker(bulk: Bulk) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "preheat.cli", "bulk", "work", bulk.bulk_id], stdout=subprocess.DEVNULL
-    )
+def worker(bulk: Bulk, **options) -> subprocess.Popen:
+    return python("-m", "preheat.cli", "bulk", "work", bulk.bulk_id, **options)
+
+
+def python(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, *arguments], **{"stdout": subprocess.DEVNULL, **options})
+
+
+def celery_worker(pool: str, **options) -> subprocess.Popen:
+    """The workers of `bulk_celery`."""
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR")
+    arguments = ("-m", "celery", "-A", "bulk_celery", "worker", "--pool", pool, "--concurrency", "2", *quiet)
+    return python(*arguments, **{"stderr": subprocess.DEVNULL, **options})
 
 
 async def begun(server, **options) -> Bulk:
     options = {"shards": 10, "lease_seconds": 1.0} | options
-    return await start_bulk(plan_of(options.pop("keys", KEYS)), TARGET, server.url, bulk_id=some_name(), **options)
+    plan = plan_of(options.pop("keys", KEYS), options.pop("size_bytes", 100))
+    return await start_bulk(plan, options.pop("target", TARGET), server.url, bulk_id=some_name(), **options)
 
 
 async def until(condition, seconds=30.0):

@@ -3,20 +3,42 @@
 import os
 import time
 
-from preheat.adapters.redis import RedisCache, connect
-
-CACHE_URL, NOTES = "BULK_TEST_CACHE", "BULK_TEST_NOTES"
+CACHE, NOTES, PAUSE, VALUE_BYTES = "BULK_TEST_CACHE", "BULK_TEST_NOTES", "BULK_TEST_PAUSE", "BULK_TEST_VALUE_BYTES"
 
 
-def shared():
-    """The cache "pages", as every worker makes it; each load takes a moment and is noted in a file."""
-    pause_seconds = float(os.environ.get("BULK_TEST_PAUSE", "0"))
+def on_redis():
+    """The cache "pages", as every worker makes it."""
+    from preheat.adapters.redis import RedisCache, connect
 
-    def load_many(keys):
-        time.sleep(pause_seconds)
-        with open(os.environ[NOTES], "a") as notes:
-            notes.write("".join(f"{key}\t{time.time()}\n" for key in keys))
-        return [f"value of {key}".encode() for key in keys]
+    return [RedisCache(connect(os.environ[CACHE]), load, name="pages", load_many=load_many)]
 
-    client = connect(os.environ[CACHE_URL])
-    return [RedisCache(client, lambda key: load_many([key])[0], name="pages", load_many=load_many)]
+
+def on_cluster():
+    """The same on a cluster, of which one server is known."""
+    from redis.cluster import RedisCluster
+
+    from preheat.adapters.redis import RedisCache
+
+    client = RedisCluster.from_url(os.environ[CACHE], socket_timeout=2.0)
+    return [RedisCache(client, load, name="pages", load_many=load_many)]
+
+
+def on_memcached():
+    """The same on servers of memcached."""
+    from preheat.adapters.memcached import MemcachedCache, connect
+
+    client = connect(*os.environ[CACHE].split())
+    return [MemcachedCache(client, load, name="pages", load_many=load_many, load_deadline_seconds=8.0)]
+
+
+def load(key):
+    """The value of one key."""
+    return load_many([key])[0]
+
+
+def load_many(keys):
+    """Values, after a moment; they are noted in a file."""
+    time.sleep(float(os.environ.get(PAUSE, "0")))
+    with open(os.environ[NOTES], "a") as notes:
+        notes.write("".join(f"{key}\t{time.time()}\n" for key in keys))
+    return [f"value of {key}".encode().ljust(int(os.environ.get(VALUE_BYTES, "0"))) for key in keys]

@@ -14,7 +14,7 @@ import pytest
 from preheat._attempt import failure_of
 from preheat._sharing.leases import AWAY, Held, LeaseRules, Leases
 from preheat._sharing.rules import Life
-from preheat._sharing.steps import Ask, Make, Refused
+from preheat._sharing.steps import Ask, Make, Refused, Wait
 from sharing import CODEC, Actor
 
 FOR_EVER = Life()
@@ -124,8 +124,9 @@ class ModelMemcached:
     def _gets(self, place):
         return self.held(place)
 
-    def _has(self, place):
-        return int(self.held(place) is not None)
+    def _size(self, place):
+        held = self.held(place)
+        return None if held is None else len(held.data)
 
     def _set(self, place, data, seconds):
         self.numbers += 1
@@ -154,7 +155,7 @@ def leasing(server: ModelMemcached | None, *, life: Life = FOR_EVER, clock=None)
 
 
 def ends_after_load(step, done):
-    return isinstance(step, Make)
+    return isinstance(step, Make | Wait)
 
 
 def ends_after_read_and_load(step, done):

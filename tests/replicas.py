@@ -94,10 +94,10 @@ class EnoughMemory:
         return lambda: None
 
 
-def plan_of(keys: int):
+def plan_of(keys: int, size_bytes: int = 100):
     """A plan of so many items of the cache "pages", the same in every replica."""
     items = [
-        create_warmup_item("pages", f"page {n}", size_bytes=100, usage_frequency=1.0, warmup_cost=0.01)
+        create_warmup_item("pages", f"page {n}", size_bytes=size_bytes, usage_frequency=1.0, warmup_cost=0.01)
         for n in range(keys)
     ]
     budget = MemoryBudget(10**9, 0, 10**9, MemoryPressureLevel.LOW, None, "enough")

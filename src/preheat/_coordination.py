@@ -8,9 +8,11 @@ share of the keys and of the rate, and asks again about once a second.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import accumulate
 
 from preheat._fleet import (
     AHEAD_SECONDS,
@@ -18,12 +20,14 @@ from preheat._fleet import (
     BOOK,
     LEASE_SECONDS,
     Booking,
+    Draw,
     Pace,
     asking_seconds,
     book_arguments,
     owners,
     portion,
     start_delay,
+    turn_lengths,
     turn_size,
 )
 from preheat._place import Place, TellWaiting
@@ -35,7 +39,6 @@ from preheat._threads import LoaderThreads
 
 TellWait = Callable[[str, float, float], None]
 
-LEAVING = -1  # loads that are booked by whoever leaves
 LEAST_WAIT_SECONDS = 0.001
 SLICE_SECONDS = 0.05  # how soon a wait notices that its run has ended
 
@@ -52,6 +55,7 @@ class Coordination:
         jitter_seconds: Upper bound of the random wait before the run begins.
         at_once: Replicas that may warm up at the same time, as far as the server answers; None if all.
         rates: By origin, the loads per second that it takes from all replicas together.
+        bandwidths: By origin, the bytes per second, by the sizes that are expected.
         wait_seconds: After so long without an answer, the server counts as away.
         namespace: What the keys on the server begin with.
         loaders: Blocking loads at the same time, at most.
@@ -72,6 +76,7 @@ class Coordination:
         jitter_seconds: float = 0.0,
         at_once: int | None = None,
         rates: Mapping[str, float] | None = None,
+        bandwidths: Mapping[str, float] | None = None,
         wait_seconds: float = 0.25,
         namespace: str = "preheat",
         loaders: int = 4,
@@ -91,8 +96,9 @@ class Coordination:
         self._gone: set[int] = set()
         self._leased: dict[str, float] = {}
         self._heart: asyncio.Task[None] | None = None
-        self.rates, self.replicas = dict(rates or {}), replicas
-        self._paces = {name: Pace(rate / replicas) for name, rate in self.rates.items()}
+        self._rates, self._bandwidths, self.replicas = dict(rates or {}), dict(bandwidths or {}), replicas
+        limited = (draw for origin in (*self._rates, *self._bandwidths) for draw in self._draws(origin, 0, 0))
+        self._paces = {draw.limit: Pace(draw.per_second / replicas) for draw in limited}
         self.is_alone = self._line is None
         self._was_stopped = False
         self._is_over = self._is_held = _never
@@ -149,7 +155,7 @@ class Coordination:
         if self._place is not None:
             await self._place.leave()
         if self._number is not None:
-            await self._book("", LEAVING, 1.0)
+            await self._book(leaves=True)
         await self._client.aclose()
 
     async def _go_on_beating(self) -> None:
@@ -159,7 +165,7 @@ class Coordination:
 
     async def _beat(self) -> None:
         try:
-            await self._book("", 0, 1.0)
+            await self._book()
             if not self.is_alone:
                 await self._renew()
                 if self._place is not None:
@@ -228,35 +234,57 @@ class Coordination:
 
     # --------------------------------------------------------------------------------------------- rate
 
-    def in_turns(self, origin: str, positions: Sequence[int]) -> list[Sequence[int]]:
-        """`positions` in parts so small that the rate is kept evenly."""
-        rate = self.rates.get(origin)
-        size = len(positions) if rate is None else turn_size(rate, self.replicas)
-        return [positions[start : start + size] for start in range(0, len(positions), max(1, size))]
+    def is_limited(self, origin: str) -> bool:
+        """Whether there is a limit on what `origin` is asked for."""
+        return origin in self._rates or origin in self._bandwidths
 
-    async def wait_for_turn(self, origin: str, loads: int) -> None:
-        """Wait until so many loads from `origin` may begin by its rate."""
-        rate = self.rates.get(origin)
-        while rate is not None and not self.is_stopped:
-            booking = await self._book(origin, loads, rate)
+    def in_turns(self, origin: str, sizes: Sequence[int]) -> list[slice]:
+        """Loads of those `sizes` in parts so small that the limits of `origin` are kept evenly."""
+        most_loads, most_bytes = (
+            turn_size(limits[origin], self.replicas) if origin in limits else math.inf
+            for limits in (self._rates, self._bandwidths)
+        )
+        ends = list(accumulate(turn_lengths(sizes, most_loads, most_bytes)))
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    async def wait_for_turn(self, origin: str, loads: int, size_bytes: int = 0) -> None:
+        """Wait until so many loads from `origin`, of so many bytes, may begin by its limits."""
+        draws = self._draws(origin, loads, size_bytes)
+        while draws and not self.is_stopped:
+            booking = await self._book(draws)
             if booking is None:
-                await self._wait_for_rate(origin, self._paces[origin].book(loads, time.monotonic()))
+                await self._wait_for_rate(origin, self._book_own(draws))
                 return
             is_booked, seconds = booking.wait_us >= 0, max(LEAST_WAIT_SECONDS, abs(booking.wait_us) / 1e6)
             await self._wait_for_rate(origin, seconds if is_booked else max(seconds, asking_seconds(self.replicas)))
             if is_booked:
                 return
 
+    def _draws(self, origin: str, loads: int, size_bytes: int) -> list[Draw]:
+        wanted = (("rate", self._rates, loads), ("bytes", self._bandwidths, size_bytes))
+        return [Draw(f"{what} {origin}", amount, of[origin]) for what, of, amount in wanted if origin in of]
+
+    def _book_own(self, draws: Sequence[Draw]) -> float:
+        """How long until loads may begin by this replica's share of each limit."""
+        now = time.monotonic()
+        wait = max(self._paces[each.limit].wait(now) for each in draws)
+        for each in draws:
+            pace = self._paces[each.limit]
+            pace.change_rate(each.per_second / self.replicas)
+            pace.book(each.amount, now + wait)
+        return wait
+
     async def _wait_for_rate(self, origin: str, seconds: float) -> None:
         if seconds > LEAST_WAIT_SECONDS:
             self._tell_wait(origin, time.monotonic(), seconds)
         await self.sleep(seconds)
 
-    async def _book(self, origin: str, loads: int, rate: float) -> Booking | None:
+    async def _book(self, draws: Sequence[Draw] = (), *, leaves: bool = False) -> Booking | None:
         if self._line is None:
             return None
-        places = (*map(self._key, ("seen", "numbers", "free")), self._key(f"rate {origin}"))
-        replies = await self._line.run_async(BOOK, places, *book_arguments(self._me, self.replicas, loads, rate))
+        places = map(self._key, ("seen", "numbers", "free", *(each.limit for each in draws)))
+        arguments = book_arguments(self._me, self.replicas, draws, leaves=leaves)
+        replies = await self._line.run_async(BOOK, (*places,), *arguments)
         if replies is None or not isinstance(replies[0], list):
             self._go_alone()
             return None
@@ -269,8 +297,7 @@ class Coordination:
         """Go by the own share, beginning after what others may have booked."""
         if not self.is_alone:
             self.is_alone = True
-            for name, pace in self._paces.items():
-                pace.change_rate(self.rates[name] / self.replicas)
+            for pace in self._paces.values():
                 pace.hold_until(time.monotonic() + 4 * AHEAD_SECONDS)
 
     # ---------------------------------------------------------------------------------------------- keys

@@ -39,8 +39,8 @@ MOST_ASKS_PER_SECOND = 5000.0
 BOOK = b"""
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local me, replicas = ARGV[1], tonumber(ARGV[2])
-local wanted, cap, ahead = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local me, replicas, does_leave = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local ahead, silence, forgotten, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local seen, numbers, free = KEYS[1], KEYS[2], KEYS[3]
 local function leave(who)
   local number = redis.call('HGET', numbers, who)
@@ -48,11 +48,11 @@ local function leave(who)
   redis.call('HDEL', numbers, who)
   if number then redis.call('ZADD', free, number, number) end
 end
-if wanted < 0 then
+if does_leave then
   leave(me)
   return {0, replicas, 0}
 end
-local long_ago = string.format('(%.0f', now - tonumber(ARGV[7]))
+local long_ago = string.format('(%.0f', now - forgotten)
 for _, who in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', long_ago, 'LIMIT', 0, 100)) do leave(who) end
 local mine = redis.call('HGET', numbers, me)
 if not mine then
@@ -60,33 +60,35 @@ if not mine then
   redis.call('HSET', numbers, me, mine)
 end
 redis.call('ZADD', seen, string.format('%.0f', now), me)
-local fresh = redis.call('ZCOUNT', seen, string.format('%.0f', now - tonumber(ARGV[6])), '+inf')
+local fresh = redis.call('ZCOUNT', seen, string.format('%.0f', now - silence), '+inf')
 local silent = redis.call('ZCARD', seen) - fresh
 replicas = math.max(replicas, fresh + silent)
 for n = 1, 3 do redis.call('PEXPIRE', KEYS[n], 120000) end
-if wanted == 0 then return {tonumber(mine), replicas, 0} end
-local kept = redis.call('HMGET', KEYS[4], 'next', 'born', 'asked')
-local next, born, asked = tonumber(kept[1] or 0), tonumber(kept[2] or 0), tonumber(kept[3] or 0)
-if now - asked > 1000000 then born = now end
-local parts = replicas - silent
-if now - born < tonumber(ARGV[8]) then parts = fresh end
-next = math.max(next, now)
-local wait = next - now
-local answer = -wait
-if wait <= ahead then
-  answer = wait
-  next = next + wanted * 1000000 * replicas / (cap * math.max(parts, 1))
+if #KEYS == 3 then return {tonumber(mine), replicas, 0} end
+local begin, births = now, {}
+for n = 4, #KEYS do
+  local kept = redis.call('HMGET', KEYS[n], 'next', 'born', 'asked')
+  begin, births[n] = math.max(begin, tonumber(kept[1] or 0)), tonumber(kept[2] or 0)
+  if now - tonumber(kept[3] or 0) > 1000000 then births[n] = now end
+  redis.call('HSET', KEYS[n], 'born', string.format('%.0f', births[n]), 'asked', string.format('%.0f', now))
+  redis.call('PEXPIRE', KEYS[n], 120000)
 end
-redis.call('HSET', KEYS[4], 'next', string.format('%.0f', next), 'born', string.format('%.0f', born), 'asked',
-  string.format('%.0f', now))
-redis.call('PEXPIRE', KEYS[4], 120000)
-return {tonumber(mine), replicas, answer}
+local wait = begin - now
+if wait > ahead then return {tonumber(mine), replicas, -wait} end
+for n = 4, #KEYS do
+  local wanted, cap, parts = tonumber(ARGV[2 * n]), tonumber(ARGV[2 * n + 1]), replicas - silent
+  if now - births[n] < grace then parts = fresh end
+  local next = begin + wanted * 1000000 * replicas / (cap * math.max(parts, 1))
+  redis.call('HSET', KEYS[n], 'next', string.format('%.0f', next))
+end
+return {tonumber(mine), replicas, wait}
 """
-"""Notes that a replica is there, and books loads at an origin's rate, all by the server's clock in microseconds.
+"""Notes that a replica is there, and books loads by the limits of an origin, by the server's clock in microseconds.
 
-KEYS: when each was seen, their numbers, numbers that are free, and the origin's rate.  ARGV: who, how many replicas
-there are at least, how many loads, the origin's cap per second, how far ahead they may be booked, after how long a
-member is silent and forgotten, and the grace.  No loads only tell that it is there, less than none that it leaves.
+KEYS: when each was seen, their numbers, numbers that are free, and the origin's limits: on loads, on bytes, or both.
+ARGV: who, how many replicas there are at least, 1 if it leaves, how far ahead loads may be booked, after how long a
+member is silent and forgotten, and the grace; then for each limit how much is wanted of it, and its cap per second.
+Without a limit it only tells that it is there.
 
 Answers the member's number, the number of replicas, and in how long the loads may begin; negative: not booked, ask
 again then.  Who is silent may be going by its own share, which is then left to it.  After a while in which nobody
@@ -113,14 +115,35 @@ class Booking(NamedTuple):
     wait_us: int
 
 
-def book_arguments(me: str, replicas: int, loads: int, per_second: float) -> tuple[str, ...]:
+class Draw(NamedTuple):
+    """What some loads draw of one limit of their origin: so much of what it allows `per_second`."""
+
+    limit: str
+    amount: float
+    per_second: float
+
+
+def book_arguments(me: str, replicas: int, draws: Sequence[Draw] = (), *, leaves: bool = False) -> tuple[str, ...]:
     """The ARGV of `BOOK`."""
     seconds = (AHEAD_SECONDS, SILENT_SECONDS, FORGOTTEN_SECONDS, GRACE_SECONDS)
-    return (me, str(replicas), str(loads), repr(per_second * USED_RATIO), *(f"{each * 1e6:.0f}" for each in seconds))
+    wanted = (text for each in draws for text in (repr(each.amount), repr(each.per_second * USED_RATIO)))
+    return (me, str(replicas), str(int(leaves)), *(f"{each * 1e6:.0f}" for each in seconds), *wanted)
+
+
+def turn_lengths(sizes: Sequence[int], most_loads: float, most_bytes: float) -> list[int]:
+    """How many loads of the given `sizes` go in each turn, one at least: so many and so large at the most."""
+    lengths, size_bytes = [0], 0
+    for size in sizes:
+        if lengths[-1] and (lengths[-1] >= most_loads or size_bytes + size > most_bytes):
+            lengths.append(0)
+            size_bytes = 0
+        lengths[-1] += 1
+        size_bytes += size
+    return lengths if sizes else []
 
 
 class Pace:
-    """The loads that one replica may begin by itself: its share of a rate, without bursts."""
+    """What one replica may take of a limit by itself: its share, without bursts."""
 
     def __init__(self, per_second: float) -> None:
         self.per_second = per_second * USED_RATIO
@@ -134,11 +157,15 @@ class Pace:
         """Let nothing begin before the instant `at`."""
         self._free_at = max(self._free_at, at)
 
-    def book(self, loads: int, at: float) -> float:
-        """How long from the instant `at` until `loads` may begin; they count as begun then."""
-        begin = max(self._free_at, at)
-        self._free_at = begin + loads / self.per_second
-        return begin - at
+    def wait(self, at: float) -> float:
+        """How long from the instant `at` until something may begin."""
+        return max(0.0, self._free_at - at)
+
+    def book(self, amount: float, at: float) -> float:
+        """How long from the instant `at` until `amount` may begin; it counts as begun then."""
+        wait = self.wait(at)
+        self._free_at = at + wait + amount / self.per_second
+        return wait
 
 
 def owners(keys: Sequence[str], replicas: int, gone: Collection[int] = ()) -> list[int]:

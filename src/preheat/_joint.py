@@ -37,11 +37,11 @@ _ABILITIES = ("undo_warmup", "report_memory_to", "kind_of")
 def joint(
     caches: Mapping[str, WarmableCache], coordination: Coordination, taker: Taker | None = None
 ) -> dict[str, WarmableCache]:
-    """`caches`, of which those are joint that are shared, that peers give values of, or whose origin has a rate."""
+    """`caches`, of which those are joint that are shared, that peers give values of, or whose origin has a limit."""
     return {
         name: JointCache(cache, coordination, taker)
         if (coordination.shares_keys and isinstance(cache, SharesValues))
-        or origin_of(cache, name) in coordination.rates
+        or coordination.is_limited(origin_of(cache, name))
         or (taker is not None and taker.gives(name))
         else cache
         for name, cache in caches.items()
@@ -126,9 +126,11 @@ class JointCache:
         self, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]
     ) -> None:
         left = await self._take(self._taker, items, positions, results) if self._taker is not None else positions
-        for few in self._coordination.in_turns(self.origin, left):
+        sizes = [items[n].size_bytes for n in left]
+        for turn in self._coordination.in_turns(self.origin, sizes):
+            few = left[turn]
             await self._coordination.wait_while_held()
-            await self._coordination.wait_for_turn(self.origin, len(few))
+            await self._coordination.wait_for_turn(self.origin, len(few), sum(sizes[turn]))
             if self._coordination.is_stopped:
                 return
             results.update(zip(few, await self._attempt([items[n] for n in few]), strict=True))

@@ -25,7 +25,7 @@ from preheat.errors import InvalidSetting
 
 MOST_WAIT_SECONDS = 5.0  # of a client's own timeout: so long may a frozen server hold a caller up, once
 LONGEST_LIFE_SECONDS = 30 * 86_400  # beyond it a server takes a life for an instant
-_ANSWERS = {b"STORED": 1, b"DELETED": 1, b"HD": 1, b"NOT_STORED": 0, b"EXISTS": 0, b"NOT_FOUND": 0, b"EN": 0}
+_ANSWERS = {b"STORED": 1, b"DELETED": 1, b"NOT_STORED": 0, b"EXISTS": 0, b"NOT_FOUND": 0, b"EN": None}
 
 
 def connect(*servers: str, wait_seconds: float = 0.5, max_connections: int = 8) -> Any:
@@ -178,7 +178,7 @@ class _Line:
                 lines = client._misc_cmd([_said(command) for command in commands], b"", False)
         except MemcacheServerError as error:  # it is there; which of many it refused can't be told
             return [Refused(TOO_LARGE if "too large" in str(error) else REFUSED)] * len(commands)
-        return [_ANSWERS.get(line, Refused(REFUSED)) for line in lines]
+        return [_answer(line) for line in lines]
 
     def _connection(self) -> AbstractContextManager[Any]:
         pool = getattr(self._client, "client_pool", None)
@@ -190,12 +190,19 @@ def _said(command: Command) -> bytes:
     name, place = str(command[0]), str(command[1]).encode()
     if name == "delete":
         return b"delete %s\r\n" % place
-    if name == "has":
-        return b"mg %s\r\n" % place
+    if name == "size":
+        return b"mg %s s\r\n" % place
     data, seconds, *number = command[2:]
     value = data if isinstance(data, bytes) else str(data).encode()
     tail = b"".join(b" %s" % each for each in number if isinstance(each, bytes))
     return b"%s %s 0 %d %d%s\r\n%s\r\n" % (name.encode(), place, _expiry(int(seconds)), len(value), tail, value)
+
+
+def _answer(line: bytes) -> Reply:
+    """What one line says; that to a size is a number."""
+    if line.startswith(b"HD s"):
+        return int(line[4:])
+    return _ANSWERS.get(line, Refused(REFUSED))
 
 
 def _expiry(seconds: int) -> int:

@@ -1,6 +1,6 @@
 """What a run of the service gets where replicas warm up together: joint caches, gates, and a start among the others.
 
-The rate of an origin is kept in one place: by the coordinator where there is one, for all replicas together, and
+The limits of an origin are kept in one place: by the coordinator where there is one, for all replicas together, and
 otherwise by the gate of each replica, which has its share.
 """
 
@@ -62,6 +62,7 @@ class Replicas:
             jitter_seconds=self._settings.jitter_seconds,
             at_once=self._settings.replicas_at_once,
             rates=self._settings.rate_limits if self._settings.coordinator_url else {},
+            bandwidths=self._bytes_per_second if self._settings.coordinator_url else {},
             loaders=self._settings.concurrency_limit,
             shares_keys=self._shares_keys,
         )
@@ -72,12 +73,14 @@ class Replicas:
         from preheat._origin import origins_of
 
         settings, replicas = self._settings, self._settings.replicas
-        rates = {} if settings.coordinator_url else settings.rate_limits
+        rates, bandwidths = settings.rate_limits, self._bytes_per_second
+        if settings.coordinator_url:
+            rates, bandwidths = {}, {}
         by_cache = origins_of(
             caches,
             concurrency=settings.concurrency_limit,
             loads_per_second={name: rate / replicas for name, rate in rates.items()},
-            bytes_per_second={name: mb * MIB / replicas for name, mb in settings.bandwidth_limits_mb.items()},
+            bytes_per_second={name: most / replicas for name, most in bandwidths.items()},
             learned_limits={name: origin.learned_limit for name, origin in self._origins.items()},
             seed=seed,
         )
@@ -85,6 +88,10 @@ class Replicas:
         if self._together is not None:
             self._together.tell_waits(self._note_limited)
         return by_cache
+
+    @property
+    def _bytes_per_second(self) -> dict[str, float]:
+        return {name: mb * MIB for name, mb in self._settings.bandwidth_limits_mb.items()}
 
     def _note_limited(self, origin: str, at: float, seconds: float) -> None:
         if origin in self._origins:

@@ -174,7 +174,7 @@ class Run:
             batch_size=batch_size,
             run_seconds={name: _run_seconds(way, concurrency_limit) for name, way in ways.items()},
             in_bulk={name for name, way in ways.items() if way.is_in_bulk},
-            shared={name for name, way in ways.items() if way.is_on_loop and not way.is_in_bulk},
+            crewed={name for name, way in ways.items() if way.is_on_loop and not way.is_in_bulk},
             phase_delay_seconds=phase_delay_seconds,
             deadline_seconds=deadline_seconds,
             footing=_footing_of(plan),

@@ -14,6 +14,7 @@
     ├── WarmupInProgress        a run is active in this process already
     ├── WarmupBrokenOff         the run that was joined ended without a report
     ├── BoardUnavailable        the server of a bulk warm-up does not answer, or refuses
+    ├── WorkersLost             what kept the workers of a bulk warm-up alive has gone; what they did stands
     └── StoreError              the state directory can't be used
         └── StoreCorrupt        what is in it is not what was written
 
@@ -94,6 +95,10 @@ class WarmupBrokenOff(PreheatError):
 
 class BoardUnavailable(PreheatError):
     """The server that a bulk warm-up goes by does not answer, or refuses; the message says which."""
+
+
+class WorkersLost(PreheatError):
+    """What kept the workers of a bulk warm-up alive has gone; the message says how to go on."""
 
 
 class StoreError(PreheatError):

@@ -1,13 +1,18 @@
 """Bulk warm-ups on real servers, by real workers: every key is there, hardly any twice, and the report adds up."""
 
 import asyncio
+import contextlib
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from bulk_running import KEYS, adds_up, begun, origin, resident, until, worker  # noqa: F401
-from preheat.bulk import Bulk, work
+from bulk_running import KEYS, TARGET, adds_up, begun, origin, resident, until, worker  # noqa: F401
+from preheat._bulk.steps import KEEP_SECONDS
+from preheat.bulk import Bulk, start_bulk, work
 from preheat.bulk.processes import run_workers
+from replicas import plan_of
 from servers import server  # noqa: F401
 
 
@@ -36,6 +41,17 @@ def test_processes_load_every_key_once_and_keep_one_rate(server, origin):
     assert (resident(server), origin.loaded_twice()) == (KEYS, 0)
     times = sorted(origin.times())
     assert times[-1] - times[0] >= 0.9 * KEYS / 1000.0
+
+
+def test_processes_keep_one_bandwidth(server, origin):
+    async def play():
+        bulk = await begun(server, bandwidths_mb={"pages": 0.1})
+        return await run_workers(bulk, 2)
+
+    report = asyncio.run(play())
+    assert report.counts == {"loaded": KEYS}
+    times = sorted(origin.times())
+    assert times[-1] - times[0] >= 0.9 * KEYS * 100 / (0.1 * 2**20)
 
 
 def test_what_is_resident_is_not_loaded_again(server, origin):
@@ -141,11 +157,9 @@ def test_a_shard_at_which_every_worker_dies_is_abandoned(server, origin):
     assert progress.is_over
 
 
-def test_it_is_cancelled_from_another_process_and_resumed(server, origin, monkeypatch):
-    monkeypatch.setenv("BULK_TEST_PAUSE", "0.005")
-
+def test_it_is_cancelled_from_another_process_and_resumed(server, origin):
     async def play():
-        bulk = await begun(server)
+        bulk = await begun(server, rates={"pages": 400.0})  # so that the other process has time to start
         one = worker(bulk)
         await until(lambda: len(origin.asked()) > KEYS / 10)
         subprocess.run([sys.executable, "-m", "preheat.cli", "bulk", "cancel", bulk.bulk_id], check=True)
@@ -163,6 +177,37 @@ def test_it_is_cancelled_from_another_process_and_resumed(server, origin, monkey
     assert adds_up(after)
     assert (after.is_complete, after.is_cancelled) == (True, False)
     assert (resident(server), origin.loaded_twice()) == (KEYS, 0)
+
+
+def test_everything_on_a_board_is_forgotten_after_a_while(server, origin):
+    async def play():
+        bulk = await begun(server, rates={"pages": 1e5})
+        await work(server.url, bulk.bulk_id)
+        return bulk
+
+    bulk = asyncio.run(play())
+    client = server.client()
+    lives = {place: client.ttl(place) for place in client.keys(f"*bulk*{bulk.bulk_id}*")}
+    client.close()
+    assert len(lives) >= 4
+    assert min(lives.values()) > KEEP_SECONDS / 2
+
+
+def test_the_rights_that_the_documents_name_are_enough(server, origin):
+    page = (Path(__file__).parents[2] / "docs/how-to/bulk.md").read_text("utf-8")
+    commands = re.findall(r"^    (\+.*)$", page, re.MULTILINE)[0].split()
+    with contextlib.closing(server.client()) as admin:
+        admin.acl_setuser("bulk", enabled=True, nopass=True, commands=commands, keys=["preheat*"])
+
+    async def play():
+        url = server.url.replace("//", "//bulk:any@")
+        bulk = await start_bulk(plan_of(KEYS), TARGET, url, rates={"pages": 1e5}, shards=2)
+        await bulk.cancel()
+        await bulk.resume()
+        await work(url, bulk.bulk_id)
+        return await bulk.report()
+
+    assert asyncio.run(play()).counts == {"loaded": KEYS}
 
 
 def test_a_board_that_is_not_there_is_one_sentence(server, origin):

@@ -2,13 +2,10 @@
 
 import asyncio
 import importlib
-import os
-import subprocess
-import sys
 
 import pytest
 
-from bulk_running import KEYS, begun, origin, resident  # noqa: F401
+from bulk_running import KEYS, begun, celery_worker, origin, resident  # noqa: F401
 from preheat.bulk import processes, work
 from servers import server  # noqa: F401
 
@@ -34,11 +31,7 @@ async def celery_workers(bulk):
     from preheat.bulk import celery
 
     application = importlib.import_module("bulk_celery").app
-    command = ["-m", "celery", "-A", "bulk_celery", "worker", "--pool", "solo", "--loglevel", "ERROR"]
-    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    one = subprocess.Popen(
-        [sys.executable, *command, *quiet], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy()
-    )
+    one = celery_worker("solo")
     try:
         return await celery.run_workers(bulk, application, 2)
     finally:

@@ -94,6 +94,64 @@ def test_replicas_keep_one_rate_together(server):
     assert asyncio.run(go()) >= (3 * 20 - 1) / 100.0 * 0.95
 
 
+BANDWIDTH = 600_000.0
+SIZES = (10_000, 100, 100, 29_800) * 3
+LEAST_SECONDS = (3 * sum(SIZES) - SIZES[-1]) / BANDWIDTH * 0.95
+
+
+async def seconds_of_loads(replicas):
+    """How long it takes all of them to load `SIZES` each."""
+
+    async def loads(each):
+        for size_bytes in SIZES:
+            await each.wait_for_turn("pages", 1, size_bytes)
+
+    begun = time.monotonic()
+    await asyncio.gather(*map(loads, replicas))
+    return time.monotonic() - begun
+
+
+def test_replicas_keep_one_bandwidth_together_whatever_their_loads_weigh(server):
+    async def go():
+        async with members(server.url, 3, rates={"pages": 1e4}, bandwidths={"pages": BANDWIDTH}) as replicas:
+            return await seconds_of_loads(replicas)
+
+    assert asyncio.run(go()) >= LEAST_SECONDS
+
+
+def test_replicas_that_know_nothing_of_each_other_take_the_bandwidth_each():
+    """The control."""
+
+    async def go():
+        return await seconds_of_loads([Coordination(bandwidths={"pages": BANDWIDTH}) for _ in range(3)])
+
+    assert asyncio.run(go()) < LEAST_SECONDS
+
+
+def test_after_a_large_load_the_rate_is_still_kept(server):
+    """What waits for the bytes of others may not begin all at once then."""
+
+    async def go():
+        async with members(server.url, 2, rates={"pages": 50.0}, bandwidths={"pages": 1e6}) as (one, other):
+            await one.wait_for_turn("pages", 1, 500_000)
+            begun = time.monotonic()
+            await asyncio.gather(*(each.wait_for_turn("pages", 1, 1) for each in (one, other) for _ in range(10)))
+            return time.monotonic() - begun
+
+    assert asyncio.run(go()) >= (0.5 + 18 / 50.0) * 0.95
+
+
+def test_who_is_alone_keeps_to_its_share_of_the_bandwidth_and_of_the_rate():
+    async def go():
+        one = Coordination(replicas=5, rates={"pages": 1000.0}, bandwidths={"pages": 5000.0})
+        begun = time.monotonic()
+        for _ in range(6):
+            await one.wait_for_turn("pages", 1, 100)
+        return time.monotonic() - begun
+
+    assert asyncio.run(go()) >= 5 * 100 / 1000.0 * 0.95
+
+
 def test_who_is_alone_keeps_to_its_share_of_the_rate():
     async def go():
         one = Coordination(replicas=5, rates={"pages": 100.0})

@@ -77,7 +77,8 @@ def stale_on(ask, make_actors):
         for name in order:
             actors[name].turn()
         while waiting := [actor for actor in actors.values() if not actor.is_over]:
-            waiting[0].turn()
+            for actor in waiting:  # a warm-up waits for a reader that has begun to load
+                actor.turn()
         (held,) = ask([("gets", f"s:{key}")])
         value = held.data if isinstance(held, Held) else None
         stale += value is not None and not value.startswith(LEASE) and int(value.split()[0]) != origin.version

@@ -98,7 +98,7 @@ class AnyRun(RuleBasedStateMachine):
             batch_size=self.batch_size,
             run_seconds=self.run_seconds,
             in_bulk=data.draw(st.sampled_from(["", "a", "ab"])),
-            shared=data.draw(st.sampled_from(["", "a", "ab"])),
+            crewed=data.draw(st.sampled_from(["", "a", "ab"])),
             deadline_seconds=self.deadline,
             kinds=data.draw(st.lists(st.sampled_from("xy"), min_size=n, max_size=n)),
             known_after=self.known_after,

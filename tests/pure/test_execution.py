@@ -812,6 +812,10 @@ def test_what_is_left_is_shared_out_but_not_in_crumbs():
     assert RunLengths(8, {}).most("c", 3) == 3
 
 
+def test_no_batch_is_cut_for_the_last_of_what_is_left():
+    assert [RunLengths(8, {"c": 1.0}, in_bulk={"c"}).most("c", share) for share in (100, 3)] == [8, 8]
+
+
 def test_a_run_that_others_wait_for_is_short():
     run = timed(200, needs={199: [1]})
     run.handle(Start(0.0))
@@ -829,9 +833,9 @@ def loads(instructions: list[Any]) -> list[tuple[int, int | None]]:
 
 def shared(n: int, **changes: Any) -> Execution:
     """One that knows that loads of `c` and `d` are short."""
-    names = changes.pop("shared", ("c",))
+    names = changes.pop("crewed", ("c",))
     run_seconds = dict.fromkeys(names, 1.0)
-    return timed(n, **({"concurrency_limit": 8, "shared": names, "run_seconds": run_seconds} | changes))
+    return timed(n, **({"concurrency_limit": 8, "crewed": names, "run_seconds": run_seconds} | changes))
 
 
 def one_by_one(run: Execution, *firsts: int, seconds: float = 0.001) -> list[Any]:
@@ -858,7 +862,7 @@ def test_long_loads_are_not_shared():
 
 
 def test_two_caches_share_the_workers():
-    run = shared(10**4, shared=("c", "d"), caches=["c", "d"] * 5000, known_after=1)
+    run = shared(10**4, crewed=("c", "d"), caches=["c", "d"] * 5000, known_after=1)
     run.handle(Start(0.0))
     assert loads(one_by_one(run, 0, 1)) == [(32, 4), (32, 4), (32, 4), (32, 4)]
     assert len(run.results) - run.done == 10**4 - 2

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from preheat._fleet import USED_RATIO, Pace, book_arguments, owners, portion, start_delay
+from preheat._fleet import USED_RATIO, Draw, Pace, book_arguments, owners, portion, start_delay, turn_lengths
 
 KEYS = [f"key {n}" for n in range(1000)]
 
@@ -80,5 +80,15 @@ def test_delays_are_spread_over_the_whole_jitter():
     assert start_delay(0.0, random.Random(0)) == 0.0
 
 
-def test_a_script_gets_its_times_in_microseconds():
-    assert book_arguments("me", 8, 2, 100.0)[:5] == ("me", "8", "2", repr(100.0 * USED_RATIO), "50000")
+def test_a_script_gets_its_times_in_microseconds_and_what_is_drawn_of_each_limit():
+    draws = [Draw("rate pages", 2, 100.0), Draw("bytes pages", 700, 1e6)]
+    assert book_arguments("me", 8, draws)[:4] == ("me", "8", "0", "50000")
+    assert book_arguments("me", 8, draws)[7:] == ("2", repr(100.0 * USED_RATIO), "700", repr(1e6 * USED_RATIO))
+    assert book_arguments("me", 8, leaves=True)[2] == "1"
+
+
+def test_turns_are_cut_by_loads_and_by_bytes():
+    assert turn_lengths([10] * 7, 3, 1e9) == [3, 3, 1]
+    assert turn_lengths([10, 50, 200, 10, 10, 100], 10, 100) == [2, 1, 2, 1]
+    assert turn_lengths([10] * 4, float("inf"), float("inf")) == [4]
+    assert turn_lengths([], 3, 100) == []

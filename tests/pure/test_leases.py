@@ -7,6 +7,7 @@ import pytest
 from memcached import FOR_EVER, RULES, SETTINGS, WHOLE, ModelMemcached, control, leasing, reader, warm_up, writer
 from preheat._model import ItemStatus
 from preheat._sharing.leases import LEASE, MOST_OWED, LeaseRules
+from preheat._sharing.putting import TOKEN_BYTES
 from preheat._sharing.rules import Life
 from preheat._sharing.slabs import PAGE_BYTES, SlabRoom, item_bytes
 from preheat._sharing.steps import Make
@@ -30,7 +31,8 @@ def stale_of(make_actors, turns=WHOLE):
             for name in order:
                 actors[name].turn()
             while waiting := [actor for actor in actors.values() if not actor.is_over]:
-                waiting[0].turn()
+                for actor in waiting:  # a warm-up waits for a reader that has begun to load
+                    actor.turn()
             if is_stale(server.value("s:k"), origin):
                 found.append((order, resident, server.value("s:k").split()[1]))
     return found
@@ -97,20 +99,65 @@ def test_numbers_that_come_again_would_show_in_the_same_schedules(monkeypatch):
 # ------------------------------------------------------------------------------------------------------ leases
 
 
+def begun_to_load(steps, server):
+    """`steps` up to the load, which a lease is there for."""
+    step = next(steps)
+    while not isinstance(step, Make):
+        step = steps.send(server.ask(step.commands))
+    assert server.value("s:k").startswith(LEASE)
+    return steps
+
+
 def test_whoever_finds_a_lease_loads_and_keeps_nothing():
     server = ModelMemcached()
-    loading = leasing(server).warm(["k"], [9])
-    step = next(loading)
-    while not isinstance(step, Make):
-        step = loading.send(server.ask(step.commands))
-    assert server.value("s:k").startswith(LEASE)
+    loading = begun_to_load(leasing(server).warm(["k"], [9]), server)
+    assert drive(leasing(server).find(["k"]), server) == [False]
     assert drive(leasing(server).read("k"), server) == ("1 k", False)
-    (result,) = drive(leasing(server).warm(["k"], [9]), server)
-    assert result.status is ItemStatus.RESIDENT
     with pytest.raises(StopIteration) as end:
         loading.send(server.ask(loading.send(["2 k"]).commands))
     assert end.value.value[0].status is ItemStatus.LOADED
     assert server.value("s:k") == b"2 k"
+
+
+def test_a_warm_up_waits_for_what_another_has_begun_to_load():
+    server = ModelMemcached()
+    loading = begun_to_load(leasing(server).read("k"), server)
+    waits = []
+
+    def puts_then(seconds):
+        if not waits:
+            server.ask(loading.send(["2 k"]).commands)
+        waits.append(seconds)
+
+    (result,) = drive(leasing(server).warm(["k"], [9]), server, wait=puts_then)
+    assert (result.status, len(waits), server.value("s:k")) == (ItemStatus.RESIDENT, 1, b"2 k")
+
+
+def test_a_warm_up_loads_what_another_had_begun_to_load_when_it_died():
+    server = ModelMemcached()
+    begun_to_load(leasing(server).warm(["k"], [9]), server).close()
+    results = drive(leasing(server).warm(["j", "k"], [9, 9]), server)
+    assert [result.status for result in results] == [ItemStatus.LOADED, ItemStatus.LOADED]
+    assert server.value("s:k") == b"1 k"
+
+
+def test_a_warm_up_gives_up_on_what_others_begin_to_load_again_and_again():
+    server = ModelMemcached()
+    begun_to_load(leasing(server).read("k"), server)
+
+    def begins_again(seconds):
+        server.values.clear()
+        begun_to_load(leasing(server).read("k"), server)
+
+    (result,) = drive(leasing(server).warm(["k"], [9]), server, wait=begins_again)
+    assert result.status is ItemStatus.REJECTED
+    assert server.at <= 1_000.0 + RULES.load_deadline_seconds + 3.0
+
+
+def test_a_value_as_long_as_a_token_is_resident():
+    server = ModelMemcached()
+    server.ask([("set", "s:k", b"v" * (len(LEASE) + TOKEN_BYTES), 0)])
+    assert drive(leasing(server).find(["k", "l"]), server) == [True, False]
 
 
 def test_a_load_that_fails_gives_its_lease_back():
@@ -145,11 +192,7 @@ def test_a_value_that_can_t_be_read_is_replaced_unless_it_has_changed():
 
 def test_a_lease_ends_by_itself_when_its_process_does():
     server = ModelMemcached()
-    loading = leasing(server).read("k")
-    step = next(loading)
-    while not isinstance(step, Make):
-        step = loading.send(server.ask(step.commands))
-    loading.close()
+    begun_to_load(leasing(server).read("k"), server).close()
     server.at += RULES.load_deadline_seconds + 1
     drive(leasing(server).read("k"), server)
     assert server.value("s:k") == b"1 k"

@@ -40,6 +40,12 @@ def test_a_run_is_as_long_as_can_be_judged_soon_enough(seconds, expected):
     assert origin.admit(99.0, [1] * 100) == pytest.approx(expected, abs=1)
 
 
+def test_a_run_of_what_loads_in_batches_ends_with_a_whole_one():
+    origin = Origin("o")
+    load(origin, *[LOADED] * 40, seconds=0.001)
+    assert origin.admit(99.0, [1] * 100, at_once=16) == 48
+
+
 def test_what_one_call_loads_is_not_torn_apart_but_for_a_probe():
     origin = Origin("o")
     assert origin.admit(0.0, [1] * 100, at_once=32) == 32

@@ -40,6 +40,16 @@ def test_with_a_coordinator_the_rate_is_kept_by_it_alone():
     assert loads_per_second(fleet.gates(PAGES, 1)["pages"], seconds=1.0) == MOST
 
 
+def test_with_a_coordinator_a_bandwidth_is_kept_by_it_alone():
+    settings = {"bandwidth_limits_mb": {"pages": 1e-3}, "replicas": 8}
+    apart = Replicas(Settings(**settings))
+    assert type(apart.prepare(PAGES)["pages"]) is MappingCache
+    assert loads_per_second(apart.gates(PAGES, 1)["pages"], seconds=10.0) < 2 * 2**20 / 1000 / 8
+    together = Replicas(Settings(**settings, coordinator_url="redis://127.0.0.1:1/0"))
+    assert type(together.prepare(PAGES)["pages"]) is JointCache
+    assert loads_per_second(together.gates(PAGES, 1)["pages"], seconds=1.0) == MOST
+
+
 def test_waits_by_a_rate_that_the_coordinator_keeps_are_told_of_its_origin():
     async def go(fleet):
         joint = fleet.prepare(PAGES)["pages"]

@@ -28,6 +28,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lease_seconds: How long a shard is left to a worker that tells nothing of itself.
         rates: By cache or origin, the loads per second of all workers together.
         begun_at: Unix seconds, by the server's clock.
+        bandwidths_mb: By cache or origin, the MiB per second of all workers together.
     """
 
     target: str
@@ -36,6 +37,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease_seconds: float
     rates: dict[str, float]
     begun_at: float
+    bandwidths_mb: dict[str, float] = {}
 
 
 class ShardResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

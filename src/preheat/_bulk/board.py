@@ -27,6 +27,7 @@ from preheat.errors import BoardUnavailable, UsageError
 PATIENCE_SECONDS = 60.0
 WAIT_SECONDS = 2.0  # for one answer: that to a claim may hold megabytes
 ASK_AGAIN_SECONDS = 0.2
+OF_CLUSTERS = frozenset({"MOVED", "CROSSSLOT", "ASK"})
 
 
 class Board:
@@ -67,9 +68,11 @@ class Board:
                 f"there is a bulk warm-up {self.bulk_id} already; go on with it, or call this one otherwise"
             )
         at = dict(zip(steps.PARTS, self._places, strict=True))
+        await self._ask([("DEL", *self._places)])
         shard = -1
         for shard, plan in enumerate(plans):
-            await self._ask([("HSET", at["plans"], shard, pack_plan(plan))])
+            keep = ("EXPIRE", at["plans"], steps.KEEP_SECONDS)
+            await self._ask([("HSET", at["plans"], shard, pack_plan(plan)), keep])
         await self._ask([("ZADD", at["free"], n, n) for n in range(shard + 1)])
         await self._ask([("HSET", at["head"], "head", encode(head), "cancelled", "0")])
         await self._ask([("EXPIRE", place, steps.KEEP_SECONDS) for place in self._places])
@@ -96,11 +99,14 @@ class Board:
         """
         found = await self.read()
         if found is None:
-            raise UsageError(
-                f"there is no bulk warm-up {self.bulk_id} on {shown_url(self._url)}: it was never begun to the end, "
-                "or is forgotten after seven days"
-            )
+            raise self._missing()
         return found
+
+    def _missing(self) -> UsageError:
+        return UsageError(
+            f"there is no bulk warm-up {self.bulk_id} on {shown_url(self._url)}: it was never begun to the end, is "
+            "forgotten after seven days, or the server has lost it; begin it again, which loads only what is absent"
+        )
 
     async def cancel(self) -> None:
         """Have no shard given to anybody any more, and those that are run be ended."""
@@ -114,10 +120,17 @@ class Board:
     # ----------------------------------------------------------------------------------------------- workers
 
     async def claim(self, me: str, lease_seconds: float) -> Claim:
-        """A shard for the worker `me`, if there is one."""
+        """A shard for the worker `me`, if there is one.
+
+        Raises:
+            UsageError: There is no such bulk warm-up, or not any more.
+        """
         abandoned = encode(ShardResult({}, stopped=ABANDONED))
-        lease_us = int(lease_seconds * 1e6)
-        return steps.claim_of(await self._call(steps.CLAIM, me, lease_us, steps.MOST_ATTEMPTS, abandoned))
+        limits = int(lease_seconds * 1e6), steps.MOST_ATTEMPTS
+        claim = steps.claim_of(await self._call(steps.CLAIM, me, *limits, abandoned, steps.KEEP_SECONDS))
+        if claim.state == "gone":
+            raise self._missing()
+        return claim
 
     async def renew(self, shard: int, me: str, lease_seconds: float, done: int, loaded_bytes: int) -> str | None:
         """Tell how far `shard` has come: `yours`, `cancelled` or `lost`; None if nobody answers just now."""
@@ -127,7 +140,7 @@ class Board:
 
     async def finish(self, shard: int, me: str, result: ShardResult) -> bool:
         """Tell how `shard` ended; False if it was somebody else's meanwhile."""
-        return bytes(await self._call(steps.FINISH, shard, me, encode(result))) == b"yours"
+        return bytes(await self._call(steps.FINISH, shard, me, encode(result), steps.KEEP_SECONDS)) == b"yours"
 
     async def _call(self, script: bytes, *arguments: Any) -> Any:
         give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -155,5 +168,6 @@ class Board:
     def _accepted(self, replies: Sequence[Reply]) -> Sequence[Any]:
         for reply in replies:
             if isinstance(reply, Refused):
-                raise BoardUnavailable(f"the server at {shown_url(self._url)} refuses what a board takes: {reply.code}")
+                why = "it is one of a cluster, where no board can be" if reply.code in OF_CLUSTERS else reply.code
+                raise BoardUnavailable(f"the server at {shown_url(self._url)} refuses what a board takes: {why}")
         return replies

@@ -21,13 +21,15 @@ MOST_ATTEMPTS = 5
 """How many workers a shard is given to; one at which all of them die ends as abandoned."""
 
 KEEP_SECONDS = 7 * 24 * 3600
-"""After so long a board is forgotten."""
+"""So long after its last shard was given out, a board is forgotten."""
 
 PARTS = ("head", "plans", "free", "leased", "owners", "attempts", "progress", "results")
 
 CLAIM = b"""
 local head, free, leased, owners, attempts, results = KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8]
 local me, lease, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if redis.call('EXISTS', head) == 0 then return {'gone'} end
+for n = 1, #KEYS do redis.call('EXPIRE', KEYS[n], ARGV[5]) end
 if redis.call('HGET', head, 'cancelled') == '1' then return {'cancelled'} end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -50,9 +52,10 @@ while true do
   if redis.call('HEXISTS', results, shard) == 0 then redis.call('HSET', results, shard, ARGV[4]) end
 end
 """
-"""Gives a shard to a worker.  ARGV: who, the lease, the most attempts, and the result of what is abandoned.
+"""Gives a shard to a worker.  ARGV: who, the lease, the most attempts, the result of what is abandoned, and how long
+the board is kept from now on.
 
-Answers `shard`, its number, which attempt it is, and its plan; `wait` and for how long; `ended`, or `cancelled`.
+Answers `shard`, its number, which attempt it is, and its plan; `wait` and for how long; `ended`, `cancelled` or `gone`.
 """
 
 RENEW = b"""
@@ -71,11 +74,15 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('HDEL', KEYS[5], ARGV[1])
 redis.call('HDEL', KEYS[7], ARGV[1])
 redis.call('HSET', KEYS[8], ARGV[1], ARGV[3])
+redis.call('EXPIRE', KEYS[8], ARGV[4])
 local clock = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'ended_us', string.format('%.0f', clock[1] * 1000000 + clock[2]))
 return 'yours'
 """
-"""Ends a shard.  ARGV: the shard, who, and its result.  What whoever has lost it would tell is not taken."""
+"""Ends a shard.  ARGV: the shard, who, its result, and how long that is kept.
+
+What whoever has lost it would tell is not taken.
+"""
 
 RESUME = b"""
 redis.call('HSET', KEYS[1], 'cancelled', '0')
@@ -91,7 +98,7 @@ return #ARGV
 
 
 class Claim(NamedTuple):
-    """The answer to `CLAIM`: `state` is shard, wait, ended or cancelled; the rest is that of a shard, or the wait."""
+    """The answer to `CLAIM`: its state, which is shard, wait, ended, cancelled or gone, and what belongs to that."""
 
     state: str
     shard: int = -1

@@ -1,7 +1,7 @@
 """A worker's caches, and how it runs the plan of a shard: fitted to memory and caches as they are, by the usual run.
 
-Nothing is recorded and no report is kept here: what a bulk warm-up did stands on its board.  The rate of an origin is
-kept by the server of the board, for all workers together.
+Nothing is recorded and no report is kept here: what a bulk warm-up did stands on its board.  The limits of an origin,
+on loads and on bytes, are kept by the server of the board, for all workers together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from preheat._added import find_or_add_strategy
+from preheat._bulk.adding import Head
 from preheat._memory import SystemMemory, release_free_memory
 from preheat._model import WarmupPlan, WarmupProgress, WarmupReport
 from preheat._plan.budget import grant_budget
@@ -36,18 +37,18 @@ class Warming:
     Args:
         caches: By name.
         settings: Those of the worker.
-        url: The server that keeps the rate.
-        rates: By cache or origin, the loads per second of all workers together; over those of the settings.
+        url: The server that keeps the limits.
+        head: What the bulk warm-up is: its limits are over those of the settings.
     """
 
-    def __init__(
-        self, caches: Mapping[str, WarmableCache], settings: Settings, url: str, rates: Mapping[str, float]
-    ) -> None:
-        limits = {**settings.rate_limits, **rates}
+    def __init__(self, caches: Mapping[str, WarmableCache], settings: Settings, url: str, head: Head) -> None:
+        rates = {**settings.rate_limits, **head.rates}
+        bandwidths = {**settings.bandwidth_limits_mb, **head.bandwidths_mb}
         self._settings = replace(
             settings,
-            rate_limits=limits,
-            coordinator_url=url if limits else None,
+            rate_limits=rates,
+            bandwidth_limits_mb=bandwidths,
+            coordinator_url=url if rates or bandwidths else None,
             replicas=1,
             start_jitter_seconds=0.0,
             replicas_at_once=None,

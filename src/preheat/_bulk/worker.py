@@ -49,7 +49,7 @@ async def work(url: str, bulk_id: str, stop: asyncio.Event | None = None) -> Wor
     async with Board(url, bulk_id) as board:
         head = (await board.standing()).head
         caches, settings = await caches_of(head.target)
-        warming = Warming(caches, settings, url, head.rates)
+        warming = Warming(caches, settings, url, head)
         return await _Worker(board, head, warming, stop or asyncio.Event()).work()
 
 

@@ -39,7 +39,7 @@ class RunLengths:
         batch_size: Items handed to a loader at once.
         seconds: By cache, how long a run should last; the runs of others are one batch each.
         in_bulk: Caches that load a batch at once: their runs are whole batches.
-        shared: Caches whose runs may be shared.
+        crewed: Caches of which several workers may share a run.
     """
 
     def __init__(
@@ -47,20 +47,20 @@ class RunLengths:
         batch_size: int,
         seconds: Mapping[str, float],
         in_bulk: Container[str] = (),
-        shared: Container[str] = (),
+        crewed: Container[str] = (),
     ) -> None:
-        self._batch_size, self._seconds, self._in_bulk, self._shared = batch_size, seconds, in_bulk, shared
+        self._batch_size, self._seconds, self._in_bulk, self._crewed = batch_size, seconds, in_bulk, crewed
         self._loads: dict[str, int] = {}
         self._each_seconds: dict[str, float] = {}
 
     def most(self, cache: str, share: int) -> int:
         """Items of the next run of `cache`, at most, when its share of what is left would be `share`."""
         loads = self._loads.get(cache, 1)
-        return min(max(share, loads // SHORTEST_SHARE), loads * self._unit(cache))
+        return min(max(share, loads // SHORTEST_SHARE, self.at_once(cache)), loads * self._unit(cache))
 
     def most_shared(self, cache: str, width: int) -> int:
         """Items of the next run of `cache` if so many workers share it, at most; 0 if it is not to be shared."""
-        if cache not in self._shared or cache not in self._each_seconds:
+        if cache not in self._crewed or cache not in self._each_seconds:
             return 0
         each_seconds = self._each_seconds[cache]
         if each_seconds > LONGEST_SHARED_SECONDS:

@@ -97,7 +97,7 @@ class Execution:
         batch_size: Items that a loader is handed at once, at most.
         run_seconds: By cache, how long a run of loads should last; those of others are one batch each.
         in_bulk: Caches that load a batch at once.
-        shared: Caches of which several workers may load one run.
+        crewed: Caches of which several workers may load one run.
         phase_delay_seconds: Pause between two phases.
         deadline_seconds: Time after which it stops; None if never.
         known_after: Real sizes of a cache that are asked for before its loads run side by side.
@@ -121,7 +121,7 @@ class Execution:
         batch_size: int,
         run_seconds: Mapping[str, float] | None = None,
         in_bulk: Container[str] = (),
-        shared: Container[str] = (),
+        crewed: Container[str] = (),
         reserve_bytes: int = 0,
         kinds: Sequence[str] = (),
         phase_delay_seconds: float = 0.0,
@@ -151,7 +151,7 @@ class Execution:
             known_after=known_after,
         )
         self._limit = concurrency_limit
-        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk, shared)
+        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk, crewed)
         self._needs, self._queues, self._retries = Needs(needs), Queues(), Retries(len(caches), seed)
         self._gates, self._later = Gates(gates or {}), Later()
         self._begun_at = 0.0

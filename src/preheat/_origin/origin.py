@@ -118,7 +118,8 @@ class Origin:
             self._limit.started(at, under_way)
             items = min(items, at_once)
         elif items > at_once:
-            items = min(items, max(at_once, self._limit.loads_in(RUN_SECONDS)))
+            short = self._limit.loads_in(RUN_SECONDS)
+            items = min(items, max(at_once, short - short % at_once))
         if not breaker.is_calm:
             breaker.started()
             items = 1 if breaker.is_open else min(items, at_once)

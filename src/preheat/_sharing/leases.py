@@ -7,7 +7,7 @@ number.  Every delete, write, eviction or flush meanwhile has taken the token aw
 another's token loads and keeps nothing.
 
 No clock is involved: it holds for loads of any length and values of any life.  The steps are those of
-`preheat._sharing.protocol`, in other commands: `gets`, `has`, `add`, `cas`, `set`, `delete` and `room`.
+`preheat._sharing.protocol`, in other commands: `gets`, `size`, `add`, `cas`, `set`, `delete` and `room`.
 
 [1] Nishtala et al., "Scaling Memcache at Facebook", NSDI 2013.  There the server makes the tokens, and holds readers
     off.
@@ -41,6 +41,8 @@ MOST_KEY_BYTES = 250
 MOST_NAMESPACE = 100
 EVICTING_SECONDS = 60.0
 WAIT_SECONDS = 0.1
+_TOKEN_BYTES = len(LEASE) + TOKEN_BYTES
+_ROUNDED_UP_SECONDS = 2  # a server counts whole seconds, and a lease is made one longer for it
 AT_ONCE = -1
 """The life of what is to expire as it is stored."""
 
@@ -211,27 +213,48 @@ class Leases(Generic[V]):
     # ----------------------------------------------------------------------------------------- a warm-up
 
     def find(self, keys: Sequence[str]) -> Steps[list[bool] | None]:
-        """Whether each of `keys` is there, or is being loaded; None if a server does not answer."""
-        taken: list[bool] = []
+        """Whether each of `keys` has a value; None if a server does not answer."""
+        seen = yield from self._look(keys)
+        return None if seen is None else [each is _RESIDENT for each in seen]
+
+    def _look(self, keys: Sequence[str]) -> Steps[list[ItemResult | None] | None]:
+        """What each of `keys` is: resident, begun, or None if absent; None if a server does not answer."""
+        seen: list[ItemResult | None] = []
         for start in range(0, len(keys), MOST_ITEMS):
-            some = [("has", self._at(key)) for key in keys[start : start + MOST_ITEMS]]
-            replies = (yield Ask(some)) or [Refused(AWAY)]
-            if any(isinstance(reply, Refused) for reply in replies):
+            some = [self._at(key) for key in keys[start : start + MOST_ITEMS]]
+            sizes = (yield Ask([("size", place) for place in some])) or [Refused(AWAY)]
+            if any(isinstance(size, Refused) for size in sizes):
                 return None
-            taken += [reply == 1 for reply in replies]
-        return taken
+            like_tokens = [place for place, size in zip(some, sizes, strict=True) if size == _TOKEN_BYTES]
+            held = (yield Ask([("gets", place) for place in like_tokens])) if like_tokens else ()
+            if held is None or any(isinstance(each, Refused) for each in held):
+                return None
+            values = dict(zip(like_tokens, held, strict=True))
+            seen += [_seen(size, values.get(place)) for place, size in zip(some, sizes, strict=True)]
+        return seen
 
     def warm(self, keys: Sequence[str], expected_bytes: Sequence[int]) -> Steps[list[ItemResult]]:
-        """Load and put those of `keys` that are absent, as far as they fit without evicting: what became of each."""
+        """Load and put those of `keys` that are absent, as far as they fit without evicting: what became of each.
+
+        What another process has begun to load is waited for: if it died, its lease ends by itself.
+        """
+        results = yield from self._warm(keys, expected_bytes)
+        give_up_at = self._clock() + self.rules.load_deadline_seconds + _ROUNDED_UP_SECONDS
+        while (begun := [n for n, each in enumerate(results) if each is _BEGUN]) and self._clock() < give_up_at:
+            yield Wait(WAIT_SECONDS)
+            again = yield from self._warm([keys[n] for n in begun], [expected_bytes[n] for n in begun])
+            for n, result in zip(begun, again, strict=True):
+                results[n] = result
+        return results
+
+    def _warm(self, keys: Sequence[str], expected_bytes: Sequence[int]) -> Steps[list[ItemResult]]:
         if self.owed:
             yield from self._settle()
-        taken = yield from self._find_patiently(keys)
-        if taken is None:
+        seen = yield from self._look_patiently(keys)
+        if seen is None:
             return [_AWAY] * len(keys)
-        results = [_RESIDENT if is_there else _AWAY for is_there in taken]
-        absent = [n for n, is_there in enumerate(taken) if not is_there]
-        for n in [n for n in absent if keys[n] in self.owed]:
-            absent.remove(n)
+        results = [each or _AWAY for each in seen]
+        absent = [n for n, each in enumerate(seen) if each is None and keys[n] not in self.owed]
         room = (yield from self._room()) if absent else None
         fitting = room.holds([(len(self._at(keys[n])), expected_bytes[n]) for n in absent]) if room is not None else 0
         for n in absent[fitting:]:
@@ -305,12 +328,12 @@ class Leases(Generic[V]):
             return ItemResult(ItemStatus.TOO_LARGE, 0, seconds, "it is larger than the server takes")
         return _REFUSED._replace(seconds=seconds) if reply == Refused(REFUSED) else _AWAY._replace(seconds=seconds)
 
-    def _find_patiently(self, keys: Sequence[str]) -> Steps[list[bool] | None]:
+    def _look_patiently(self, keys: Sequence[str]) -> Steps[list[ItemResult | None] | None]:
         give_up_at = self._clock() + self.rules.patience_seconds
         while True:
-            taken = yield from self.find(keys)
-            if taken is not None or self._clock() >= give_up_at:
-                return taken
+            seen = yield from self._look(keys)
+            if seen is not None or self._clock() >= give_up_at:
+                return seen
             yield Wait(WAIT_SECONDS)
 
     def _room(self) -> Steps[SlabRoom | None]:
@@ -341,9 +364,16 @@ def _seconds(milliseconds: int) -> int:
 
 
 _RESIDENT = ItemResult(ItemStatus.RESIDENT)
-_BEGUN = ItemResult(ItemStatus.RESIDENT, reason="another process is loading it")
+_BEGUN = ItemResult(ItemStatus.REJECTED, reason="other processes were loading it for as long as a load may take")
 _REFUSED = ItemResult(ItemStatus.FAILED, reason="the server of the cache refused it")
 _AWAY = ItemResult(ItemStatus.FAILED, reason="a server of the cache can't be reached")
+
+
+def _seen(size: int | None, held: Held | None) -> ItemResult | None:
+    """What a key is whose value has `size`; `held` if that is the size of a token.  It may have gone in between."""
+    if size is None or (size == _TOKEN_BYTES and held is None):
+        return None
+    return _BEGUN if held is not None and held.data.startswith(LEASE) else _RESIDENT
 
 
 def _full(room: SlabRoom | None) -> ItemResult:

@@ -99,6 +99,7 @@ async def start_bulk(
     bulk_id: str | None = None,
     shards: int | None = None,
     rates: Mapping[str, float] | None = None,
+    bandwidths_mb: Mapping[str, float] | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> Bulk:
     """Put `plan` up in shards; nothing is loaded before there are workers.
@@ -110,6 +111,7 @@ async def start_bulk(
         bulk_id: What to call it; by default drawn at random.
         shards: Into how many parts to cut it; by default of up to 50,000 items and 64 MiB.
         rates: By cache or origin, the loads per second of all workers together.
+        bandwidths_mb: By cache or origin, the MiB per second of all workers together, by the sizes that are expected.
         lease_seconds: After so long without a word, a worker counts as dead, and its shard is another's.
 
     Raises:
@@ -126,6 +128,14 @@ async def start_bulk(
     bulk = Bulk(url, bulk_id or f"{random.getrandbits(48):012x}")
     async with Board(url, bulk.bulk_id) as board:
         items = tuple(len(part) for part in parts)
-        head = Head(target, items, plan.size_bytes, lease_seconds, dict(rates or {}), await board.now())
+        head = Head(
+            target=target,
+            items=items,
+            size_bytes=plan.size_bytes,
+            lease_seconds=lease_seconds,
+            rates=dict(rates or {}),
+            begun_at=await board.now(),
+            bandwidths_mb=dict(bandwidths_mb or {}),
+        )
         await board.begin(head, parts)
     return bulk

@@ -10,15 +10,20 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from preheat.bulk import Bulk, BulkReport, work_until_done
-from preheat.errors import InvalidSetting
+from preheat.errors import InvalidSetting, WorkersLost
 
 if TYPE_CHECKING:
     from distributed import Client
 
-MOST_RETRIES = 8
-
-_OWN_CLUSTER = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
-"""What Dask would look at a hundred times a second in each worker, and nobody asks for here."""
+_OWN_CLUSTER = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**26,
+}
+"""What Dask would look at a hundred times a second in each worker, and nobody asks for here; and after how many free
+bytes each of its allocations may give some back: 64 KiB there, for values that stay, while a run gives back at its end
+what it has freed.
+"""
 
 
 async def run_workers(bulk: Bulk, client: Client | None = None, workers: int | None = None) -> BulkReport:
@@ -32,6 +37,7 @@ async def run_workers(bulk: Bulk, client: Client | None = None, workers: int | N
 
     Raises:
         InvalidSetting: Dask is not installed.
+        WorkersLost: The cluster's scheduler went away, or worker after worker died.
         UsageError, BoardUnavailable: As for `Bulk.progress`.
     """
     await bulk.progress()
@@ -57,11 +63,16 @@ def _run(bulk: Bulk, client: Client | None, workers: int | None) -> None:
 
 
 def _work(bulk: Bulk, client: Client, workers: int | None) -> None:
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
     count = workers or sum(client.nthreads().values())
-    tasks = [
-        client.submit(
-            work_until_done, bulk.url, bulk.bulk_id, key=f"preheat bulk {bulk.bulk_id} {n}", retries=MOST_RETRIES
-        )
-        for n in range(count)
-    ]
-    client.gather(tasks, errors="raise")
+    tasks = [client.submit(work_until_done, bulk.url, bulk.bulk_id, pure=False) for _ in range(count)]
+    try:
+        client.gather(tasks, errors="raise")
+    except (CancelledError, KilledWorker):  # of its tasks: the scheduler went away, or worker after worker died
+        raise WorkersLost(
+            f"the Dask cluster has lost the workers of bulk warm-up {bulk.bulk_id}; what they did stands: have a "
+            "cluster that is up go on with it"
+        ) from None
