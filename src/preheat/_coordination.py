@@ -164,11 +164,11 @@ class Coordination:
 
     # ------------------------------------------------------------------------------------------- leases
 
-    async def take(self, shared_as: str, keys: Sequence[str]) -> list[int]:
-        """The positions of those `keys` of a shared cache that are this replica's to load now."""
+    async def take(self, shared_as: str, keys: Sequence[str], at_once: int = 1) -> list[int]:
+        """The positions of those `keys` of a shared cache that are this replica's to load now; see `portion`."""
         if self.is_alone or self._line is None:
             return self._own(keys)
-        wanted = portion(keys, self._number, self.replicas)
+        wanted = portion(keys, self._number, self.replicas, at_once)
         places = [self._lease(shared_as, keys[n]) for n in wanted]
         replies = await self._line.ask_async([("SET", place, self._me, "NX", *_LEASE_EXPIRY) for place in places])
         if replies is None or any(isinstance(reply, Refused) for reply in replies):
@@ -214,9 +214,13 @@ class Coordination:
 
     def in_turns(self, origin: str, positions: Sequence[int]) -> list[Sequence[int]]:
         """`positions` in parts so small that the rate is kept evenly."""
+        size = max(1, self.at_once(origin, len(positions)))
+        return [positions[start : start + size] for start in range(0, len(positions), size)]
+
+    def at_once(self, origin: str, loads: int) -> int:
+        """How many of so many loads from `origin` may begin together."""
         rate = self.rates.get(origin)
-        size = len(positions) if rate is None else turn_size(rate, self.replicas)
-        return [positions[start : start + size] for start in range(0, len(positions), max(1, size))]
+        return loads if rate is None else min(loads, turn_size(rate, self.replicas))
 
     async def wait_for_turn(self, origin: str, loads: int) -> None:
         """Wait until so many loads from `origin` may begin by its rate."""

@@ -36,6 +36,9 @@ PATIENCE_SECONDS = 1.2 * LEASE_SECONDS
 MOST_ASKS_PER_SECOND = 5000.0
 """How often all replicas together ask for turns that they did not get, for each batch that they have in flight."""
 
+MOST_LOOKS_PER_SECOND = 5000.0
+"""How often all replicas together look again, in vain, whether a batch that others load is there."""
+
 BOOK = b"""
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -100,6 +103,11 @@ def asking_seconds(replicas: int) -> float:
     return replicas / MOST_ASKS_PER_SECOND
 
 
+def looking_seconds(replicas: int, batches: int) -> float:
+    """How long a replica waits at least between two looks at each of the `batches` that it waits for."""
+    return replicas * batches / MOST_LOOKS_PER_SECOND
+
+
 def turn_size(per_second: float, replicas: int) -> int:
     """The loads that a replica books at once: its share of a rate for so long as it waits to ask again."""
     return max(1, int(per_second / replicas * max(TURN_SECONDS, asking_seconds(replicas))))
@@ -148,10 +156,11 @@ def owners(keys: Sequence[str], replicas: int, gone: Collection[int] = ()) -> li
     return [each % replicas if each % replicas in there else there[each // replicas % len(there)] for each in hashes]
 
 
-def portion(keys: Sequence[str], number: int | None, replicas: int) -> list[int]:
+def portion(keys: Sequence[str], number: int | None, replicas: int, at_once: int = 1) -> list[int]:
     """The positions in `keys` that a replica tries to take now: its own, or as many of the others'.
 
-    So they all go through a batch together, the most valuable first, and whoever is ready helps the others.
+    So they all go through a batch together, the most valuable first, and whoever is ready helps the others: by what it
+    may load `at_once` anyway, so that it is not held up by one load after another where the others are not there.
     """
     if number is None or replicas <= 1:
         return list(range(len(keys)))
@@ -160,7 +169,7 @@ def portion(keys: Sequence[str], number: int | None, replicas: int) -> list[int]
     if own:
         return own
     behind = sorted(range(len(keys)), key=lambda n: ((owner[n] - number) % replicas, n))
-    return behind[: -(-len(keys) // replicas)]
+    return behind[: max(at_once, -(-len(keys) // replicas))]
 
 
 def start_delay(jitter_seconds: float, rng: random.Random) -> float:

@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from preheat._fleet import USED_RATIO, Pace, book_arguments, owners, portion, start_delay
+from preheat._fleet import (
+    MOST_LOOKS_PER_SECOND,
+    USED_RATIO,
+    Pace,
+    book_arguments,
+    looking_seconds,
+    owners,
+    portion,
+    start_delay,
+)
 
 KEYS = [f"key {n}" for n in range(1000)]
 
@@ -38,6 +47,23 @@ def test_who_has_nothing_left_of_its_own_helps_the_next_with_a_share():
     helped = [others[n] for n in portion(others, 2, 4)]
     assert {owners([key], 4)[0] for key in helped} == {3}
     assert 0 < len(helped) <= -(-len(others) // 4)
+
+
+def test_who_helps_takes_no_less_than_it_may_load_at_once():
+    others = [key for key, who in zip(KEYS, owners(KEYS, 100), strict=True) if who != 2]
+    assert len(portion(others, 2, 100)) == 10
+    assert len(portion(others, 2, 100, at_once=25)) == 25
+    assert len(portion(others[:7], 2, 100, at_once=25)) == 7
+
+
+def test_what_is_a_replicas_own_it_takes_whatever_it_may_load_at_once():
+    assert portion(KEYS, 2, 100, at_once=50) == portion(KEYS, 2, 100)
+
+
+@pytest.mark.parametrize(("replicas", "batches"), [(1, 1), (8, 4), (1000, 16), (10_000, 4)])
+def test_all_replicas_together_look_again_at_the_same_rate_however_many_there_are(replicas, batches):
+    looks_per_second = replicas * batches / looking_seconds(replicas, batches)
+    assert looks_per_second == pytest.approx(MOST_LOOKS_PER_SECOND)
 
 
 def test_who_has_no_number_may_take_anything():
