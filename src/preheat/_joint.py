@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = (0.03, 0.15)  # between two looks at what others load, at random; longer where there are very many
 
-_ABILITIES = ("undo_warmup", "report_memory_to", "kind_of")
+_ABILITIES = ("undo_warmup", "report_memory_to", "kind_of", "shared_as", "find_resident")
 
 
 def joint(caches: Mapping[str, WarmableCache], coordination: Coordination) -> dict[str, WarmableCache]:

@@ -26,16 +26,28 @@ class RunLengths:
         batch_size: Items handed to a loader at once.
         seconds: By cache, how long a run should last; the runs of others are one batch each.
         in_bulk: Caches that load a batch at once: their runs are whole batches.
+        shared: Caches that others fill too.
     """
 
-    def __init__(self, batch_size: int, seconds: Mapping[str, float], in_bulk: Container[str] = ()) -> None:
-        self._batch_size, self._seconds, self._in_bulk = batch_size, seconds, in_bulk
+    def __init__(
+        self,
+        batch_size: int,
+        seconds: Mapping[str, float],
+        in_bulk: Container[str] = (),
+        shared: Container[str] = (),
+    ) -> None:
+        self._batch_size, self._seconds, self._in_bulk, self._shared = batch_size, seconds, in_bulk, shared
         self._loads: dict[str, int] = {}
+        self._found: dict[str, int] = {}  # of shared caches, items of the last run if all of them were there
 
     def most(self, cache: str, share: int) -> int:
         """Items of the next run of `cache`, at most, when its share of what is left would be `share`."""
         loads = self._loads.get(cache, 1)
         return min(max(share, loads // SHORTEST_SHARE), loads * self._unit(cache))
+
+    def most_unknown(self, cache: str, share: int) -> int:
+        """As `most` while the sizes of `cache` are not known: one, or twice as many as others had all put there."""
+        return min(max(1, 2 * self._found.get(cache, 0)), max(1, share), self._batch_size)
 
     def at_once(self, cache: str) -> int:
         """Items of one call of the loader of `cache`, at most."""
@@ -45,8 +57,10 @@ class RunLengths:
         """How many of `items` of the next run, at most, if others wait for them and should not wait for long."""
         return max(1, items // SHORTEST_SHARE) if cache in self._seconds else items
 
-    def learn(self, cache: str, items: int, seconds: float) -> None:
-        """A run of `items` took `seconds`."""
+    def learn(self, cache: str, items: int, seconds: float, *, were_there: bool = False) -> None:
+        """A run of `items` took `seconds`; or all of them `were_there` before."""
+        if cache in self._shared:
+            self._found[cache] = items if were_there else 0
         if cache not in self._seconds:
             return
         unit = self._unit(cache)

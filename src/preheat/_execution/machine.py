@@ -93,6 +93,7 @@ class Execution:
         batch_size: Items that a loader is handed at once, at most.
         run_seconds: By cache, how long a run of loads should last; those of others are one batch each.
         in_bulk: Caches that load a batch at once.
+        shared: Caches whose values several processes share.
         phase_delay_seconds: Pause between two phases.
         deadline_seconds: Time after which it stops; None if never.
         known_after: Real sizes of a cache that are asked for before its loads run side by side.
@@ -116,6 +117,7 @@ class Execution:
         batch_size: int,
         run_seconds: Mapping[str, float] | None = None,
         in_bulk: Container[str] = (),
+        shared: Container[str] = (),
         reserve_bytes: int = 0,
         kinds: Sequence[str] = (),
         phase_delay_seconds: float = 0.0,
@@ -145,7 +147,7 @@ class Execution:
             known_after=known_after,
         )
         self._limit = concurrency_limit
-        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk)
+        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk, shared)
         self._needs, self._queues, self._retries = Needs(needs), Queues(), Retries(len(caches), seed)
         self._gates, self._later = Gates(gates or {}), Later()
         self._begun_at = 0.0
@@ -296,7 +298,8 @@ class Execution:
         loaded = [(item, result.size_bytes) for item, result in tried if result.status is _LOADED]
         seconds = flight.seconds(event)
         if tried:
-            self._lengths.learn(flight.cache, len(tried), seconds)
+            were_there = all(result.status is ItemStatus.RESIDENT for _, result in tried)
+            self._lengths.learn(flight.cache, len(tried), seconds, were_there=were_there)
         if loaded:
             self.guard.learn([item for item, _ in loaded], [size for _, size in loaded], event.peak_bytes)
         if (gate := self._gates[flight.cache]) is not None:
@@ -562,7 +565,8 @@ class Execution:
         queue = self._queues[cache]
         first = queue.first
         share = -(-len(self._queues) // limit)
-        most = self._lengths.most(cache, share) if self.guard.is_known(first) else 1
+        is_known = self.guard.is_known(first)
+        most = self._lengths.most(cache, share) if is_known else self._lengths.most_unknown(cache, share)
         run = queue.peek(most)
         if self._needs.concern(run):
             run = run[: self._lengths.most_awaited(cache, len(run))]
