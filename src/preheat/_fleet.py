@@ -151,8 +151,10 @@ class Pace:
 
 def owners(keys: Sequence[str], replicas: int, gone: Collection[int] = ()) -> list[int]:
     """The number of the replica that loads each of `keys` first, of those that are not `gone`; the same everywhere."""
-    there = [number for number in range(replicas) if number not in gone] or list(range(replicas))
     hashes = [xxhash.xxh3_64_intdigest(key.encode()) for key in keys]
+    if not gone:
+        return [each % replicas for each in hashes]
+    there = [number for number in range(replicas) if number not in gone] or list(range(replicas))
     return [each % replicas if each % replicas in there else there[each // replicas % len(there)] for each in hashes]
 
 
