@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from preheat._fleet import (
     AHEAD_SECONDS,
-    BEAT_SECONDS,
     BOOK,
     LEASE_SECONDS,
     Booking,
     Pace,
     asking_seconds,
+    beat_seconds,
     book_arguments,
     owners,
     portion,
@@ -140,7 +140,7 @@ class Coordination:
 
     async def _go_on_beating(self) -> None:
         while not self.is_stopped:
-            await asyncio.sleep(BEAT_SECONDS * self._rng.uniform(0.8, 1.2))
+            await asyncio.sleep(beat_seconds(self.replicas) * self._rng.uniform(0.8, 1.2))
             await self._beat()
 
     async def _beat(self) -> None:

@@ -5,15 +5,21 @@ import random
 import pytest
 
 from preheat._fleet import (
+    BEAT_SECONDS,
+    GRACE_SECONDS,
+    MOST_BEATS_PER_SECOND,
     MOST_LOOKS_PER_SECOND,
+    SILENT_SECONDS,
     USED_RATIO,
     Pace,
+    beat_seconds,
     book_arguments,
     looking_seconds,
     owners,
     portion,
     start_delay,
 )
+from preheat._reach import RETRY_SECONDS, SPREAD_SECONDS
 
 KEYS = [f"key {n}" for n in range(1000)]
 
@@ -58,6 +64,13 @@ def test_who_helps_takes_no_less_than_it_may_load_at_once():
 
 def test_what_is_a_replicas_own_it_takes_whatever_it_may_load_at_once():
     assert portion(KEYS, 2, 100, at_once=50) == portion(KEYS, 2, 100)
+
+
+def test_beats_keep_a_coordinator_no_busier_than_it_can_bear_and_are_soon_enough_to_be_no_silence():
+    assert beat_seconds(1) == beat_seconds(4000) == BEAT_SECONDS
+    assert 10_000 / beat_seconds(10_000) == pytest.approx(MOST_BEATS_PER_SECOND)
+    assert 1.2 * beat_seconds(10_000) < SILENT_SECONDS
+    assert 1.2 * beat_seconds(10_000) + RETRY_SECONDS + SPREAD_SECONDS < GRACE_SECONDS
 
 
 @pytest.mark.parametrize(("replicas", "batches"), [(1, 1), (8, 4), (1000, 16), (10_000, 4)])
