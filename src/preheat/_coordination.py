@@ -16,6 +16,7 @@ from preheat._fleet import (
     AHEAD_SECONDS,
     BOOK,
     LEASE_SECONDS,
+    MOST_BEATS_PER_SECOND,
     Booking,
     Pace,
     asking_seconds,
@@ -96,6 +97,7 @@ class Coordination:
     async def begin(self) -> None:
         """Join the others, and wait a random while so that not all begin at once."""
         if self._line is not None:
+            await self.sleep(start_delay(self.replicas / MOST_BEATS_PER_SECOND, self._rng))
             await self._beat()
             self._heart = asyncio.ensure_future(self._go_on_beating())
         await self.sleep(start_delay(self._jitter_seconds, self._rng))
