@@ -83,6 +83,7 @@ class Coordination:
         self._me = f"{self._rng.getrandbits(64):016x}"
         self._number: int | None = None
         self._gone: set[int] = set()
+        self._asking = 0  # batches that wait for their turn
         self._leased: dict[str, float] = {}
         self._heart: asyncio.Task[None] | None = None
         self.rates, self.replicas = dict(rates or {}), replicas
@@ -226,6 +227,13 @@ class Coordination:
 
     async def wait_for_turn(self, origin: str, loads: int) -> None:
         """Wait until so many loads from `origin` may begin by its rate."""
+        self._asking += 1
+        try:
+            await self._ask_for_turn(origin, loads)
+        finally:
+            self._asking -= 1
+
+    async def _ask_for_turn(self, origin: str, loads: int) -> None:
         rate = self.rates.get(origin)
         while rate is not None and not self.is_stopped:
             booking = await self._book(origin, loads, rate)
@@ -233,7 +241,8 @@ class Coordination:
                 await self._wait_for_rate(origin, self._paces[origin].book(loads, time.monotonic()))
                 return
             is_booked, seconds = booking.wait_us >= 0, max(LEAST_WAIT_SECONDS, abs(booking.wait_us) / 1e6)
-            await self._wait_for_rate(origin, seconds if is_booked else max(seconds, asking_seconds(self.replicas)))
+            least = 0.0 if is_booked else asking_seconds(self.replicas, self._asking)
+            await self._wait_for_rate(origin, max(seconds, least))
             if is_booked:
                 return
 

@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 1.2 * LEASE_SECONDS
 """How long a replica waits for others to load a batch before it takes them to be gone."""
 
 MOST_ASKS_PER_SECOND = 5000.0
-"""How often all replicas together ask for turns that they did not get, for each batch that they have in flight."""
+"""How often all replicas together ask for turns that they did not get."""
 
 MOST_LOOKS_PER_SECOND = 2000.0
 """How often all replicas together look again, in vain, whether a batch that others load is there."""
@@ -101,9 +101,9 @@ those who have come back are given out.  Takes time in proportion to the logarit
 """
 
 
-def asking_seconds(replicas: int) -> float:
-    """How long a replica waits at least between two times that it asks for the same turn."""
-    return replicas / MOST_ASKS_PER_SECOND
+def asking_seconds(replicas: int, batches: int = 1) -> float:
+    """How long a replica waits at least between two times that it asks for a turn for each of its `batches`."""
+    return replicas * batches / MOST_ASKS_PER_SECOND
 
 
 def beat_seconds(replicas: int) -> float:
