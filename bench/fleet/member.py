@@ -18,6 +18,7 @@ from world import Server
 from preheat._execution.lengths import RunLengths
 from preheat._fleet import (
     AHEAD_SECONDS,
+    MOST_BEATS_PER_SECOND,
     Booking,
     Pace,
     asking_seconds,
@@ -50,7 +51,7 @@ class Member:
         self.plan = play.plans[position if self.fleet.shards else 0]
         self.replicas = self.fleet.members
         self.is_dead = self.is_alone = False
-        self.waiting = 0
+        self.waiting = self._asking = 0
         self._number: int | None = None
         self._gone: set[int] = set()
         self._pace = Pace(self.fleet.rate / self.replicas)
@@ -82,6 +83,7 @@ class Member:
 
     def _live(self, start_seconds: float) -> Steps:
         yield self.env.timeout(start_seconds + self.play.rng.uniform(0.0, START_SPREAD_SECONDS))
+        yield self.env.timeout(start_delay(self.replicas / MOST_BEATS_PER_SECOND, self.play.rng))
         yield from self.book(0)
         self._start(self._beat())
         yield self.env.timeout(start_delay(self.fleet.jitter_seconds, self.play.rng))
@@ -100,15 +102,15 @@ class Member:
 
     # --------------------------------------------------------------------------------------- what it goes through
 
-    def next_run(self) -> list[str]:
-        """The keys that a lane goes through next; none once all are handed out."""
+    def next_run(self) -> range:
+        """The positions that a lane goes through next; none once all are handed out."""
         left = len(self.plan.keys) - self._next
         if left <= 0:
             self.note_loaded(KNOWN_AFTER)
-            return []
+            return range(0)
         most = self._lengths.most if self._knows_sizes.triggered else self._lengths.most_unknown
         begin, self._next = self._next, self._next + most(CACHE, -(-left // self.fleet.batches))
-        return self.plan.keys[begin : self._next]
+        return range(begin, self._next)
 
     def note_run(self, keys: int, loaded: int, seconds: float) -> None:
         """Of a run of so many keys, so many were loaded, which took so long."""
@@ -161,12 +163,17 @@ class Member:
 
     def wait_for_turn(self, loads: int) -> Steps:
         """Wait until so many loads may begin."""
+        self._asking += 1
+        yield from self._ask_for_turn(loads)
+        self._asking -= 1
+
+    def _ask_for_turn(self, loads: int) -> Steps:
         while (booking := (yield from self.book(loads))) is not None:
             seconds = max(LEAST_WAIT_SECONDS, abs(booking.wait_us) / 1e6)
             if booking.wait_us >= 0:
                 yield self.env.timeout(seconds)
                 return
-            yield self.env.timeout(max(seconds, asking_seconds(self.replicas)))
+            yield self.env.timeout(max(seconds, asking_seconds(self.replicas, self._asking)))
         yield self.env.timeout(self._pace.book(loads, self.env.now * self._clock) / self._clock)
 
     def book(self, loads: int) -> Generator[simpy.Event, None, Booking | None]:

@@ -6,13 +6,13 @@ puts.
 Portions, turns, paces, the lengths of runs and the waits before a server is asked again are the product's own code;
 `desk` is its booking script.
 
-Of a plan that is too large, only its beginning is played; the rest goes on as the second half of that did.
+Of a plan that is too large, only its beginning is played; the rest goes on as the third quarter of that did:
+the first replicas have to come up, and the last part is shared out in crumbs.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,7 @@ class Outcome:
     loads: list[int]
 
 
-MOST_VISITS, MOST_VISITS_OF_SHARDS = 300_000, 30_000
+MOST_VISITS, MOST_VISITS_OF_SHARDS = 1_000_000, 10_000
 """Batches that all replicas together go through, at most, of a plan that is played."""
 
 
@@ -90,7 +90,7 @@ class Play:
         self.fleet, self.trouble, self.rng = fleet, trouble, random.Random(seed)
         self.env = simpy.Environment()
         visits = (MOST_VISITS_OF_SHARDS if fleet.shards else MOST_VISITS) // fleet.members
-        of_each = min(fleet.own_keys, BATCH * max(2 * fleet.batches, visits))
+        of_each = min(fleet.own_keys, BATCH * max(fleet.batches, visits))
         self.plans = [Plan(f"{number}", of_each) for number in range(fleet.members if fleet.shards else 1)]
         self.coordinator, self.server, self.desk = Server(self.env), Server(self.env), Desk()
         self.unanswered = 0
@@ -120,13 +120,14 @@ class Play:
         )
 
     def _seconds_of_the_rest(self) -> float:
-        """What the keys that were not played take, as loads and looks went in the second half of what was."""
+        """What the keys that were not played take, as loads and looks went in the third quarter of what was."""
         rest = self.fleet.keys / self._played - 1
         if rest <= 0:
             return 0.0
         at, keys = np.array(self._seen).T
-        looked = at[-1] - at[np.searchsorted(np.cumsum(keys), keys.sum() / 2)]
-        return float(rest * 2 * max(looked, self._put[-1] - self._put[len(self._put) // 2]))
+        begin, end = np.searchsorted(np.cumsum(keys), keys.sum() * np.array([0.5, 0.75]))
+        half, quarter = len(self._put) // 2, len(self._put) // 4
+        return float(rest * 4 * max(at[end] - at[begin], self._put[half + quarter] - self._put[half]))
 
     # ----------------------------------------------------------------------------------------- what happens
 
@@ -143,12 +144,9 @@ class Play:
         """A replica is through with so many keys."""
         self._seen.append((self.env.now, keys))
 
-    def note_put(self, plan: Plan, keys: Iterable[str]) -> None:
+    def note_put(self, plan: Plan, keys: list[str]) -> None:
         """They are there; something may go wrong now."""
-        for key in keys:
-            if key in plan.left:
-                plan.left.remove(key)
-                self._put.append(self.env.now)
+        self._put += [self.env.now] * plan.put(keys)
         for happen, at in self._due.items():
             if at is not None and len(self._put) >= at * self._played:
                 self._due[happen] = None

@@ -34,7 +34,20 @@ class Plan:
     def __init__(self, name: str, keys: int) -> None:
         self.keys = [f"{name} {n}" for n in range(keys)]
         self.left = set(self.keys)
+        self._done = 0  # so many of the first are there
         self.leases: dict[str, tuple[Holder, float]] = {}
+
+    def put(self, keys: list[str]) -> int:
+        """They are there: how many of them were not before."""
+        new = self.left.intersection(keys)
+        self.left -= new
+        while self._done < len(self.keys) and self.keys[self._done] not in self.left:
+            self._done += 1
+        return len(new)
+
+    def is_done(self, position: int) -> bool:
+        """Whether all keys before `position` are there."""
+        return position <= self._done
 
     def is_free(self, key: str, now: float) -> bool:
         """Whether nobody has leased `key`, or whoever did was killed long enough ago."""
