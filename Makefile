@@ -73,7 +73,7 @@ faults: $(VENV)/.ready
 	@PREHEAT_FAULT_RUNS=1000 $(BIN)/python -m pytest tests/faults --quiet
 
 bench: $(VENV)/.ready
-	@missed=0; for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || missed=1; done; exit $$missed
+	@missed=0; for script in bench/*.py bench/fleet; do echo "== $$script"; $(BIN)/python $$script || missed=1; done; exit $$missed
 
 clean:
 	@rm -rf $(VENV) .demo .coverage .coverage.* build dist src/*.egg-info

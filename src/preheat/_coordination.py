@@ -11,18 +11,19 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from preheat._fleet import (
     AHEAD_SECONDS,
-    BEAT_SECONDS,
     BOOK,
     LEASE_SECONDS,
+    MOST_BEATS_PER_SECOND,
     Booking,
     Draw,
     Pace,
     asking_seconds,
+    beat_seconds,
     book_arguments,
     owners,
     portion,
@@ -94,6 +95,7 @@ class Coordination:
             self._place = Place(self._line, self._me, at_once, [self._key(what) for what in _PLACES])
         self._number: int | None = None
         self._gone: set[int] = set()
+        self._asking = 0  # batches that wait for their turn
         self._leased: dict[str, float] = {}
         self._heart: asyncio.Task[None] | None = None
         self._rates, self._bandwidths, self.replicas = dict(rates or {}), dict(bandwidths or {}), replicas
@@ -112,6 +114,7 @@ class Coordination:
         What it waits for is told as it changes.
         """
         if self._line is not None:
+            await self.sleep(start_delay(self.replicas / MOST_BEATS_PER_SECOND, self._rng))
             await self._beat()
             self._heart = asyncio.ensure_future(self._go_on_beating())
         await self.sleep(start_delay(self._jitter_seconds, self._rng))
@@ -160,7 +163,7 @@ class Coordination:
 
     async def _go_on_beating(self) -> None:
         while not self.is_stopped:
-            await asyncio.sleep(BEAT_SECONDS * self._rng.uniform(0.8, 1.2))
+            await asyncio.sleep(beat_seconds(self.replicas) * self._rng.uniform(0.8, 1.2))
             await self._beat()
 
     async def _beat(self) -> None:
@@ -186,11 +189,11 @@ class Coordination:
 
     # ------------------------------------------------------------------------------------------- leases
 
-    async def take(self, shared_as: str, keys: Sequence[str]) -> list[int]:
-        """The positions of those `keys` of a shared cache that are this replica's to load now."""
+    async def take(self, shared_as: str, keys: Sequence[str], at_once: int = 1) -> list[int]:
+        """The positions of those `keys` of a shared cache that are this replica's to load now; see `portion`."""
         if self.is_alone or self._line is None:
             return self._own(keys)
-        wanted = portion(keys, self._number, self.replicas)
+        wanted = portion(keys, self._number, self.replicas, at_once)
         places = [self._lease(shared_as, keys[n]) for n in wanted]
         replies = await self._line.ask_async([("SET", place, self._me, "NX", *_LEASE_EXPIRY) for place in places])
         if replies is None or any(isinstance(reply, Refused) for reply in replies):
@@ -240,23 +243,37 @@ class Coordination:
 
     def in_turns(self, origin: str, sizes: Sequence[int]) -> list[slice]:
         """Loads of those `sizes` in parts so small that the limits of `origin` are kept evenly."""
+        ends = list(accumulate(self._turn_lengths(origin, sizes)))
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def at_once(self, origin: str, sizes: Sequence[int]) -> int:
+        """How many of the first of loads of those `sizes` from `origin` may begin together."""
+        return next(iter(self._turn_lengths(origin, sizes)), 0)
+
+    def _turn_lengths(self, origin: str, sizes: Sequence[int]) -> Iterable[int]:
         most_loads, most_bytes = (
             turn_size(limits[origin], self.replicas) if origin in limits else math.inf
             for limits in (self._rates, self._bandwidths)
         )
-        ends = list(accumulate(turn_lengths(sizes, most_loads, most_bytes)))
-        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        return turn_lengths(sizes, most_loads, most_bytes)
 
     async def wait_for_turn(self, origin: str, loads: int, size_bytes: int = 0) -> None:
         """Wait until so many loads from `origin`, of so many bytes, may begin by its limits."""
-        draws = self._draws(origin, loads, size_bytes)
+        self._asking += 1
+        try:
+            await self._ask_for_turn(origin, self._draws(origin, loads, size_bytes))
+        finally:
+            self._asking -= 1
+
+    async def _ask_for_turn(self, origin: str, draws: Sequence[Draw]) -> None:
         while draws and not self.is_stopped:
             booking = await self._book(draws)
             if booking is None:
                 await self._wait_for_rate(origin, self._book_own(draws))
                 return
             is_booked, seconds = booking.wait_us >= 0, max(LEAST_WAIT_SECONDS, abs(booking.wait_us) / 1e6)
-            await self._wait_for_rate(origin, seconds if is_booked else max(seconds, asking_seconds(self.replicas)))
+            least = 0.0 if is_booked else asking_seconds(self.replicas, self._asking)
+            await self._wait_for_rate(origin, max(seconds, least))
             if is_booked:
                 return
 

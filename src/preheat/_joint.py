@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from preheat._attempt import failure_of, usable
 from preheat._coordination import Coordination
-from preheat._fleet import PATIENCE_SECONDS
+from preheat._fleet import PATIENCE_SECONDS, looking_seconds
 from preheat._model import CacheStatistics, History, ItemResult, ItemStatus, WarmupItem
 from preheat._origin import origin_of
 from preheat._record import log_failure
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from preheat._peering import Taker
 
-POLL_SECONDS = (0.03, 0.15)  # between two looks at what others load, at random
+POLL_SECONDS = (0.03, 0.15)  # between two looks at what others load, at random; longer where there are very many
 
-_ABILITIES = ("undo_warmup", "report_memory_to", "kind_of")
+_ABILITIES = ("undo_warmup", "report_memory_to", "kind_of", "shared_as", "find_resident")
 
 
 def joint(
@@ -59,6 +59,7 @@ class JointCache:
         self.name, self.origin = cache.name, origin_of(cache, cache.name)
         self._cache, self._coordination = cache, coordination
         self._is_awaited = False  # as far as is known: what it is called for may be awaitable all the same
+        self._waiting = 0  # batches for which others are waited for
         for ability in _ABILITIES:
             if hasattr(cache, ability):  # as attributes of its own: the seams look for those
                 setattr(self, ability, getattr(cache, ability))
@@ -106,7 +107,11 @@ class JointCache:
             found = await self._called(cache.find_resident, [items[n].ref.key for n in left])
             results.update((n, _LOADED_BY_OTHERS) for n, there in zip(left, found or (), strict=False) if there)
             left = [n for n in left if n not in results]
-            mine = [left[n] for n in await together.take(cache.shared_as, [items[n].ref.key for n in left])]
+            keys, at_once = (
+                [items[n].ref.key for n in left],
+                together.at_once(self.origin, [items[n].size_bytes for n in left]),
+            )
+            mine = [left[n] for n in await together.take(cache.shared_as, keys, at_once)]
             if mine:
                 await self._load(items, mine, results)
                 keys = [items[n].ref.key for n in mine]
@@ -119,8 +124,16 @@ class JointCache:
                     if not together.give_up_on([items[n].ref.key for n in left]):
                         break
                     give_up_at = time.monotonic() + PATIENCE_SECONDS
-                await together.sleep(random.uniform(*POLL_SECONDS))
+                await self._wait_to_look()
         return left
+
+    async def _wait_to_look(self) -> None:
+        self._waiting += 1
+        try:
+            least = looking_seconds(self._coordination.replicas, self._waiting)
+            await self._coordination.sleep(max(random.uniform(*POLL_SECONDS), least))
+        finally:
+            self._waiting -= 1
 
     async def _load(
         self, items: Sequence[WarmupItem], positions: Sequence[int], results: dict[int, ItemResult]

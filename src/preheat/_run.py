@@ -70,7 +70,7 @@ from preheat._plan.ordering import resolve_needs
 from preheat._pressure import expected_level, outlook_level
 from preheat._threads import LoaderThreads
 from preheat._undo import undo_batch, undo_of
-from preheat.abc import Clock, PressureCallback, ReportsMemory, WarmableCache
+from preheat.abc import Clock, PressureCallback, ReportsMemory, SharesValues, WarmableCache
 
 READING_SECONDS = 0.02
 PROGRESS_SECONDS = 0.1
@@ -175,6 +175,7 @@ class Run:
             run_seconds={name: _run_seconds(way, concurrency_limit) for name, way in ways.items()},
             in_bulk={name for name, way in ways.items() if way.is_in_bulk},
             crewed={name for name, way in ways.items() if way.is_on_loop and not way.is_in_bulk},
+            shared={name for name, cache in caches.items() if isinstance(cache, SharesValues)},
             phase_delay_seconds=phase_delay_seconds,
             deadline_seconds=deadline_seconds,
             footing=_footing_of(plan),

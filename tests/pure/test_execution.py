@@ -504,6 +504,32 @@ def test_loads_of_an_unknown_cache_go_one_by_one_until_three_sizes_are_known():
     assert [Load((n,)) for n in range(3, 9)] == end(run, 2.0, 2)
 
 
+RESIDENT = ItemResult(ItemStatus.RESIDENT)
+
+
+def test_what_others_have_put_into_a_shared_cache_is_gone_through_in_runs_that_double():
+    run = execution(40, known_after=3, batch_size=4, concurrency_limit=2, shared={"c"})
+    assert [Load((0,))] == run.handle(Start(0.0))
+    assert [Load((1, 2))] == end(run, 1.0, 0, result=RESIDENT)
+    assert [Load((3, 4, 5, 6))] == end(run, 2.0, 1, 2, result=RESIDENT)
+    assert [Load((7, 8, 9, 10))] == end(run, 3.0, 3, 4, 5, 6, result=RESIDENT)
+
+
+def test_once_something_was_not_there_loads_of_a_shared_cache_go_one_by_one_too():
+    run = execution(40, known_after=3, batch_size=4, shared={"c"})
+    run.handle(Start(0.0))
+    end(run, 1.0, 0, result=RESIDENT)
+    assert [Load((3,))] == run.handle(Ended(2.0, (1, 2), [RESIDENT, loaded(10)]))
+    assert [Load((4,))] == end(run, 3.0, 3)
+
+
+def test_what_is_resident_in_a_cache_of_ones_own_teaches_nothing():
+    run = execution(5, known_after=3, batch_size=4)
+    run.handle(Start(0.0))
+    for item in range(3):
+        assert [Load((item + 1,))] == end(run, 1.0, item, result=RESIDENT)
+
+
 def test_each_cache_has_a_slow_start_of_its_own():
     run = execution(6, caches=["a", "b", "a", "b", "a", "b"], known_after=3)
     assert [Load((0,)), Load((1,))] == run.handle(Start(0.0))

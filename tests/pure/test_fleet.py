@@ -4,7 +4,24 @@ import random
 
 import pytest
 
-from preheat._fleet import USED_RATIO, Draw, Pace, book_arguments, owners, portion, start_delay, turn_lengths
+from preheat._fleet import (
+    BEAT_SECONDS,
+    GRACE_SECONDS,
+    MOST_BEATS_PER_SECOND,
+    MOST_LOOKS_PER_SECOND,
+    SILENT_SECONDS,
+    USED_RATIO,
+    Draw,
+    Pace,
+    beat_seconds,
+    book_arguments,
+    looking_seconds,
+    owners,
+    portion,
+    start_delay,
+    turn_lengths,
+)
+from preheat._reach import RETRY_SECONDS, SPREAD_SECONDS
 
 KEYS = [f"key {n}" for n in range(1000)]
 
@@ -38,6 +55,30 @@ def test_who_has_nothing_left_of_its_own_helps_the_next_with_a_share():
     helped = [others[n] for n in portion(others, 2, 4)]
     assert {owners([key], 4)[0] for key in helped} == {3}
     assert 0 < len(helped) <= -(-len(others) // 4)
+
+
+def test_who_helps_takes_no_less_than_it_may_load_at_once():
+    others = [key for key, who in zip(KEYS, owners(KEYS, 100), strict=True) if who != 2]
+    assert len(portion(others, 2, 100)) == 10
+    assert len(portion(others, 2, 100, at_once=25)) == 25
+    assert len(portion(others[:7], 2, 100, at_once=25)) == 7
+
+
+def test_what_is_a_replicas_own_it_takes_whatever_it_may_load_at_once():
+    assert portion(KEYS, 2, 100, at_once=50) == portion(KEYS, 2, 100)
+
+
+def test_beats_keep_a_coordinator_no_busier_than_it_can_bear_and_are_soon_enough_to_be_no_silence():
+    assert beat_seconds(1) == beat_seconds(4000) == BEAT_SECONDS
+    assert 10_000 / beat_seconds(10_000) == pytest.approx(MOST_BEATS_PER_SECOND)
+    assert 1.2 * beat_seconds(10_000) < SILENT_SECONDS
+    assert 1.2 * beat_seconds(10_000) + RETRY_SECONDS + SPREAD_SECONDS < GRACE_SECONDS
+
+
+@pytest.mark.parametrize(("replicas", "batches"), [(1, 1), (8, 4), (1000, 16), (10_000, 4)])
+def test_all_replicas_together_look_again_at_the_same_rate_however_many_there_are(replicas, batches):
+    looks_per_second = replicas * batches / looking_seconds(replicas, batches)
+    assert looks_per_second == pytest.approx(MOST_LOOKS_PER_SECOND)
 
 
 def test_who_has_no_number_may_take_anything():

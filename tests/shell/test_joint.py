@@ -153,7 +153,7 @@ def test_waits_for_the_rate_are_none_of_a_loader_s_time():
 class ServedByOthers(Coordination):
     """Another replica has taken everything."""
 
-    async def take(self, shared_as, keys):
+    async def take(self, shared_as, keys, at_once=1):
         return []
 
 

@@ -40,6 +40,7 @@ class RunLengths:
         seconds: By cache, how long a run should last; the runs of others are one batch each.
         in_bulk: Caches that load a batch at once: their runs are whole batches.
         crewed: Caches of which several workers may share a run.
+        shared: Caches that others fill too.
     """
 
     def __init__(
@@ -47,11 +48,15 @@ class RunLengths:
         batch_size: int,
         seconds: Mapping[str, float],
         in_bulk: Container[str] = (),
+        *,
         crewed: Container[str] = (),
+        shared: Container[str] = (),
     ) -> None:
-        self._batch_size, self._seconds, self._in_bulk, self._crewed = batch_size, seconds, in_bulk, crewed
+        self._batch_size, self._seconds, self._in_bulk = batch_size, seconds, in_bulk
+        self._crewed, self._shared = crewed, shared
         self._loads: dict[str, int] = {}
         self._each_seconds: dict[str, float] = {}
+        self._found: dict[str, int] = {}  # of shared caches, items of the last run if all of them were there
 
     def most(self, cache: str, share: int) -> int:
         """Items of the next run of `cache`, at most, when its share of what is left would be `share`."""
@@ -68,6 +73,10 @@ class RunLengths:
         fitting = int(SHARED_SECONDS / each_seconds) if each_seconds > 0 else MOST_SHARED
         return min(width * min(max(1, fitting), self._loads.get(cache, 1)), MOST_SHARED)
 
+    def most_unknown(self, cache: str, share: int) -> int:
+        """As `most` while the sizes of `cache` are not known: one, or twice as many as others had all put there."""
+        return min(max(1, 2 * self._found.get(cache, 0)), max(1, share), self._batch_size)
+
     def at_once(self, cache: str) -> int:
         """Items of one call of the loader of `cache`, at most."""
         return self._batch_size if cache in self._in_bulk else 1
@@ -76,8 +85,10 @@ class RunLengths:
         """How many of `items` of the next run, at most, if others wait for them and should not wait for long."""
         return max(1, items // SHORTEST_SHARE) if cache in self._seconds else items
 
-    def learn(self, cache: str, items: int, seconds: float, width: int = 1) -> None:
-        """A run of `items`, shared by so many workers, took `seconds` of all of them together."""
+    def learn(self, cache: str, items: int, seconds: float, *, width: int = 1, were_there: bool = False) -> None:
+        """A run of `items` by so many workers took `seconds` of all of them together; or all `were_there` before."""
+        if cache in self._shared:
+            self._found[cache] = items if were_there else 0
         if cache not in self._seconds:
             return
         self._each_seconds[cache] = seconds / items

@@ -98,6 +98,7 @@ class Execution:
         run_seconds: By cache, how long a run of loads should last; those of others are one batch each.
         in_bulk: Caches that load a batch at once.
         crewed: Caches of which several workers may load one run.
+        shared: Caches whose values several processes share.
         phase_delay_seconds: Pause between two phases.
         deadline_seconds: Time after which it stops; None if never.
         known_after: Real sizes of a cache that are asked for before its loads run side by side.
@@ -122,6 +123,7 @@ class Execution:
         run_seconds: Mapping[str, float] | None = None,
         in_bulk: Container[str] = (),
         crewed: Container[str] = (),
+        shared: Container[str] = (),
         reserve_bytes: int = 0,
         kinds: Sequence[str] = (),
         phase_delay_seconds: float = 0.0,
@@ -151,7 +153,7 @@ class Execution:
             known_after=known_after,
         )
         self._limit = concurrency_limit
-        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk, crewed)
+        self._lengths = RunLengths(batch_size, run_seconds or {}, in_bulk, crewed=crewed, shared=shared)
         self._needs, self._queues, self._retries = Needs(needs), Queues(), Retries(len(caches), seed)
         self._gates, self._later = Gates(gates or {}), Later()
         self._begun_at = 0.0
@@ -271,7 +273,7 @@ class Execution:
             results = [ItemResult(_LOADED, each) for each in event.sizes]
             return self._end_run(Ended(event.at, positions, results, event.peak_bytes))
         fewer, seconds = self._land(flight), flight.seconds(event)
-        self._lengths.learn(flight.cache, len(positions), seconds, flight.width or 1)
+        self._lengths.learn(flight.cache, len(positions), seconds, width=flight.width or 1)
         if (gate := self._gates[flight.cache]) is not None:
             gate.loaded(event.at, seconds, len(positions), fewer)
         self.guard.learn(positions, event.sizes, event.peak_bytes)
@@ -308,7 +310,8 @@ class Execution:
         loaded = [(item, result.size_bytes) for item, result in tried if result.status is _LOADED]
         seconds = flight.seconds(event)
         if tried:
-            self._lengths.learn(flight.cache, len(tried), seconds, flight.width or 1)
+            were_there = all(result.status is ItemStatus.RESIDENT for _, result in tried)
+            self._lengths.learn(flight.cache, len(tried), seconds, width=flight.width or 1, were_there=were_there)
         if loaded:
             self.guard.learn([item for item, _ in loaded], [size for _, size in loaded], event.peak_bytes)
         if (gate := self._gates[flight.cache]) is not None:
@@ -576,7 +579,7 @@ class Execution:
 
     def _width(self, cache: str, at: float, limit: int) -> int:
         """How many workers share the next run of `cache`; 0 if it goes one load after another."""
-        if not self._lengths.most_shared(cache, limit):
+        if not self._lengths.most_shared(cache, limit) or not self.guard.is_known(self._queues[cache].first):
             return 0
         held, caches = self._flights.width(cache), self._flights.caches + (not self._flights.has(cache))
         width = min(limit - (self._flights.loads - held), max(1, limit // caches))
@@ -588,7 +591,7 @@ class Execution:
         """The next items of `cache`; none if the first must wait for room or was rejected."""
         queue = self._queues[cache]
         first = queue.first
-        run = queue.peek(self._most(cache, width, limit) if self.guard.is_known(first) else 1)
+        run = queue.peek(self._most(cache, width, limit, is_known=self.guard.is_known(first)))
         if self._needs.concern(run):
             run = run[: self._lengths.most_awaited(cache, len(run))]
         fitting = self.guard.admits(run)
@@ -604,10 +607,11 @@ class Execution:
         queue.drop(run)
         return run
 
-    def _most(self, cache: str, width: int, limit: int) -> int:
-        if width:
-            return self._lengths.most_shared(cache, width)
-        return self._lengths.most(cache, -(-len(self._queues) // limit))
+    def _most(self, cache: str, width: int, limit: int, *, is_known: bool) -> int:
+        share = -(-len(self._queues) // limit)
+        if not is_known:
+            return self._lengths.most_unknown(cache, share)
+        return self._lengths.most_shared(cache, width) if width else self._lengths.most(cache, share)
 
     def _send(self, run: tuple[int, ...], cache: str, width: int, at: float) -> Load:
         more = self._flights.begin(Flight(run, cache, at, width or None))
