@@ -582,6 +582,7 @@ class WarmupPlan:
         pressure_response: What a run of it does about pressure.
         fallback: What a run of it goes on as while memory is short; None if it never changes.
         adapted: Why the strategy's share or thresholds were changed for this plan, in sentences.
+        is_shard: Whether it is a part of a larger plan, of which no other process loads anything.
     """
 
     strategy: str
@@ -600,6 +601,7 @@ class WarmupPlan:
     pressure_response: PressureResponses = USUAL_RESPONSES
     fallback: Fallback | None = None
     adapted: tuple[str, ...] = ()
+    is_shard: bool = False
 
     @property
     def phases(self) -> tuple[WarmupPhase, ...]:

@@ -31,18 +31,20 @@ class Replicas:
 
     Args:
         settings: Those of the service.
-        shares_keys: Whether they share out the keys of shared caches too; else only rates.
         peering: What is had from peers; None for nothing.
     """
 
-    def __init__(self, settings: Settings, *, shares_keys: bool = True, peering: Peering | None = None) -> None:
-        self._settings, self._shares_keys, self._peering = settings, shares_keys, peering
+    def __init__(self, settings: Settings, *, peering: Peering | None = None) -> None:
+        self._settings, self._peering = settings, peering
         self._taker: Taker | None = None
         self._together: Coordination | None = None
         self._origins: dict[str, Origin] = {}  # by name, as the newest run of each has left it
 
-    def prepare(self, caches: Mapping[str, WarmableCache]) -> Mapping[str, WarmableCache]:
+    def prepare(self, caches: Mapping[str, WarmableCache], *, shares_keys: bool = True) -> Mapping[str, WarmableCache]:
         """`caches` as the next run is to see them.
+
+        `shares_keys` says whether the others load the same keys of shared caches, which are shared out then; else only
+        rates are.
 
         Raises:
             InvalidSetting: The coordinator's URL can't be used, or its client library is missing.
@@ -64,7 +66,7 @@ class Replicas:
             rates=self._settings.rate_limits if self._settings.coordinator_url else {},
             bandwidths=self._bytes_per_second if self._settings.coordinator_url else {},
             loaders=self._settings.concurrency_limit,
-            shares_keys=self._shares_keys,
+            shares_keys=shares_keys,
         )
         return joint(caches, self._together, self._taker)
 

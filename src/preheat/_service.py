@@ -452,7 +452,7 @@ class CacheWarmupService:
 
         return Run(
             plan,
-            self._replicas.prepare(self.caches),
+            self._replicas.prepare(self.caches, shares_keys=not plan.is_shard),
             watch=self._watch,
             memory_log=self._memory_log,
             release_memory=release_free_memory,

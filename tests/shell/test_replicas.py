@@ -2,7 +2,11 @@
 
 import asyncio
 
-from preheat import create_warmup_item
+import pytest
+
+from preheat import CacheWarmupService, create_warmup_item
+from preheat._bulk.sharding import shard_plan
+from preheat._coordination import Coordination
 from preheat._joint import JointCache
 from preheat._replicas import Replicas
 from preheat._settings import Settings
@@ -38,6 +42,26 @@ def test_with_a_coordinator_the_rate_is_kept_by_it_alone():
     fleet = Replicas(Settings(rate_limits={"pages": 40.0}, replicas=8, coordinator_url="redis://127.0.0.1:1/0"))
     assert type(fleet.prepare(PAGES)["pages"]) is JointCache
     assert loads_per_second(fleet.gates(PAGES, 1)["pages"], seconds=1.0) == MOST
+
+
+@pytest.mark.parametrize(("shards", "is_shared_out"), [(1, True), (3, False)])
+def test_of_a_shard_nobody_else_loads_anything_so_nothing_is_shared_out(shards, is_shared_out, monkeypatch):
+    async def go() -> None:
+        async with CacheWarmupService(replicas=3, start_jitter_seconds=0.0) as service:
+            service.register(MappingCache({}, str, name="pages"))
+            service.register_candidate_source(lambda history: [create_warmup_item("pages", f"{n}") for n in range(30)])
+            plan = await service.create_warmup_plan("aggressive")
+            await service.execute_warmup_plan(plan if shards == 1 else shard_plan(plan, 0, shards))
+
+    class Seen(Coordination):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            seen.append(self.shares_keys)
+
+    seen = []
+    monkeypatch.setattr("preheat._coordination.Coordination", Seen)
+    asyncio.run(go())
+    assert seen == [is_shared_out]
 
 
 def test_with_a_coordinator_a_bandwidth_is_kept_by_it_alone():

@@ -145,4 +145,5 @@ def _part(plan: WarmupPlan, rows: NDArray[np.int64]) -> WarmupPlan:
         comparable=renumbered(plan.comparable),
         left_out=plan.left_out[rows],
         fallback=None if fallback is None else fallback._replace(takes=fallback.takes[rows]),
+        is_shard=True,
     )

@@ -54,7 +54,7 @@ class Warming:
             replicas_at_once=None,
         )
         self._caches, self._strategies = caches, configure_strategies(settings.strategies)
-        self._replicas = Replicas(self._settings, shares_keys=False)
+        self._replicas = Replicas(self._settings)
         self._memory = SystemMemory()
         self._watch = MemoryWatch(self._memory, pressure_level)
 
@@ -68,7 +68,7 @@ class Warming:
         settings, fitted = self._settings, await asyncio.to_thread(self._fit, plan)
         return Run(
             fitted,
-            self._replicas.prepare(self._caches),
+            self._replicas.prepare(self._caches, shares_keys=False),
             watch=self._watch,
             release_memory=release_free_memory,
             concurrency_limit=settings.concurrency_limit,
