@@ -15,6 +15,7 @@ from preheat._attempt import failure_of
 from preheat._sharing.leases import AWAY, Held, LeaseRules, Leases
 from preheat._sharing.rules import Life
 from preheat._sharing.steps import Ask, Make, Refused, Wait
+from servers import freeze
 from sharing import CODEC, Actor
 
 FOR_EVER = Life()
@@ -61,7 +62,7 @@ class MemcachedServer:
         return told
 
     def freeze(self) -> None:
-        os.kill(self.process.pid, signal.SIGSTOP)
+        freeze(self.process.pid)
 
     def thaw(self) -> None:
         os.kill(self.process.pid, signal.SIGCONT)

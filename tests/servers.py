@@ -97,7 +97,8 @@ class Server:
             self.process.wait()
 
     def freeze(self) -> None:
-        self._signal(signal.SIGSTOP)
+        if self.process is not None and self.process.poll() is None:
+            freeze(self.process.pid)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -110,6 +111,17 @@ class Server:
     def _signal(self, number: int) -> None:
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, number)
+
+
+def freeze(pid: int) -> None:
+    """Stop a process, and wait until none of its threads runs any more: one may answer after the signal was sent."""
+    os.kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + 10.0
+    while not all(
+        task.read_text().rpartition(")")[2].split()[0] == "T" for task in Path(f"/proc/{pid}/task").glob("*/stat")
+    ):
+        assert time.monotonic() < until, f"process {pid} does not stop"
+        time.sleep(0.001)
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ class Forgetful(Execution):
 
 def test_the_laws_find_a_machine_that_breaks_them():
     broken = type("BrokenRun", (any_run(),), {"execution": Forgetful})
-    with pytest.raises((AssertionError, KeyError, ExceptionGroup)):
+    with pytest.raises((AssertionError, LookupError, ExceptionGroup)):
         run_state_machine_as_test(broken, settings=settings(max_examples=200, phases=[Phase.generate]))
 
 

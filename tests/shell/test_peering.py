@@ -356,7 +356,7 @@ class CountingTurns(Coordination):
 
     turns = 0
 
-    async def wait_for_turn(self, origin, loads):
+    async def wait_for_turn(self, origin, loads, size_bytes=0):
         self.turns += loads
 
 
