@@ -818,9 +818,10 @@ def test_a_run_lasts_as_long_as_it_should_going_by_the_one_before():
     assert taken(smooth(run, 0.7, 1, 5)) == 10
     assert taken(smooth(run, 1.2, 6, 10)) == 20
     assert taken(smooth(run, 1.21, 16, 20)) == 20 * 8  # at most so many times as long
-    assert taken(smooth(run, 1.22, 36, 160)) == 1024
-    assert taken(smooth(run, 30.0, 196, 1024, seconds=0.5)) == 1024  # the rest it waited for others
-    assert taken(smooth(run, 130.0, 1220, 1024)) == 10
+    assert taken(smooth(run, 1.22, 36, 160)) == 160 * 8
+    assert taken(smooth(run, 1.23, 196, 1280)) == 8192
+    assert taken(smooth(run, 30.0, 1476, 8192, seconds=0.5)) == 8192  # the rest it waited for others
+    assert taken(smooth(run, 849.2, 9668, 8192)) == 10
 
 
 def test_the_runs_of_a_cache_that_loads_in_bulk_are_whole_batches():

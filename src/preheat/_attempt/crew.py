@@ -64,11 +64,13 @@ class SharedRun:
 
     def draw(self, attempt: Attempt, at: float) -> tuple[int, list[WarmupItem]]:
         """Have `attempt` go on with the next few loads: where they begin, and what is to be loaded."""
-        start, few = self._drawn, list(islice(self._rows, self._few))
-        self._drawn += len(few)
+        # at first each draws another number: with all in step, the loop would make rows by the thousand, and then idle
+        few = self._few if attempt.positions else min(self._few, 1 + self._out % MOST_DRAWN)
+        start, items = self._drawn, list(islice(self._rows, few))
+        self._drawn += len(items)
         self._out += 1
         attempt.go_on(self.positions[start : self._drawn], self._allowance_from(start), at)
-        return start, few
+        return start, items
 
     def _allowance_from(self, start: int) -> Allowance:
         if self._spare_bytes is None:

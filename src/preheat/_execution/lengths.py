@@ -19,7 +19,7 @@ GROWTH = 8
 SHORTEST_SHARE = 16
 """When little is left and is shared out, no run becomes shorter than this part of what it should be."""
 
-MOST_ITEMS = 1024
+MOST_ITEMS = 8192
 """What has been loaded is told with the whole run, and until then takes memory for each."""
 
 SHARED_SECONDS = 0.05
@@ -27,9 +27,6 @@ SHARED_SECONDS = 0.05
 
 LONGEST_SHARED_SECONDS = 0.05
 """Loads that take longer are not shared: what becomes of each is told at once."""
-
-MOST_SHARED = 8192
-"""As `MOST_ITEMS`, but for all workers together."""
 
 
 class RunLengths:
@@ -70,8 +67,8 @@ class RunLengths:
         each_seconds = self._each_seconds[cache]
         if each_seconds > LONGEST_SHARED_SECONDS:
             return 0
-        fitting = int(SHARED_SECONDS / each_seconds) if each_seconds > 0 else MOST_SHARED
-        return min(width * min(max(1, fitting), self._loads.get(cache, 1)), MOST_SHARED)
+        fitting = int(SHARED_SECONDS / each_seconds) if each_seconds > 0 else MOST_ITEMS
+        return min(width * min(max(1, fitting), self._loads.get(cache, 1)), MOST_ITEMS)
 
     def most_unknown(self, cache: str, share: int) -> int:
         """As `most` while the sizes of `cache` are not known: one, or twice as many as others had all put there."""
