@@ -178,6 +178,8 @@ class Loaders:
         # with the loads inside it, not in coroutines of their own: see `load_async`
         while not self._is_closed:
             while not self._loads:
+                if self._crews:
+                    return  # the work is theirs, but for a run now and then
                 idle = asyncio.get_running_loop().create_future()
                 self._idle.append(idle)
                 await idle

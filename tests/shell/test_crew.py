@@ -51,10 +51,12 @@ class Gang:
         self.crew.add(run, width)
         return run
 
-    def hand(self) -> Attempt:
+    def hand(self, *, is_new: bool = False) -> Attempt:
+        """A worker: one that has drawn before, unless it is new."""
         hand = Attempt(
             self.cache, way_of(self.cache), (), iter(()), Allowance(), self.brake, Turn(self.turns), self.now
         )
+        hand.positions = () if is_new else (0,)
         self.crew.join(hand)
         return hand
 
@@ -92,6 +94,16 @@ def test_a_worker_takes_no_more_at_once_than_leaves_something_for_the_others():
     assert hand.positions == tuple(range(32))
     assert run.left == 968
     assert len(gang.crew.draw(hand)) == 32
+
+
+def test_at_first_each_worker_takes_another_number_so_that_they_are_not_in_step():
+    gang = Gang()
+    gang.add(0, 1000, 4)
+    hands = [gang.hand(is_new=True) for _ in range(4)]
+    assert [len(gang.crew.draw(hand)) for hand in hands] == [1, 2, 3, 4]
+    for hand in hands:
+        gang.crew.put(hand, [LOADED] * len(hand.positions))
+    assert [len(gang.crew.draw(hand)) for hand in hands] == [32] * 4
 
 
 def test_when_fewer_are_wanted_the_others_leave():
