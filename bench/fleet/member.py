@@ -23,7 +23,8 @@ from preheat._fleet import (
     Pace,
     asking_seconds,
     beat_seconds,
-    owners,
+    given_up_on,
+    own_part,
     portion,
     start_delay,
     turn_size,
@@ -142,17 +143,14 @@ class Member:
     def _own(self, left: list[str]) -> list[str]:
         if self._number is None:
             return self.play.rng.sample(left, min(len(left), len(left) // (4 * self.replicas) + 1))
-        me = self._number % self.replicas
-        return [key for key, who in zip(left, owners(left, self.replicas, self._gone), strict=True) if who == me]
+        return [left[n] for n in own_part(left, self._number, self.replicas, self._gone)]
 
     def give_up_on(self, left: list[str]) -> bool:
         """Take those who should have loaded `left` to be gone; False if that changes nothing."""
         if not self.is_alone or self._number is None:
             return False
-        before = len(self._gone)
-        self._gone.update(owners(left, self.replicas, self._gone))
-        self._gone.discard(self._number % self.replicas)
-        return len(self._gone) > before
+        before, self._gone = self._gone, given_up_on(left, self._number, self.replicas, self._gone)
+        return len(self._gone) > len(before)
 
     # ---------------------------------------------------------------------------------------------------- rate
 

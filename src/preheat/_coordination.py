@@ -25,7 +25,8 @@ from preheat._fleet import (
     asking_seconds,
     beat_seconds,
     book_arguments,
-    owners,
+    given_up_on,
+    own_part,
     portion,
     start_delay,
     turn_lengths,
@@ -207,8 +208,7 @@ class Coordination:
         """By this replica's share; some at random, if it never was given a number."""
         if self._number is None:
             return self._rng.sample(range(len(keys)), min(len(keys), len(keys) // (4 * self.replicas) + 1))
-        me = self._number % self.replicas
-        return [n for n, who in enumerate(owners(keys, self.replicas, self._gone)) if who == me]
+        return own_part(keys, self._number, self.replicas, self._gone)
 
     async def give_back(self, shared_as: str, keys: Sequence[str], loaded: Collection[str]) -> None:
         """Let others have those of `keys` that were not `loaded`; the others stay leased until all see them there."""
@@ -223,10 +223,8 @@ class Coordination:
         """Take those who should have loaded `keys` to be gone; False if that changes nothing."""
         if not self.is_alone or self._number is None:
             return False
-        before = len(self._gone)
-        self._gone.update(owners(keys, self.replicas, self._gone))
-        self._gone.discard(self._number % self.replicas)
-        return len(self._gone) > before
+        before, self._gone = self._gone, given_up_on(keys, self._number, self.replicas, self._gone)
+        return len(self._gone) > len(before)
 
     async def _renew(self) -> None:
         now = time.monotonic()

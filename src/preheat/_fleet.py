@@ -190,7 +190,21 @@ def owners(keys: Sequence[str], replicas: int, gone: Collection[int] = ()) -> li
     if not gone:
         return [each % replicas for each in hashes]
     there = [number for number in range(replicas) if number not in gone] or list(range(replicas))
-    return [each % replicas if each % replicas in there else there[each // replicas % len(there)] for each in hashes]
+    present = frozenset(there)
+    return [each % replicas if each % replicas in present else there[each // replicas % len(there)] for each in hashes]
+
+
+def own_part(keys: Sequence[str], number: int, replicas: int, gone: Collection[int] = ()) -> list[int]:
+    """The positions in `keys` of those that the replica of this `number` loads first; see `owners`."""
+    return [n for n, who in enumerate(owners(keys, replicas, gone)) if who == number % replicas]
+
+
+def given_up_on(keys: Sequence[str], number: int, replicas: int, gone: Collection[int]) -> set[int]:
+    """Who counts as gone, beside those that do, once nobody waits any longer for those who should have loaded `keys`.
+
+    The replica of this `number`, which waits, does not.
+    """
+    return {*gone, *owners(keys, replicas, gone)} - {number % replicas}
 
 
 def portion(keys: Sequence[str], number: int | None, replicas: int, at_once: int = 1) -> list[int]:
