@@ -46,11 +46,8 @@ class SharedRun:
         self.seconds, self.is_over = 0.0, False
         self._rows, self._few = rows, max(1, min(MOST_DRAWN, len(positions) // width))
         self._drawn = self._out = self._failures = 0
-        self._reserved_bytes, self._spare_bytes, self._left_bytes = (
-            reserved_bytes,
-            spare_bytes,
-            width * (spare_bytes or 0),
-        )
+        self._reserved_bytes, self._spare_bytes = reserved_bytes, spare_bytes
+        self._left_bytes = width * (spare_bytes or 0)
 
     @property
     def left(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import Any
 
 from preheat._attempt.crew import Crew
 from preheat._attempt.results import ITEM_ERRORS, LATE, failure_of
+from preheat._attempt.settling import settle_one
 from preheat._attempt.state import Attempt
 from preheat._limit import limited_by
 from preheat._model import ItemResult, ItemStatus, WarmupItem
@@ -58,20 +58,11 @@ async def load_shared(attempt: Attempt, crew: Crew) -> None:
                     if attempt.fail(attempt.failure_of(error)):
                         break
             if set(map(type, results)) - _PLAIN:
-                await _await_results(attempt)
+                for n, result in enumerate(results):
+                    results[n] = await settle_one(attempt, result)
             crew.put(attempt, results)
             if attempt.turn.is_over():
                 await attempt.turn.next()
-
-
-async def _await_results(attempt: Attempt) -> None:
-    """Whatever a loader gave that is to be awaited is."""
-    for n, result in enumerate(attempt.results):
-        if inspect.isawaitable(result):
-            try:
-                attempt.results[n] = await result
-            except ITEM_ERRORS as error:
-                attempt.results[n] = attempt.failure_of(error)
 
 
 async def load_batches_async(attempt: Attempt, batch_size: int) -> None:

@@ -51,11 +51,12 @@ async def settle(attempt: Attempt) -> list[ItemResult | None]:
     attempt.begin_settling()
     with limited_by(attempt.limit_bytes):
         for result in list(attempt.results):
-            attempt.settled.append(await _settle(attempt, result))
+            attempt.settled.append(await settle_one(attempt, result))
     return [*attempt.settled, *[None] * (len(attempt.positions) - len(attempt.settled))]
 
 
-async def _settle(attempt: Attempt, result: Any) -> ItemResult:
+async def settle_one(attempt: Attempt, result: Any) -> ItemResult:
+    """What becomes of one item whose load gave `result`, which is awaited if it can be."""
     try:
         if inspect.isawaitable(result):
             result = await result
