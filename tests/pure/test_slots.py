@@ -7,24 +7,10 @@ import pytest
 
 from preheat._model import ItemStatus
 from preheat._sharing.slots import CLUSTER_SHARDS, SLOTS, Shards, cluster_tags, slot_of
-from preheat._sharing.steps import Ask, Make, Refused
-from sharing import ModelServer, Origin, is_stale, reader, sharing, warm_up, writer
+from preheat._sharing.steps import Refused
+from sharing import ModelServer, Origin, drive, is_stale, reader, sharing, warm_up, writer
 
 ON_CLUSTER = Shards(cluster_tags())
-
-
-def drive(steps, server, asked=None):
-    answer = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            return end.value
-        answer = [f"1 {key}" for key in step.keys] if isinstance(step, Make) else None
-        if isinstance(step, Ask):
-            answer = server.ask(step.commands)
-            if asked is not None:
-                asked.append([command[0] for command in step.commands])
 
 
 @pytest.mark.parametrize(
@@ -62,18 +48,30 @@ def test_on_a_single_server_names_are_as_they_were():
     assert (places.place("k"), places.log_places()) == ("s:k", ["s\x00log"])
 
 
+class Listening(ModelServer):
+    """One that notes the names of the commands of each request."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def ask(self, commands):
+        self.asked.append([command[0] for command in commands])
+        return super().ask(commands)
+
+
 def a_cluster():
-    server = ModelServer()
+    server = Listening()
     server.is_cluster = True
     return server
 
 
 def test_a_batch_goes_out_by_shards_and_no_command_crosses_slots():
-    server, asked = a_cluster(), []
+    server = a_cluster()
     keys = [f"{n}" for n in range(600)]
     made = sharing(server, shards=ON_CLUSTER)
-    assert {result.status for result in drive(made.warm(keys, [9] * 600), server, asked)} == {ItemStatus.LOADED}
-    scripts = [len(commands) for commands in asked if commands[0] == "EVALSHA"]
+    assert {result.status for result in drive(made.warm(keys, [9] * 600), server)} == {ItemStatus.LOADED}
+    scripts = [len(commands) for commands in server.asked if commands[0] == "EVALSHA"]
     assert len(scripts) == 2
     assert max(scripts) <= CLUSTER_SHARDS
     assert drive(made.find([*keys[:5], "absent"]), server) == [True] * 5 + [False]

@@ -41,6 +41,22 @@ class OnLoop(Undoable):
         return keep(self, item)
 
 
+class Deaf:
+    """A load of one key, or of each, that does not heed its cancellation until `enough` is set."""
+
+    def __init__(self, key: str | None = None) -> None:
+        self.key, self.enough = key, threading.Event()
+        self.cancelled: list[str] = []
+
+    async def __call__(self, item: WarmupItem) -> None:
+        await asyncio.sleep(0)
+        while self.key in (None, item.ref.key) and not self.enough.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                self.cancelled.append(item.ref.key)
+
+
 # ------------------------------------------------------------------------------------------------------- time limits
 
 
@@ -56,22 +72,14 @@ def test_a_load_on_the_loop_that_hangs_is_cancelled_and_the_others_are_loaded():
 
 
 def test_a_load_that_does_not_heed_its_cancellation_is_left_alone_and_undone_when_it_ends():
-    async def deaf(item: WarmupItem) -> None:
-        while item.ref.key == "01" and not enough.is_set():
-            try:
-                await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                cancelled.append(item.ref.key)
-
     async def scene() -> WarmupReport:
         task = asyncio.create_task(run.perform())
-        while len(cancelled) < 3:
+        while len(deaf.cancelled) < 3:
             await asyncio.sleep(0.01)
-        enough.set()
+        deaf.enough.set()
         return await asyncio.wait_for(task, 10.0)
 
-    cancelled: list[str] = []
-    enough = threading.Event()
+    deaf = Deaf("01")
     cache = OnLoop(deaf)
     run = run_of(cache, some(4), item_timeout_seconds=0.05, concurrency_limit=1)
     report = asyncio.run(scene())
@@ -218,37 +226,22 @@ def test_runs_that_workers_share_go_on_after_a_pause_with_what_had_not_begun():
 
 
 def test_one_deaf_load_of_a_run_that_workers_share_is_left_alone_and_undone():
-    async def deaf(item: WarmupItem) -> None:
-        await asyncio.sleep(0)
-        while item.ref.key == "70" and not enough.is_set():
-            try:
-                await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                cancelled.append(item.ref.key)
-
-    enough, cancelled = threading.Event(), []
+    deaf = Deaf("70")
     cache = OnLoop(deaf)
 
     async def scene() -> WarmupReport:
         report = await asyncio.wait_for(run.perform(), 20.0)
-        enough.set()
+        deaf.enough.set()
         return report
 
     run = run_of(cache, some(100), item_timeout_seconds=0.05, concurrency_limit=4)
     report = asyncio.run(scene())
     assert {key: status for key, status in statuses(report).items() if status != "loaded"} == {"70": "failed"}
-    assert len(cancelled) >= 3, "each of its attempts was cancelled, in vain"
+    assert len(deaf.cancelled) >= 3, "each of its attempts was cancelled, in vain"
 
 
 def test_a_load_on_the_loop_that_clears_up_for_ever_is_left_alone():
-    async def stubborn(item: WarmupItem) -> None:
-        while not enough.is_set():
-            try:
-                await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                cancelled.append(item.ref.key)
-
-    enough, cancelled = threading.Event(), []
+    stubborn = Deaf()
     cache = OnLoop(stubborn)
 
     async def scene() -> WarmupReport:
@@ -257,7 +250,7 @@ def test_a_load_on_the_loop_that_clears_up_for_ever_is_left_alone():
             await asyncio.sleep(0.001)
         run.cancel(abandon=True)
         report = await asyncio.wait_for(task, ABANDON_SECONDS * 10)
-        enough.set()
+        stubborn.enough.set()
         await asyncio.sleep(0.05)
         return report
 
