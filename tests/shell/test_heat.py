@@ -275,6 +275,16 @@ def test_nothing_is_watched_twice_and_no_name_used_twice(service):
     assert type(other) is cachetools.LRUCache
 
 
+def test_a_watched_cache_keeps_what_it_was_given_beside_its_entries(service):
+    cache = cachetools.LFUCache(3)
+    cache.owner = "billing"
+    before = list(vars(cache))
+    heat.watch(cache, name="c", service=service)
+    cache["a"], cache.tier = 1, 2
+    assert (cache.owner, cache.tier, cache.maxsize, cache.currsize) == ("billing", 2, 3, 1)
+    assert list(vars(cache)) == [*before, "tier"]
+
+
 def test_four_threads_lose_nothing_of_a_watched_cache(service):
     cache = heat.watch(cachetools.LRUCache(100), name="c", service=service)
     cache["a"] = 1

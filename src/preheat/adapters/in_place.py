@@ -37,6 +37,7 @@ def record_in_place(cache: Any, ear: Ear) -> Unheard[Any]:
         | _deletes(former, ear, pops.get("popitem", former.popitem))
     )
     cache.__class__ = type(former)(name, (former,), members | _copies(former))
+    cache.__dict__ = {**vars(cache)}  # one laid out for another class makes all that its methods look up there slow
     return Unheard(cache, former)
 
 
