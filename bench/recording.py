@@ -28,7 +28,7 @@ import numpy as np
 
 from preheat import CacheWarmupService, heat
 from preheat._ledger import DRAIN_SECONDS
-from preheat._log import HAS_GIL, CacheLog
+from preheat._log import HAS_GIL, STRIDE, CacheLog
 from preheat.adapters.ear import Ear
 from preheat.adapters.in_place import record_in_place
 
@@ -281,6 +281,14 @@ def drained(repeats: int) -> None:
 
         times = ratio(drain, lambda: Counter[str]().update(keys), repeats, fill)
         tell(f"R8 drain per access against Counter.update, {what}", times, target)
+    waiting, sample = deque[str](), keys[::STRIDE]
+
+    def least() -> None:
+        waiting.clear()
+        Counter[str]().update(sample)
+
+    times = ratio(least, lambda: Counter[str]().update(keys), repeats, lambda: waiting.extend(keys))
+    print(f"  letting go of all and Counter.update of one in {STRIDE}, which is the least: {times:.2f}", flush=True)
 
 
 def others(repeats: int) -> None:
