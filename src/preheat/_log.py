@@ -432,13 +432,13 @@ def _batches(
 def _batch(
     cache: str, at: float, hits: list[str], misses: list[_Miss], where: NDArray[np.int64], stride: int
 ) -> AccessBatch:
-    rows: defaultdict[str, int] = defaultdict(count().__next__)  # numbers each new key, without a line of Python
-    row = _numbered(rows, hits)
     hit = np.ones(len(hits) + len(misses), np.bool_)
+    rows = defaultdict[str, bytes](_numbers()[-len(hit) :].pop)  # numbers each new key, without a line of Python
+    row, of_misses = _numbered(rows, hits), _numbered(rows, [miss.key for miss in misses])
     if misses:
         hit[where] = False
-        row = np.insert(row, where - np.arange(len(where)), [rows[miss.key] for miss in misses])
-    loads = {rows[miss.key]: miss for miss in misses if miss.load_seconds >= 0}
+        row = np.insert(row, where - np.arange(len(where)), of_misses)
+    loads = {n: miss for n, miss in zip(of_misses.tolist(), misses, strict=True) if miss.load_seconds >= 0}
     size_bytes, load_seconds = np.full(len(rows), -1, np.int64), np.full(len(rows), -1.0)
     versions, recipes = [""] * len(rows), [""] * len(rows)
     for n, load in loads.items():
@@ -448,10 +448,20 @@ def _batch(
     return batch if set(map(type, rows)) <= {str} else _with_text_keys(batch)
 
 
-def _numbered(rows: defaultdict[str, int], keys: list[str]) -> NDArray[np.int64]:
+@once
+def _numbers() -> list[bytes]:
+    """The numbers of a batch's rows, the last one first, as the bytes that stand for them in a column.
+
+    A column is joined of those in less time than of numbers that have to be looked at one by one.
+    """
+    numbers: list[bytes] = np.arange(BATCH_LIMIT - 1, -1, -1, dtype=np.int64).view("V8").tolist()
+    return numbers
+
+
+def _numbered(rows: defaultdict[str, bytes], keys: list[str]) -> NDArray[np.int64]:
     """The number of each of `keys`."""
     numbers = itemgetter(*keys)(rows) if len(keys) > 1 else map(rows.__getitem__, keys)
-    return np.fromiter(numbers, np.int64, len(keys))
+    return np.frombuffer(b"".join(numbers), np.int64)
 
 
 def _with_text_keys(batch: AccessBatch) -> AccessBatch:
