@@ -92,6 +92,7 @@ class MemoryWatch:
         self._memory, self._rule, self._open_signals, self._clock = memory, rule, signals, clock
         self._level = self._ruled = MemoryPressureLevel.LOW
         self._last: MemoryReading | None = None
+        self._quiet_since = 0.0  # when memory was read last, or the thread was started
         self._headroom = Samples(HEADROOM_SAMPLES)
         self._signal: Signal | None = None
         self._failed: set[type[Exception]] = set()
@@ -141,6 +142,7 @@ class MemoryWatch:
         failure: Exception | None = None
         reading: MemoryReading | None = None
         with self._lock:
+            self._quiet_since = self._clock()
             try:
                 reading = self._memory()
                 self._ruled, self._last = self._rule(reading, self._ruled), reading
@@ -167,7 +169,8 @@ class MemoryWatch:
     def subscribe(self, tell: PressureCallback, *, interval_seconds: float) -> Callable[[], None]:
         """Call `tell(level, reading)` at every change of the level from now on, one call at a time.
 
-        Memory is read every `interval_seconds` at least, by the smallest of all subscribers.  The first subscription
+        Memory is read every `interval_seconds` at least, by the smallest of all subscribers: by a thread, but only
+        where nobody else has read it, as each reading of another thread holds up whoever runs.  The first subscription
         starts a thread and opens the signals; the end of the last stops the one and closes the others.  A `tell`
         that raises is logged.  It may read, subscribe and end subscriptions.
 
@@ -195,7 +198,7 @@ class MemoryWatch:
                 signals = self._open_signals()
         except Exception:
             logger.exception("signals of memory pressure can't be had; memory is read at intervals alone")
-        worker = _Worker(signals, self._watch)
+        worker, self._quiet_since = _Worker(signals, self._watch), self._clock()
         try:
             worker.thread.start()
         except RuntimeError:
@@ -215,20 +218,24 @@ class MemoryWatch:
     def _watch(self, worker: _Worker) -> None:
         try:
             while not worker.stopped.is_set():
-                heard = worker.wait(self._interval_seconds())
+                heard = worker.wait(self._due_seconds())
                 if worker.stopped.is_set():
                     break
                 if heard is not None:
                     self._hold(heard)
+                elif self._due_seconds() > 0:  # somebody has read meanwhile
+                    continue
                 self.read()
                 if heard is not None:
                     worker.stopped.wait(REST_SECONDS)
         finally:
             worker.signals.close()
 
-    def _interval_seconds(self) -> float:
+    def _due_seconds(self) -> float:
+        """In how many seconds memory has to be read again; 0 or less if it has to be now."""
         with self._lock:
-            return min((seconds for _, seconds in self._subscribers.values()), default=0.0)
+            interval_seconds = min((seconds for _, seconds in self._subscribers.values()), default=0.0)
+            return interval_seconds - (self._clock() - self._quiet_since)
 
     def _hold(self, level: MemoryPressureLevel) -> None:
         with self._lock:

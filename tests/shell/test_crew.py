@@ -51,12 +51,11 @@ class Gang:
         self.crew.add(run, width)
         return run
 
-    def hand(self, *, is_new: bool = False) -> Attempt:
-        """A worker: one that has drawn before, unless it is new."""
+    def hand(self) -> Attempt:
+        """A worker."""
         hand = Attempt(
             self.cache, way_of(self.cache), (), iter(()), Allowance(), self.brake, Turn(self.turns), self.now
         )
-        hand.positions = () if is_new else (0,)
         self.crew.join(hand)
         return hand
 
@@ -76,47 +75,53 @@ class Gang:
         asyncio.run(scene())
 
 
+def begin(gang: Gang, hand: Attempt) -> SharedRun:
+    """Have `hand` load the next item: the run that it takes of."""
+    run = gang.crew.begin(hand)
+    assert run is not None
+    hand.loading, _ = next(run.rows)
+    return run
+
+
+def end(gang: Gang, hand: Attempt, run: SharedRun, result: ItemResult = LOADED) -> None:
+    """`hand` has loaded what it had in hand, and finds no more to do."""
+    run.results[hand.loading] = result
+    gang.crew.end(hand, run)
+
+
 def test_workers_take_turns_at_a_run_and_go_on_with_the_next():
     gang = Gang()
     first, second = gang.add(0, 6, 3), gang.add(6, 3, 3)
     assert gang.crew.room == 3
     gang.perform(3)
-    assert gang.cache.calls == ["00", "02", "04", "01", "03", "05", "06", "07", "08"]  # two each, of the first
+    assert gang.cache.calls == [f"{n:02}" for n in range(9)]
     assert [first.results, second.results] == [[LOADED] * 6, [LOADED] * 3]
     assert (gang.drawn, gang.ended) == ([0, 6], [first, second])
     assert gang.crew.room == 0
 
 
-def test_a_worker_takes_no_more_at_once_than_leaves_something_for_the_others():
+def test_a_run_whose_loads_have_all_begun_makes_room_for_the_next_before_it_has_ended():
     gang = Gang()
-    run, hand = gang.add(0, 1000, 4), gang.hand()
-    assert len(gang.crew.draw(hand)) == 32
-    assert hand.positions == tuple(range(32))
-    assert run.left == 968
-    assert len(gang.crew.draw(hand)) == 32
-
-
-def test_at_first_each_worker_takes_another_number_so_that_they_are_not_in_step():
-    gang = Gang()
-    gang.add(0, 1000, 4)
-    hands = [gang.hand(is_new=True) for _ in range(4)]
-    assert [len(gang.crew.draw(hand)) for hand in hands] == [1, 2, 3, 4]
-    for hand in hands:
-        gang.crew.put(hand, [LOADED] * len(hand.positions))
-    assert [len(gang.crew.draw(hand)) for hand in hands] == [32] * 4
+    slow, quick = gang.hand(), gang.hand()
+    run = gang.add(0, 2, 2)
+    assert begin(gang, slow) is begin(gang, quick) is run
+    end(gang, quick, run)
+    assert (gang.drawn, gang.ended) == ([0], [])
+    assert gang.crew.begin(quick) is None
+    end(gang, slow, run)
+    assert (gang.drawn, gang.ended) == ([0], [run])
 
 
 def test_when_fewer_are_wanted_the_others_leave():
     gang = Gang()
-    gang.add(0, 8, 4)
+    run = gang.add(0, 8, 4)
     hands = [gang.hand() for _ in range(4)]
-    assert [len(gang.crew.draw(hand)) for hand in hands[:2]] == [2, 2]
+    begin(gang, hands[0])
     gang.add(8, 4, 2)
-    assert gang.crew.draw(hands[2]) == []
+    assert gang.crew.begin(hands[2]) is None
     gang.crew.leave(hands[2])
     gang.crew.leave(hands[3])
-    gang.crew.put(hands[0], [LOADED, LOADED])
-    assert len(gang.crew.draw(hands[0])) == 2
+    assert gang.crew.begin(hands[1]) is run
 
 
 def test_the_time_of_a_run_is_that_of_its_loads_one_after_another():
@@ -124,10 +129,10 @@ def test_the_time_of_a_run_is_that_of_its_loads_one_after_another():
     run = gang.add(0, 2, 2)
     hands = [gang.hand(), gang.hand()]
     for hand in hands:
-        gang.crew.draw(hand)
+        begin(gang, hand)
     for seconds, hand in zip((0.5, 2.0), hands, strict=True):
         gang.now = seconds
-        gang.crew.put(hand, [LOADED])
+        end(gang, hand, run)
     assert (run.seconds, gang.ended) == (2.5, [run])
 
 
@@ -154,7 +159,7 @@ def test_a_run_ends_with_its_third_failure_whoever_had_them():
     gang = Gang(raise_error)
     run = gang.add(0, 20, 10)
     gang.perform(2)
-    assert len(gang.cache.calls) == 6, "what the others had drawn by then is loaded"
+    assert len(gang.cache.calls) == 4, "what another had begun by then is loaded"
     begun = [result for result in run.results if result is not NOT_BEGUN]
     assert {result.reason for result in begun} == {"ConnectionError: broken"}
     assert gang.ended == [run]
@@ -177,29 +182,41 @@ def test_of_a_run_that_is_broken_off_no_more_begins_and_those_at_it_are_told():
     gang = Gang()
     run, other = gang.add(0, 8, 4), gang.add(8, 8, 4)
     hand = gang.hand()
-    gang.crew.draw(hand)
+    begin(gang, hand)
     assert gang.crew.break_off(8) == []
     assert gang.ended == [other]
     assert gang.crew.break_off(0) == [hand]
     assert gang.ended == [other], "some of it is still being loaded"
-    assert gang.crew.draw(gang.hand()) == []
-    gang.crew.put(hand, [LOADED, LOADED])
-    assert gang.ended == [other, run]
-    assert run.results == [LOADED, LOADED] + [NOT_BEGUN] * 6
+    assert gang.crew.begin(gang.hand()) is None
+    end(gang, hand, run)
+    assert (gang.ended, gang.drawn) == ([other, run], [])
+    assert run.results == [LOADED] + [NOT_BEGUN] * 7
 
 
 def test_of_a_worker_that_is_given_up_what_it_was_loading_did_not_count():
     gang = Gang()
+    is_given_up = asyncio.Event()
+
+    async def load_slowly() -> ItemResult:
+        await is_given_up.wait()
+        return LOADED
+
+    gang.cache._load = lambda item: LOADED if item.ref.key == "00" else load_slowly()
     run, hand = gang.add(0, 4, 1), gang.hand()
-    gang.crew.draw(hand)
-    hand.results.append(LOADED)
-    gang.crew.give_up(hand, LATE)
+
+    async def scene() -> None:
+        work = asyncio.create_task(load_shared(hand, gang.crew))
+        while hand.loading != 1:
+            await asyncio.sleep(0)
+        gang.crew.give_up(hand, LATE)
+        assert (gang.ended, hand in gang.crew) == ([run], False)
+        is_given_up.set()
+        await work
+
+    asyncio.run(scene())
     assert run.results == [LOADED, LATE, NOT_BEGUN, NOT_BEGUN]
-    assert (gang.ended, hand in gang.crew) == ([run], False)
-    hand.results.append(LOADED)  # late
-    gang.crew.put(hand, hand.results)
-    assert gang.crew.draw(hand) == []
-    assert (run.results[1], hand.late_loads()) == (LATE, [1])
+    assert gang.crew.begin(hand) is None
+    assert (hand.late_loads(), hand.late_loads()) == ([1], [])
 
 
 def test_one_that_was_given_up_between_two_loads_had_nothing_in_hand():
@@ -208,6 +225,15 @@ def test_one_that_was_given_up_between_two_loads_had_nothing_in_hand():
     hand = gang.hand()
     gang.crew.give_up(hand, ABANDONED)
     assert gang.crew.room == 1
+
+
+def test_what_had_come_when_its_worker_is_given_up_counts():
+    gang = Gang()
+    run, hand = gang.add(0, 2, 1), gang.hand()
+    begin(gang, hand)
+    run.results[0] = LOADED
+    gang.crew.give_up(hand, ABANDONED)
+    assert (run.results, gang.ended) == ([LOADED, NOT_BEGUN], [run])
 
 
 def limits_of(items: int, width: int, sizes: Sequence[int], reserved: Sequence[int], spare: int | None) -> list[Any]:
@@ -223,10 +249,25 @@ def limits_of(items: int, width: int, sizes: Sequence[int], reserved: Sequence[i
     return seen
 
 
-def test_each_may_take_what_is_reserved_for_it_and_those_drawn_together_what_is_spare_for_one_worker():
-    assert limits_of(4, 2, [55, 20, 70, 40], [10, 20, 30, 40], 50) == [60, 25, 80, 50]
+def test_each_may_take_what_is_reserved_for_it_and_what_is_spare_for_one_worker():
+    assert limits_of(4, 2, [55, 20, 70, 40], [10, 20, 30, 40], 50) == [60, 70, 80, 55]
     assert limits_of(2, 2, [1, 1], [], None) == [None, None]
 
 
 def test_what_is_spare_for_all_workers_is_spent_once():
-    assert limits_of(6, 2, [60, 60, 60, 10, 10, 10], [10] * 6, 50)[3:] == [10, 10, 10]
+    assert limits_of(6, 2, [60, 60, 60, 10, 10, 10], [10] * 6, 50) == [60, 60, 10, 10, 10, 10]
+
+
+def test_what_several_may_take_at_the_same_time_is_there_for_all_of_them():
+    gang = Gang()
+    run = gang.add(0, 4, 2, [10] * 4, 50)
+    hands = [gang.hand(), gang.hand()]
+    limits = []
+    for hand in hands:
+        begin(gang, hand)
+        limits.append(gang.crew.limit_bytes(hand))
+    assert limits == [60, 60]
+    end(gang, hands[0], run, ItemResult(ItemStatus.LOADED, 40))
+    begin(gang, hands[0])
+    assert gang.crew.limit_bytes(hands[0]) == 10 + 20, "50 is still lent to the other"
+    assert gang.crew.limit_bytes(hands[0]) == 10 + 20, "asking again takes nothing more"

@@ -215,7 +215,6 @@ def test_subscribers_hear_of_changes_only_from_the_calling_thread():
     threads = []
     end_one = watch.subscribe(lambda *_: threads.append(threading.current_thread()), interval_seconds=NEVER)
     end_other = watch.subscribe(told, interval_seconds=NEVER)
-    until(lambda: memory.reads == 1)  # by the thread, for whose interval a second subscription matters
     for available_bytes in (PLENTY, LITTLE, LITTLE, NONE, PLENTY):
         memory.set(available_bytes)
         watch.read()
@@ -226,16 +225,33 @@ def test_subscribers_hear_of_changes_only_from_the_calling_thread():
 
 
 def test_memory_is_read_at_the_smallest_interval():
-    memory, signals = Memory(), Signals()
-    watch = watching(memory, signals=signals)
+    memory, signals, clock = Memory(), Signals(), Clock()
+    watch = watching(memory, signals=signals, clock=clock)
     end_slow = watch.subscribe(Told(), interval_seconds=NEVER)
     until(lambda: signals.waits == [NEVER])
     end_fast = watch.subscribe(Told(), interval_seconds=0.05)
-    until(lambda: memory.reads >= 3)
-    assert set(signals.waits) == {NEVER, 0.05}
+    until(lambda: signals.waits[-1:] == [0.05])
+    assert memory.reads == 0
+    clock.now += 0.06
+    until(lambda: memory.reads == 1)
     end_fast()
     until(lambda: signals.waits[-1] == NEVER)
     end_slow()
+
+
+def test_the_thread_does_not_read_what_others_have_read_meanwhile():
+    memory, signals, clock = Memory(), Signals(), Clock()
+    watch = watching(memory, signals=signals, clock=clock)
+    end = watch.subscribe(Told(), interval_seconds=0.05)
+    until(lambda: signals.waits[-1:] == [0.05])
+    clock.now += 0.03
+    watch.read()
+    clock.now += 0.03
+    until(lambda: signals.waits[-1:] == [pytest.approx(0.02)])
+    assert memory.reads == 1
+    clock.now += 0.03
+    until(lambda: memory.reads == 2)
+    end()
 
 
 def test_the_thread_notices_what_nobody_reads():
@@ -278,7 +294,6 @@ def test_a_subscriber_that_raises_is_logged_and_disturbs_nobody(logged):
         raise RuntimeError("not me")
 
     ends = [watch.subscribe(tell, interval_seconds=NEVER) for tell in (fail, told)]
-    until(lambda: memory.reads == 1)
     memory.set(NONE)
     assert watch.read()[0] == critical
     assert [critical] == told.levels
@@ -312,8 +327,7 @@ def test_the_last_subscription_may_end_from_the_thread_itself():
     watch = watching(memory, signals=signals)
     ends: list[Callable[[], None]] = []
     ends.append(watch.subscribe(lambda *_: ends[0](), interval_seconds=NEVER))
-    memory.set(NONE)
-    signals.notify(None)
+    signals.notify(high)
     until(lambda: signals.closed == 1)
 
 
@@ -346,7 +360,6 @@ def test_one_ended_while_others_are_told_is_left_out():
     ends = []
     ends.append(watch.subscribe(lambda *_: ends[1](), interval_seconds=NEVER))
     ends.append(watch.subscribe(told, interval_seconds=NEVER))
-    until(lambda: memory.reads == 1)
     memory.set(NONE)
     watch.read()
     assert told.levels == []

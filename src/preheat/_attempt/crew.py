@@ -1,4 +1,4 @@
-"""A crew: the workers that share the runs of one cache, each taking a few loads of the oldest run at a time.
+"""A crew: the workers that share the runs of one cache, each taking the next load of the oldest run.
 
 So all are at work however long one load takes, and what they touch lies close together: with a run for each, hundreds
 of runs would push each other out of the processor's cache between two loads.
@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from operator import length_hint
 from typing import Any
 
-from preheat._attempt.state import FAILURES_ENOUGH, Allowance, Attempt
-from preheat._model import ItemResult, WarmupItem
+from preheat._attempt.state import FAILURES_ENOUGH, Attempt, beyond_reservation
+from preheat._model import ItemResult, ItemStatus, WarmupItem
 from preheat.abc import Clock, WarmableCache
 
-MOST_DRAWN = 32
-"""Loads that a worker draws at once, at most."""
-
 NOT_BEGUN = object()
-
-_UNLIMITED = Allowance()
 
 
 class SharedRun:
@@ -28,9 +23,11 @@ class SharedRun:
 
     Attributes:
         positions: What is to be loaded, in the plan's order.
+        rows: The same, each with its number in the run, for whoever is next.
         results: What the cache gave for each so far; NOT_BEGUN for the others.
         seconds: What the loads have taken, one after another.
-        is_over: Whether no further load of it begins.
+        at_work: How many workers take of it.
+        is_closed: Whether loads that nobody has begun are left as they are.
     """
 
     def __init__(
@@ -42,51 +39,55 @@ class SharedRun:
         spare_bytes: int | None = None,
     ) -> None:
         self.positions = positions
+        self._numbers = iter(range(len(positions)))
+        self.rows = zip(self._numbers, rows, strict=False)
         self.results: list[Any] = [NOT_BEGUN] * len(positions)
-        self.seconds, self.is_over = 0.0, False
-        self._rows, self._few = rows, max(1, min(MOST_DRAWN, len(positions) // width))
-        self._drawn = self._out = self._failures = 0
+        self.seconds, self.is_closed = 0.0, False
+        self.at_work = self._failures = 0
         self._reserved_bytes, self._spare_bytes = reserved_bytes, spare_bytes
         self._left_bytes = width * (spare_bytes or 0)
+        self._loans: dict[Attempt, tuple[int, int]] = {}  # for which load how much is lent
 
     @property
     def left(self) -> int:
         """How many of its loads nobody has begun, and somebody may."""
-        return 0 if self.is_over else len(self.positions) - self._drawn
+        return length_hint(self._numbers)
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing of it is being loaded, nor will be."""
-        return not self._out and not self.left
+        return not self.at_work and not self.left
 
-    def draw(self, attempt: Attempt, at: float) -> tuple[int, list[WarmupItem]]:
-        """Have `attempt` go on with the next few loads: where they begin, and what is to be loaded."""
-        # at first each draws another number: with all in step, the loop would make rows by the thousand, and then idle
-        few = self._few if attempt.positions else min(self._few, 1 + self._out % MOST_DRAWN)
-        start, items = self._drawn, list(islice(self._rows, few))
-        self._drawn += len(items)
-        self._out += 1
-        attempt.go_on(self.positions[start : self._drawn], self._allowance_from(start), at)
-        return start, items
+    def close(self) -> None:
+        """No further load of it begins."""
+        self.is_closed = True
+        deque(self._numbers, maxlen=0)
 
-    def _allowance_from(self, start: int) -> Allowance:
+    def fail(self, failure: ItemResult) -> ItemResult:
+        """`failure`, after which no further load may begin: if its origin asks for rest, or after some others."""
+        self._failures += failure.status is ItemStatus.FAILED
+        if failure.wait_seconds is not None or self._failures >= FAILURES_ENOUGH:
+            self.close()
+        return failure
+
+    def limit_bytes(self, attempt: Attempt) -> int | None:
+        """What the value that `attempt` is making may occupy; None without a limit.
+
+        That is what was reserved for it, and lent to it what is spare for one worker, as far as that is there.
+        """
         if self._spare_bytes is None:
-            return _UNLIMITED
-        return Allowance(self._reserved_bytes, min(self._spare_bytes, self._left_bytes), start)
+            return None
+        self.settle_loan(attempt)
+        lent_bytes = max(0, min(self._spare_bytes, self._left_bytes))
+        self._left_bytes -= lent_bytes
+        self._loans[attempt] = attempt.loading, lent_bytes
+        return self._reserved_bytes[attempt.loading] + lent_bytes
 
-    def take_back(self, start: int, attempt: Attempt, results: Sequence[Any], at: float) -> None:
-        """The few loads that `attempt` drew, from `start` on, have ended so; fewer results if not all were begun."""
-        self.results[start : start + len(results)] = results
-        self._out -= 1
-        self.seconds += at - attempt.began_at
-        self._left_bytes = max(0, self._left_bytes - attempt.overdrawn_bytes())
-        self._failures += attempt.failures
-        self.is_over |= (
-            len(results) < len(attempt.positions)
-            or attempt.taken is not None
-            or attempt.is_refused
-            or self._failures >= FAILURES_ENOUGH
-        )
+    def settle_loan(self, attempt: Attempt) -> None:
+        """Take back what was lent to `attempt` last, but for what its value takes beyond what was reserved."""
+        if attempt in self._loans:
+            n, lent_bytes = self._loans.pop(attempt)
+            self._left_bytes += lent_bytes - beyond_reservation(self.results[n], self._reserved_bytes[n])
 
 
 class Crew:
@@ -108,7 +109,7 @@ class Crew:
         clock: Clock,
     ) -> None:
         self.cache = cache
-        self._hands: dict[Attempt, tuple[SharedRun, int] | None] = {}  # who is at work, and on what from where on
+        self._hands: dict[Attempt, SharedRun | None] = {}  # who is at work, and on what
         self._runs: deque[SharedRun] = deque()
         self._width = 0
         self._on_drawn, self._on_ended, self._clock = drawn, ended, clock
@@ -137,41 +138,53 @@ class Crew:
         """`attempt` works no longer."""
         self._hands.pop(attempt, None)
 
-    def draw(self, attempt: Attempt) -> list[WarmupItem]:
-        """What `attempt` is to load next; nothing if there is nothing, too many are at work, or it has to leave."""
+    def begin(self, attempt: Attempt) -> SharedRun | None:
+        """What `attempt` is to take of next; None if there is nothing, too many are at work, or it has to leave."""
         if not self._runs or len(self._hands) > self._width or attempt not in self._hands:
-            return []
-        run = self._runs[0]
-        start, few = run.draw(attempt, self._clock())
-        self._hands[attempt] = run, start
-        if not run.left:
-            self._runs.popleft()
-            self._on_drawn(run)
-        return few
+            return None
+        self._hands[attempt] = run = self._runs[0]
+        run.at_work += 1
+        attempt.go_on(run.positions, self._clock())
+        return run
+
+    def end(self, attempt: Attempt, run: SharedRun) -> None:
+        """`attempt` found no more to do in `run`."""
+        self._hands[attempt] = None
+        self._take_leave(attempt, run)
 
     def give_up(self, attempt: Attempt, why: ItemResult) -> None:
-        """Nobody waits for `attempt` any more: what it has so far counts, what it is loading is `why`."""
-        self.put(attempt, [NOT_BEGUN if result is None else result for result in attempt.take(why)])
-        self.leave(attempt)
+        """Nobody waits for `attempt` any more: what it is loading is `why`."""
+        attempt.stop_counting()
+        run = self._hands.pop(attempt, None)
+        if run is not None:
+            if run.results[attempt.loading] is NOT_BEGUN:
+                run.results[attempt.loading] = why
+            run.close()
+            self._take_leave(attempt, run)
 
-    def put(self, attempt: Attempt, results: Sequence[Any]) -> None:
-        """What `attempt` drew last has ended so."""
-        drawn = self._hands.get(attempt)
-        if drawn is not None:
-            run, start = drawn
-            self._hands[attempt] = None
-            run.take_back(start, attempt, results, self._clock())
-            self._look_after(run)
+    def limit_bytes(self, attempt: Attempt) -> int | None:
+        """What the value that `attempt` is making may occupy; None without a limit."""
+        run = self._hands.get(attempt)
+        return run.limit_bytes(attempt) if run is not None else None
 
     def break_off(self, first: int) -> list[Attempt]:
         """No more of the run that begins with the item `first` is to begin: those who are loading some of it."""
         for run in [run for run in self._runs if run.positions[0] == first]:
-            run.is_over = True
+            run.close()
             self._look_after(run)
-        return [hand for hand, drawn in self._hands.items() if drawn is not None and drawn[0].positions[0] == first]
+        return [hand for hand, run in self._hands.items() if run is not None and run.positions[0] == first]
+
+    def _take_leave(self, attempt: Attempt, run: SharedRun) -> None:
+        run.at_work -= 1
+        run.settle_loan(attempt)
+        run.seconds += self._clock() - attempt.began_at
+        self._look_after(run)
 
     def _look_after(self, run: SharedRun) -> None:
-        if run.is_over and run in self._runs:
+        """Tell if all loads of `run` have begun, or it has ended."""
+        if not run.left and run in self._runs:
             self._runs.remove(run)
+            if not run.is_closed:
+                self._on_drawn(run)
         if run.has_ended:
             self._on_ended(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,8 +18,6 @@ from preheat._model import ItemResult, ItemStatus, WarmupItem
 from preheat._turns import ITEMS_PER_LOOK, known_as
 
 logger = logging.getLogger("preheat")
-
-_PLAIN = {ItemResult}
 
 
 async def load_async(attempt: Attempt) -> None:
@@ -42,27 +41,32 @@ async def load_async(attempt: Attempt) -> None:
 
 
 async def load_shared(attempt: Attempt, crew: Crew) -> None:
-    """Load on the loop what a crew has to do, a few items at a time, until it has nothing more for this worker."""
+    """Load on the loop what a crew has to do, until it has nothing more for this worker."""
+    # one item at a time: hundreds of workers with a few each in hand would have them leave the processor's cache
     load: Any = attempt.cache.warmup_item
-    brake = attempt.brake
+    brake, turn = attempt.brake, attempt.turn
     attempt.task = asyncio.current_task()
-    with limited_by(attempt.limit_bytes):
-        while few := crew.draw(attempt):
-            results = attempt.results
-            for item in few:
+    with limited_by(partial(crew.limit_bytes, attempt)):
+        while (run := crew.begin(attempt)) is not None:
+            results = run.results
+            for n, item in run.rows:
                 if brake.is_on:
+                    run.close()
                     break
+                attempt.loading = n
                 try:
-                    results.append(await load(item))
+                    result = await load(item)
                 except ITEM_ERRORS as error:
-                    if attempt.fail(attempt.failure_of(error)):
-                        break
-            if set(map(type, results)) - _PLAIN:
-                for n, result in enumerate(results):
-                    results[n] = await settle_one(attempt, result)
-            crew.put(attempt, results)
-            if attempt.turn.is_over():
-                await attempt.turn.next()
+                    result = run.fail(attempt.failure_of(error))
+                if type(result) is not ItemResult:
+                    result = await settle_one(attempt, result)
+                if attempt.taken is not None:
+                    attempt.come_late(result)
+                    return
+                results[n] = result
+                if not n % ITEMS_PER_LOOK and turn.is_over():
+                    await turn.next()
+            crew.end(attempt, run)
 
 
 async def load_batches_async(attempt: Attempt, batch_size: int) -> None:

@@ -30,20 +30,25 @@ class Brake(Protocol):
 class Allowance(NamedTuple):
     """What the values of a run may occupy: each what was reserved for it, and all together `spare_bytes` more.
 
-    Without any reservation there is no limit.  Of what was reserved for a run, that from `first` on is meant.
+    Without any reservation there is no limit.
     """
 
     reserved_bytes: Sequence[int] = ()
     spare_bytes: int | None = None
-    first: int = 0
 
     def of(self, start: int, items: int, used_bytes: int) -> int | None:
         """The limit of each of so many values that are made at once, when those before took `used_bytes` more."""
         if self.spare_bytes is None:
             return None
-        start += self.first
         reserved_bytes = sum(self.reserved_bytes[start : start + items])
         return (reserved_bytes + max(0, self.spare_bytes - used_bytes)) // items
+
+
+def beyond_reservation(result: Any, reserved_bytes: int) -> int:
+    """What the value that `result` tells of occupies beyond what was reserved for it."""
+    if not isinstance(result, ItemResult) or not is_size(result.size_bytes):
+        return 0
+    return max(0, int(result.size_bytes) - reserved_bytes)
 
 
 class Attempt:
@@ -59,6 +64,7 @@ class Attempt:
         results: What the cache gave so far, item by item; to be settled.
         settled: What was made of the results, where they are settled one by one.
         calling: How many items the loader has been called for last.
+        loading: Which of the items is being loaded, where several workers share them.
         task: What loads on the loop, or settles there; None while a thread loads.
         ending: What waits for the thread that loads; None on the loop.
         taken: How many of the results count, once nobody waits for the others; None before that.
@@ -83,6 +89,7 @@ class Attempt:
         self.results: list[Any] = []
         self.settled: list[ItemResult] = []
         self.calling = 1
+        self.loading = 0
         self.grown: Callable[[], int] = int
         self.grown_bytes = 0
         self.task: asyncio.Task[Any] | None = None
@@ -93,38 +100,25 @@ class Attempt:
         self.is_late = self._is_given_up = self._is_settling = False
         self._allowance = allowance
         self._accounted = self._used_bytes = 0
-        self._was_asked = False
         self._progress, self._progress_at = 0, at
 
-    def go_on(self, positions: tuple[int, ...], allowance: Allowance, at: float) -> None:
-        """Begin with other loads; what became of those before has been taken."""
-        self._done += len(self.results)
-        self.positions, self.results, self.began_at = positions, [], at
-        self.failures = self._accounted = self._used_bytes = 0
-        self._allowance, self._was_asked = allowance, False
+    def go_on(self, positions: tuple[int, ...], at: float) -> None:
+        """Take from now on of what others take of too."""
+        self._done += len(self.positions)
+        self.positions, self.loading, self.began_at = positions, 0, at
 
     def limit_bytes(self) -> int | None:
         """What the value that is being made may occupy."""
-        self._was_asked = True
         known: Sequence[Any] = self.settled if self._is_settling else self.results
         self._account(known)
         return self._allowance.of(len(known), self.calling, self._used_bytes)
 
-    def overdrawn_bytes(self) -> int:
-        """What the values together took beyond what was reserved for each; 0 if no loader asked for its limit."""
-        if self._was_asked:
-            self._account(self.results)
-        return self._used_bytes
-
     def _account(self, known: Sequence[Any]) -> None:
+        if self._allowance.spare_bytes is None:
+            return
         for n in range(self._accounted, len(known)):
-            self._used_bytes += self._beyond_reservation(n, known[n])
+            self._used_bytes += beyond_reservation(known[n], self._allowance.reserved_bytes[n])
         self._accounted = max(self._accounted, len(known))
-
-    def _beyond_reservation(self, n: int, result: Any) -> int:
-        if self._allowance.spare_bytes is None or not isinstance(result, ItemResult) or not is_size(result.size_bytes):
-            return 0
-        return max(0, int(result.size_bytes) - self._allowance.reserved_bytes[self._allowance.first + n])
 
     def fail(self, failure: ItemResult) -> bool:
         """Take one more failure: whether nothing more is to be begun.
@@ -148,7 +142,7 @@ class Attempt:
 
     def stalled_seconds(self, at: float) -> float:
         """How long no load has ended, as far as that was looked at; waits for others are none of that time."""
-        progress = self._done + len(self.results) + len(self.settled) + self.turn.waits
+        progress = self._done + self.loading + len(self.results) + len(self.settled) + self.turn.waits
         if progress != self._progress or self.turn.is_apart:
             self._progress, self._progress_at = progress, at
             self.forgive()
@@ -194,6 +188,10 @@ class Attempt:
     def stop_counting(self) -> None:
         """What has not been loaded by now does not count."""
         self.taken = len(self.results) if self.taken is None else self.taken
+
+    def come_late(self, result: ItemResult) -> None:
+        """What it was loading of what others take of too does not count any more, and gave `result`."""
+        self.positions, self.results = self.positions[self.loading :], [result]
 
     def take(self, why: ItemResult) -> list[ItemResult | None]:
         """Results of all items as they stand; those of the load that is being waited for are `why`.
