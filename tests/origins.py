@@ -68,11 +68,15 @@ class Traffic:
     factor: float = 1.4
     seed: int = 0
 
+    @property
+    def rate(self) -> float:
+        """Live requests a second."""
+        return self.load * self.servers / self.mean_seconds
+
     def requests(self) -> tuple[np.ndarray, np.ndarray]:
         """(n,) instants, and (n,) seconds that each takes of a server."""
         chance = np.random.default_rng(self.seed)
-        rate = self.load * self.servers / self.mean_seconds
-        at = np.cumsum(chance.exponential(1 / rate, int(rate * self.seconds * 1.1) + 100))
+        at = np.cumsum(chance.exponential(1 / self.rate, int(self.rate * self.seconds * 1.1) + 100))
         at = at[at < self.seconds]
         return at, chance.exponential(self.mean_seconds, len(at))
 
