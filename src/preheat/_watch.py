@@ -142,14 +142,14 @@ class MemoryWatch:
         failure: Exception | None = None
         reading: MemoryReading | None = None
         with self._lock:
-            self._quiet_since = self._clock()
             try:
                 reading = self._memory()
                 self._ruled, self._last = self._rule(reading, self._ruled), reading
                 self._note_headroom(reading)
             except Exception as error:
                 failure, reading = error, None
-            level = max(self._ruled, held_level(self._signal, self._clock()))
+            self._quiet_since = self._clock()
+            level = max(self._ruled, held_level(self._signal, self._quiet_since))
             if level != self._level and self._last is not None:
                 self._level = level
                 self._times_met[level] += 1
