@@ -379,7 +379,9 @@ def _take_out(hits: deque[str], firsts: NDArray[np.int64] | None) -> tuple[int, 
             # while a sample is taken is counted and not looked at.  Taking out one by one costs thrice.
             steps: Iterator[Any] = chain(some, starmap(hits.__len__, [()]), starmap(hits.clear, [()]))
             taken, waiting, _ = steps
-            return waiting, taken if firsts is None else taken[: int(_taken_before(np.array(waiting), firsts))]
+            if firsts is not None:
+                del taken[int(_taken_before(np.array(waiting), firsts)) :]
+            return waiting, taken
     waiting = len(hits)
     each = starmap(hits.popleft, repeat((), waiting))
     if firsts is None:
