@@ -953,7 +953,7 @@ def test_the_time_of_a_load_is_its_own_without_that_of_the_loads_inside_it(tmp_p
     searches.get("q")
     seconds = {name: next(iter(log.drain(0.0))).load_seconds[0] for name, log in logs.items()}
     assert seconds["file"] >= 0.05
-    assert seconds["search"] < 0.04
+    assert seconds["search"] < seconds["file"]
 
 
 # --------------------------------------------------------------------------------------------- what else they are told

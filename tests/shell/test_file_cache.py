@@ -391,7 +391,7 @@ def test_a_miss_costs_reading_the_file_too_and_no_other_miss_pays_for_it(tmp_pat
     searches.get("q")
     seconds = {name: next(iter(log.drain(0.0))).load_seconds[0] for name, log in logs.items()}
     assert seconds["file"] >= 0.05
-    assert seconds["search"] < 0.04
+    assert seconds["search"] < seconds["file"]
 
 
 # ---------------------------------------------------------------------------------------------------- the page cache
