@@ -108,7 +108,6 @@ class Lane:
         yield from self._put(absent)
         self._loaded += len(absent)
         self._seconds += self._env.now - begun
-        self._member.note_loaded(len(absent))
         self._play.note_put(self._plan, absent)
 
     def _put(self, keys: list[str]) -> Steps:

@@ -116,6 +116,7 @@ class Member:
     def note_run(self, keys: int, loaded: int, seconds: float) -> None:
         """Of a run of so many keys, so many were loaded, which took so long."""
         self._lengths.learn(CACHE, keys, seconds, were_there=not loaded)
+        self.note_loaded(loaded)
 
     def note_loaded(self, keys: int) -> None:
         """So many keys were loaded."""
