@@ -7,6 +7,7 @@ import pytest
 from preheat._model import ItemResult, ItemStatus
 from preheat._origin import Limits, Origin
 from preheat._origin.breaker import OPENS_AT
+from preheat._origin.limit import KNOWN_AFTER
 from preheat._origin.origin import OUTAGE_SECONDS
 from preheat._origin.retry import RETRY_FLOOR
 
@@ -53,6 +54,16 @@ def test_what_one_call_loads_is_not_torn_apart_but_for_a_probe():
     assert origin.admit(1.0, [1] * 100, at_once=32) == 32
     origin.ended(2.0, 1.0, [FAILED] * 32)
     assert origin.admit(origin.opens_at(2.0), [1] * 100, at_once=32) == 1
+
+
+def test_a_batch_beyond_the_whole_slots_takes_their_share_of_time_for_each_of_its_loads():
+    origin = Origin("o", learned_limit=2.5)
+    at = load(origin, *[LOADED] * KNOWN_AFTER, seconds=0.01)  # it goes on at 1.25
+    for _ in range(2):
+        assert origin.opens_at(at) == at
+        origin.admit(at, [1] * 32, at_once=32)
+    origin.ended(at, 0.0, [None] * 32)
+    assert origin.opens_at(at) == pytest.approx(at + 32 * 0.01 / 0.25)
 
 
 def test_loads_that_were_not_begun_are_no_requests():

@@ -146,11 +146,11 @@ class DelayLimit:
         """There is more to load than the limit lets: only then may it grow."""
         self._was_reached = True
 
-    def started(self, at: float, under_way: int) -> None:
-        """One has started beside those `under_way`, which fill the slots."""
+    def started_extra(self, at: float, loads: int = 1) -> None:
+        """A run of so many loads has started beside those that fill the slots; the next one may after its share."""
         if self.limit > self.slots:
             usual = self.own.seconds / self.own.count if self.own.count else self.own.alone_seconds
-            self._extra_at = at + usual / (self.limit - self.slots)
+            self._extra_at = at + loads * usual / (self.limit - self.slots)
 
     def note_live(self, at: float, seconds: float, count: int, under_way: int) -> None:
         """`count` live misses took `seconds` altogether."""
