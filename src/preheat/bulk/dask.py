@@ -32,7 +32,7 @@ async def run_workers(bulk: Bulk, client: Client | None = None, workers: int | N
     Args:
         bulk: What to do; each of the cluster's machines has to reach its server and to be able to import its target.
         client: One that is not asynchronous; by default a local cluster of processes with a thread each, for as long
-            as this takes.
+            as this takes, in which memory is left to the runs to watch.
         workers: How many tasks; by default one for each thread of the cluster.
 
     Raises:
@@ -56,7 +56,7 @@ def _run(bulk: Bulk, client: Client | None, workers: int | None) -> None:
         return
     with (
         dask.config.set(_OWN_CLUSTER),
-        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=None) as cluster,
         Client(cluster) as own,
     ):
         _work(bulk, own, workers)
