@@ -19,7 +19,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "tes
 
 try:
     from model import Expected, Fleet, expect
-    from simulation import Outcome, Trouble, play
+    from simulation import Outcome, play
+    from world import Trouble
 except ModuleNotFoundError as error:
     if error.name != "simpy":
         raise

@@ -76,6 +76,21 @@ def test_a_fleet_that_shares_nothing_fetches_each_key_as_often_as_there_are_repl
     assert outcome.most_ratio > 2.0
 
 
+def test_other_loaders_begin_with_runs_as_the_first_loads_have_taught(fleets):
+    model, _ = fleets
+    import runs
+    import simpy
+
+    env = simpy.Environment()
+    handed_out = runs.Runs(env, 10_000, loaders=4)
+    for loaded in (0, 0, 0, 4):  # what others had loaded takes no time, and would let runs be long
+        run = handed_out.next()
+        assert not handed_out.are_known.triggered
+        handed_out.end(len(run), loaded, seconds=0.5 * bool(loaded))
+    assert handed_out.are_known.triggered
+    assert len(handed_out.next()) == model.BATCH
+
+
 def test_of_a_large_plan_a_part_is_played_and_the_rest_follows_from_it(fleets, monkeypatch):
     model, simulation = fleets
     fleet = model.Fleet(4, 8000, rate=400.0)
