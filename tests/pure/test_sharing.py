@@ -6,9 +6,9 @@ import pytest
 
 from preheat._attempt import failure_of
 from preheat._model import ItemStatus
-from preheat._sharing.protocol import MOST_OWED, Sharing
+from preheat._sharing.protocol import MOST_OWED, ROOM_SECONDS, Sharing
 from preheat._sharing.rules import TOMBSTONE, Life, Room, Rules
-from preheat._sharing.steps import Refused
+from preheat._sharing.steps import Ask, Refused, side_by_side
 from preheat.errors import InvalidSetting, ItemTooLarge
 from sharing import (
     CODEC,
@@ -308,7 +308,46 @@ def test_a_server_that_has_begun_to_evict_is_warmed_no_further():
     made = sharing(server)
     assert statuses(warm(made, server, count=1)) == [ItemStatus.LOADED]
     server.evicted = 1
+    server.at += 2 * ROOM_SECONDS
     assert statuses(warm(made, server)[1:]) == [ItemStatus.REJECTED] * 3
+
+
+def test_of_what_a_server_said_a_moment_ago_that_is_left_which_was_not_given_out():
+    server = ModelServer()
+    server.limit_bytes = 4000
+    made = sharing(server)
+    assert statuses(warm(made, server)) == [ItemStatus.LOADED] * 4
+    server.limit_bytes = 10**9
+    more = [f"more {n}" for n in range(20)]
+    told = drive(made.warm(more, [9] * 20), server)
+    assert 0 < statuses(told).count(ItemStatus.LOADED) < 20  # what it says now is not asked for
+    server.at += 2 * ROOM_SECONDS
+    assert ItemStatus.REJECTED not in statuses(drive(made.warm(more, [9] * 20), server))
+
+
+def test_a_batch_takes_two_questions_and_what_is_there_one():
+    server = ModelServer()
+    made, asked = sharing(server), []
+    warm(made, server)
+    ask, server.ask = server.ask, lambda commands: asked.append([name for name, *_ in commands]) or ask(commands)
+    drive(made.warm(["a", "b"], [9, 9]), server)
+    drive(made.warm(["a", "b"], [9, 9]), server)
+    assert asked == [["XREVRANGE", "EXISTS"], ["EVALSHA"], ["XREVRANGE", "EXISTS"], ["GETRANGE", "GETRANGE"]]
+
+
+def test_operations_side_by_side_ask_at_once_and_each_hears_its_own():
+    def asks(*rounds):
+        heard = []
+        for commands in rounds:
+            heard.append((yield Ask(commands)))
+        return heard
+
+    both = side_by_side(asks([("a",), ("b",)]), asks(), asks([("c",)], [("d",)]))
+    assert next(both) == Ask([("a",), ("b",), ("c",)])
+    assert both.send([1, 2, 3]) == Ask([("d",)])
+    with pytest.raises(StopIteration) as end:
+        both.send(None)
+    assert end.value.value == ([[1, 2]], [], [[3], None])
 
 
 def test_a_server_that_does_not_tell_how_full_it_is_is_not_warmed():

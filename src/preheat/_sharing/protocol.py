@@ -19,15 +19,16 @@ evicts the tombstone, and values whose life is shorter than a load; and traffic 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from preheat._model import ItemResult, ItemStatus
 from preheat._sharing.putting import AWAY, MOST_ITEMS, Claim, Loaded, Places, chunks_of
 from preheat._sharing.rules import ENTRY_BYTES, TOMBSTONE, Codec, Life, Room, Rules
 from preheat._sharing.slots import Shards
-from preheat._sharing.steps import Ask, Command, Make, Refused, Reply, Steps, Wait, answer
+from preheat._sharing.steps import Ask, Command, Make, Refused, Reply, Steps, Wait, answer, side_by_side
 
 V = TypeVar("V")
 
@@ -36,6 +37,18 @@ MOST_OWED = 100_000
 
 EVICTING_SECONDS = 60.0
 WAIT_SECONDS = 0.1
+
+ROOM_SECONDS = 0.02
+"""How long it counts what a server said of its memory: as long as a run's own reading.  To ask takes a client about as
+long as to put a batch."""
+
+
+class _Seen(NamedTuple):
+    """What a server said of its memory, when, and what has been given out of it since."""
+
+    room: Room
+    at: float
+    taken_bytes: list[int]
 
 
 class Sharing(Generic[V]):
@@ -70,7 +83,8 @@ class Sharing(Generic[V]):
         self._clock, self._rng, self._failed = clock, rng, failed
         self._at = self.places.place
         self._settle_at = 0.0
-        self._seen_evicted: tuple[float, int] | None = None
+        self._seen: _Seen | None = None
+        self._look_at = -math.inf  # when what was seen is to be seen anew
 
     # ------------------------------------------------------------------------------------------- traffic
 
@@ -187,11 +201,9 @@ class Sharing(Generic[V]):
         results: list[ItemResult] = [_RESIDENT] * len(keys)
         if self.owed:
             yield from self._settle()
-        claim = yield from self._claim_patiently(keys)
-        if claim is None:
-            return [ItemResult(ItemStatus.FAILED, reason=AWAY)] * len(keys)
-        room, taken = (yield from self._room()), (yield from self.find(keys))
-        if taken is None:
+        claim, taken = yield from self._claim_patiently(keys)
+        room = yield from self._room()
+        if claim is None or taken is None:
             return [ItemResult(ItemStatus.FAILED, reason=AWAY)] * len(keys)
         absent = [n for n, is_taken in enumerate(taken) if not is_taken]
         if any(taken):
@@ -216,13 +228,18 @@ class Sharing(Generic[V]):
                 loaded.append(made)
             else:
                 results[n] = made._replace(seconds=seconds)
-        fitting = room.holds([self._cost(each.key, len(each.data)) for each in loaded])
+        costs = [self._cost(each.key, len(each.data)) for each in loaded]
+        fitting = room.holds(costs)
         for each in loaded[fitting:]:
             results[each.n] = _full(room)._replace(seconds=seconds)
+        if self._seen is not None:
+            self._seen.taken_bytes.append(sum(costs[:fitting]))
         for chunk in chunks_of(loaded[:fitting]):
             codes = yield from self._put_patiently(claim, chunk)
             for each, code in zip(chunk, codes, strict=True):
                 results[each.n] = self._outcome(each, code, seconds)
+            if "OOM" in codes:
+                self._look_at = -math.inf
 
     def _made(self, n: int, key: str, value: Any) -> Loaded | ItemResult:
         if isinstance(value, Exception):
@@ -252,15 +269,16 @@ class Sharing(Generic[V]):
             if head == TOMBSTONE:
                 results[n] = ItemResult(ItemStatus.REJECTED, reason="it was deleted a moment ago")
 
-    def _claim_patiently(self, keys: Sequence[str]) -> Steps[Claim | None]:
+    def _claim_patiently(self, keys: Sequence[str]) -> Steps[tuple[Claim | None, list[bool] | None]]:
+        """The claim on `keys`, and which of them are there."""
         give_up_at = self._clock() + self.places.rules.patience_seconds
         while True:
             if (yield from self.places.see_whether_it_takes_writes()):
-                claim = yield from self.places.claim(keys)
+                claim, taken = yield from side_by_side(self.places.claim(keys), self.find(keys))
                 if claim is not None:
-                    return claim
+                    return claim, taken
             if self._clock() >= give_up_at:
-                return None
+                return None, None
             yield Wait(WAIT_SECONDS)
 
     def _put_patiently(self, claim: Claim, chunk: Sequence[Loaded]) -> Steps[Sequence[int | str]]:
@@ -274,16 +292,18 @@ class Sharing(Generic[V]):
     # ---------------------------------------------------------------------------------------------- room
 
     def _room(self) -> Steps[Room | None]:
-        """What is free on the server; None if it does not tell."""
+        """What is free on the server, by what it said a moment ago; None if it does not tell."""
+        before, now = self._seen, self._clock()
+        if before is not None and now < self._look_at:
+            return before.room.less(sum(list(before.taken_bytes)))
         replies = yield Ask([("INFO", "memory"), ("INFO", "stats")])
         parts = [reply if isinstance(reply, list) else [reply] for reply in replies or [None]]  # a cluster's: of each
         if any(not isinstance(told, Mapping) for part in parts for told in part):
             return None
         room = Room.tightest([Room.of(memory, statistics) for memory, statistics in zip(*parts, strict=True)])
-        now, before = self._clock(), self._seen_evicted
-        self._seen_evicted = (now, room.evicted)
-        if before is not None and room.evicted > before[1] and now - before[0] < EVICTING_SECONDS:
-            return Room(0, room.evicted)
+        if before is not None and room.evicted > before.room.evicted and now - before.at < EVICTING_SECONDS:
+            room = Room(0, room.evicted)
+        self._seen, self._look_at = _Seen(room, now, []), now + ROOM_SECONDS
         return room
 
     def _cost(self, key: str, size_bytes: int) -> int:

@@ -98,6 +98,10 @@ class Room(NamedTuple):
         free = [room.free_bytes for room in rooms if room.free_bytes is not None]
         return cls(min(free) if free else None, sum(room.evicted for room in rooms))
 
+    def less(self, taken_bytes: int) -> Room:
+        """What is left of it beside `taken_bytes`."""
+        return self if self.free_bytes is None else self._replace(free_bytes=self.free_bytes - taken_bytes)
+
     def holds(self, costs: Sequence[int]) -> int:
         """How many of the first items fit, each twice: as it will lie there, and in the request that brings it."""
         if self.free_bytes is None:

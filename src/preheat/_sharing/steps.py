@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 V = TypeVar("V")
@@ -43,6 +44,23 @@ def answer(command: Command) -> Steps[Reply]:
     """The reply of one command; `NOBODY` if there is none."""
     replies = yield Ask([command])
     return NOBODY if replies is None else replies[0]
+
+
+def side_by_side(*all_steps: Steps[Any]) -> Steps[tuple[Any, ...]]:
+    """What `all_steps`, which only ask, end with: what they ask at the same time goes out at once, in their order."""
+    results: list[Any] = [None] * len(all_steps)
+    answers: dict[int, Any] = dict.fromkeys(range(len(all_steps)))
+    while answers:
+        asked: dict[int, Sequence[Command]] = {}
+        for n, replies in answers.items():
+            try:
+                asked[n] = all_steps[n].send(replies).commands  # type: ignore[union-attr]
+            except StopIteration as end:
+                results[n] = end.value
+        told = (yield Ask([command for commands in asked.values() for command in commands])) if asked else None
+        each = iter(told or ())
+        answers = {n: None if told is None else list(islice(each, len(commands))) for n, commands in asked.items()}
+    return tuple(results)
 
 
 class _Nobody:
