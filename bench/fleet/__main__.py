@@ -58,7 +58,6 @@ REAL = {  # (a fleet, the share of the keys after which its coordinator is kille
     "coordinator killed halfway": (Fleet(8, 2400, 120.0, value_bytes=20, jitter_seconds=0.0), 0.5),
 }
 SEEDS = range(1, 6)
-MOST_STEADY = 1000  # replicas on one plan: of more, so little can be played that it is all beginning
 Check = tuple[str, bool]
 
 
@@ -110,8 +109,7 @@ def _print_histories() -> None:
 
 
 def _checks(found: list[tuple[Fleet, Expected, Outcome]]) -> list[Check]:
-    steady = [each for each in found if each[0].shards or each[0].replicas <= MOST_STEADY]
-    worst = max(abs(outcome.seconds / expected.seconds - 1) for _, expected, outcome in steady)
+    worst = max(abs(outcome.seconds / expected.seconds - 1) for _, expected, outcome in found)
     outcomes = [outcome for _, _, outcome in found]
     return [
         (f"time by the formulas within 15 % of the simulation: at most {worst:.1%} off", worst <= MOST_ERROR),

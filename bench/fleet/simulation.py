@@ -47,7 +47,7 @@ class Outcome:
     loads: list[int]
 
 
-MOST_VISITS, MOST_VISITS_OF_SHARDS = 1_000_000, 10_000
+MOST_VISITS, MOST_VISITS_OF_SHARDS = 3_000_000, 10_000
 """Batches that all replicas together go through, at most, of a plan that is played."""
 
 
