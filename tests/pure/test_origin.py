@@ -43,7 +43,7 @@ def test_a_run_is_as_long_as_can_be_judged_soon_enough(seconds, expected):
 
 def test_a_run_of_what_loads_in_batches_ends_with_a_whole_one():
     origin = Origin("o")
-    load(origin, *[LOADED] * 40, seconds=0.001)
+    load(origin, *[LOADED] * 40, seconds=0.015)
     assert origin.admit(99.0, [1] * 100, at_once=16) == 48
 
 
@@ -56,14 +56,14 @@ def test_what_one_call_loads_is_not_torn_apart_but_for_a_probe():
     assert origin.admit(origin.opens_at(2.0), [1] * 100, at_once=32) == 1
 
 
-def test_a_batch_beyond_the_whole_slots_takes_their_share_of_time_for_each_of_its_loads():
+def test_a_batch_beyond_the_whole_slots_is_followed_by_the_next_when_it_has_had_its_share_of_time():
     origin = Origin("o", learned_limit=2.5)
     at = load(origin, *[LOADED] * KNOWN_AFTER, seconds=0.01)  # it goes on at 1.25
     for _ in range(2):
         assert origin.opens_at(at) == at
         origin.admit(at, [1] * 32, at_once=32)
     origin.ended(at, 0.0, [None] * 32)
-    assert origin.opens_at(at) == pytest.approx(at + 32 * 0.01 / 0.25)
+    assert origin.opens_at(at) == pytest.approx(at + 0.01 / 0.25)
 
 
 def test_loads_that_were_not_begun_are_no_requests():

@@ -256,17 +256,6 @@ def test_below_one_a_rest_follows_every_load():
     assert (paced.at - began) / 8 == pytest.approx(0.3 / LEAST, rel=0.2)
 
 
-def test_the_rest_after_a_run_is_as_many_times_as_long_as_the_run_has_loads():
-    paced = Paced()
-    paced.work(200, lambda n: 0.1, demand=1)
-    paced.work(60, lambda n: 0.3)
-    limit = paced.limit
-    limit.started_extra(0.0)
-    rest = limit.ready_at(0.0, 0)
-    limit.started_extra(0.0, 32)
-    assert limit.ready_at(0.0, 0) == pytest.approx(32 * rest)
-
-
 def test_an_origin_that_stays_slow_is_the_new_measure_in_the_end():
     paced = Paced()
     paced.work(2_000, lambda n: 0.1)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from origins import FAILED, LOADED, SimulatedOrigin, Traffic, VirtualRun, execution_of
-from preheat._execution import Cancel, Execution
+from preheat._execution import Cancel, Execution, Load, Loaded, Start
 from preheat._model import ItemStatus
 from preheat._origin import Limits, Origin, origin_of, origins_of
 from preheat._origin.origin import OUTAGE_SECONDS
@@ -266,3 +266,41 @@ def test_a_shared_origin_bears_its_load_over_all_its_caches():
     assert shared.record().highest_limit == 1.0
     assert len(origin.requests) <= 0.5 / 0.05 * 3
     assert run.finished is None
+
+
+# ----------------------------------------------------------------------------------------------------------- batches
+
+
+def highest_limit_of_batches(call_seconds):
+    """The highest limit where batches of 32 are loaded; a call takes `call_seconds(loads of it, calls under way)`."""
+    items, batch, at = 20_000, 32, 0.0
+    execution = Execution(
+        ["shop"] * items,
+        array("q", [1]) * items,
+        array("b", [0]) * items,
+        {},
+        budget_bytes=2**30,
+        concurrency_limit=16,
+        batch_size=batch,
+        run_seconds={"shop": 0.02},
+        in_bulk={"shop"},
+        gates={"shop": Origin("shop")},
+    )
+    flying = [each for each in execution.handle(Start(at)) if isinstance(each, Load)]
+    while flying:
+        loads = len(flying[0].positions)
+        calls, each_seconds = -(-loads // batch), call_seconds(min(loads, batch), len(flying))
+        at += calls * each_seconds / len(flying)
+        positions = flying.pop(0).positions
+        ended = Loaded(at, positions, array("q", [1]) * len(positions), 0, calls * each_seconds)
+        flying += [each for each in execution.handle(ended) if isinstance(each, Load)]
+    assert execution.done == items
+    return execution.origins[0].highest_limit
+
+
+def test_a_loader_that_does_one_call_after_another_is_called_by_two_at_a_time_at_the_most():
+    assert highest_limit_of_batches(lambda loads, under_way: (0.008 if loads == 1 else 0.001) * under_way) <= 2.0
+
+
+def test_calls_that_others_do_not_slow_down_are_made_side_by_side():
+    assert highest_limit_of_batches(lambda loads, under_way: 0.001) >= 16.0

@@ -1,7 +1,8 @@
 """The seam that origin protection is put into: when the origin behind a cache lets loads start.
 
 The machine asks the gate of a cache before it starts a run of loads, wakes when the gate says that it opens, tells it
-how every run ended, and asks what is to become of what failed.  Several caches may share one gate.  A cache without
+how every run ended, and asks what is to become of what failed.  A load that is one of a batch takes as long as the call
+that loads all of it.  Several caches may share one gate.  A cache without
 a gate is always open, and what failed there is tried again at once.
 """
 
@@ -43,11 +44,11 @@ class Gate(Protocol):
         ...
 
     def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
-        """A run of `items` has ended after `seconds` of loading, and all were loaded: `fewer` loads are under way."""
+        """A run of `items`, which took `seconds` altogether, has ended, and all were loaded: `fewer` are under way."""
         ...
 
     def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
-        """A run has ended after `seconds` of loading; None stands for a load that was not begun."""
+        """A run, whose loads took `seconds` altogether, has ended; None stands for a load that was not begun."""
         ...
 
     def note_live(self, at: float, seconds: float, misses: int) -> None:

@@ -275,7 +275,7 @@ class Execution:
         fewer, seconds = self._land(flight), flight.seconds(event)
         self._lengths.learn(flight.cache, len(positions), seconds, width=flight.width or 1)
         if (gate := self._gates[flight.cache]) is not None:
-            gate.loaded(event.at, seconds, len(positions), fewer)
+            gate.loaded(event.at, self._each_call(flight.cache, len(positions), seconds), len(positions), fewer)
         self.guard.learn(positions, event.sizes, event.peak_bytes)
         self.guard.keep(size_bytes)
         self._loaded_order.frombytes(_numbers(positions))
@@ -315,7 +315,12 @@ class Execution:
         if loaded:
             self.guard.learn([item for item, _ in loaded], [size for _, size in loaded], event.peak_bytes)
         if (gate := self._gates[flight.cache]) is not None:
-            gate.ended(event.at, seconds, event.results, fewer)
+            gate.ended(event.at, self._each_call(flight.cache, len(tried), seconds), event.results, fewer)
+
+    def _each_call(self, cache: str, loads: int, seconds: float) -> float:
+        """What so many loads took altogether in `seconds`, where each takes as long as the call that it is part of."""
+        at_once = self._lengths.at_once(cache)
+        return seconds if at_once == 1 else seconds * loads / max(1, -(-loads // at_once))
 
     def _put_back(self, item: int) -> None:
         self.attempts -= 1

@@ -146,11 +146,11 @@ class DelayLimit:
         """There is more to load than the limit lets: only then may it grow."""
         self._was_reached = True
 
-    def started_extra(self, at: float, loads: int = 1) -> None:
-        """A run of so many loads has started beside those that fill the slots; the next one may after its share."""
+    def started_extra(self, at: float) -> None:
+        """A call has started beside those that fill the slots; the next one may when it has had its share of time."""
         if self.limit > self.slots:
             usual = self.own.seconds / self.own.count if self.own.count else self.own.alone_seconds
-            self._extra_at = at + loads * usual / (self.limit - self.slots)
+            self._extra_at = at + usual / (self.limit - self.slots)
 
     def note_live(self, at: float, seconds: float, count: int, under_way: int) -> None:
         """`count` live misses took `seconds` altogether."""
@@ -163,8 +163,8 @@ class DelayLimit:
                 self._judge_round(at)
                 self._begin_round(at, under_way)
 
-    def loads_in(self, seconds: float) -> int:
-        """How many loads, one after another, take so long as a rule: one at least, and no more than one at first."""
+    def calls_in(self, seconds: float) -> int:
+        """How many calls of a loader take so long as a rule: one at least, and no more than one at first."""
         usual = self.own.alone_seconds
         return max(1, int(seconds / usual)) if usual else 1
 

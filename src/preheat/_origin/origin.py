@@ -118,15 +118,14 @@ class Origin:
         if is_extra:
             items = min(items, at_once)
         elif items > at_once:
-            short = self._limit.loads_in(RUN_SECONDS)
-            items = min(items, max(at_once, short - short % at_once))
+            items = min(items, at_once * self._limit.calls_in(RUN_SECONDS))
         if not breaker.is_calm:
             breaker.started()
             items = 1 if breaker.is_open else min(items, at_once)
         if self._loads is not None or self._bytes is not None:
             items = self._pay(at, size_bytes[:items])
         if is_extra:
-            self._limit.started_extra(at, items)
+            self._limit.started_extra(at)
         self._under_way = under_way + 1
         self._requests += items
         return items
@@ -178,7 +177,7 @@ class Origin:
     # ----------------------------------------------------------------------------------------------- ends
 
     def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
-        """A run of `items` has ended after `seconds` of loading, and all of them were loaded: `fewer` are under way."""
+        """A run of `items`, which took `seconds` altogether, has ended, and all were loaded: `fewer` are under way."""
         self._under_way -= fewer
         own = self._limit.own
         own.count += items
@@ -191,7 +190,7 @@ class Origin:
             self._note_health(at)
 
     def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
-        """A run has ended after `seconds` of loading; None: a load was not begun; so counts what a peer gave."""
+        """A run, which took `seconds` altogether, has ended; None: a load was not begun; so counts what a peer gave."""
         begun = [result for result in results if result is not None and not result.from_peer]
         given = [result for result in results if result is not None and result.from_peer]
         if given:
