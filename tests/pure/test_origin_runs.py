@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from origins import FAILED, LOADED, SimulatedOrigin, Traffic, VirtualRun, execution_of
-from preheat._execution import Cancel, Execution, Load, Loaded, Start
-from preheat._model import ItemStatus
+from preheat._execution import Cancel, Ended, Execution, Load, Start
+from preheat._model import ItemResult, ItemStatus
 from preheat._origin import Limits, Origin, origin_of, origins_of
 from preheat._origin.origin import OUTAGE_SECONDS
 
@@ -271,8 +271,11 @@ def test_a_shared_origin_bears_its_load_over_all_its_caches():
 # ----------------------------------------------------------------------------------------------------------- batches
 
 
-def highest_limit_of_batches(call_seconds):
-    """The highest limit where batches of 32 are loaded; a call takes `call_seconds(loads of it, calls under way)`."""
+def origin_of_batches(call_seconds, is_there=lambda item: False):
+    """What becomes of an origin that batches of 32 are loaded from.
+
+    A call takes `call_seconds(loads of it, calls under way)`; of what `is_there` nothing is asked.
+    """
     items, batch, at = 20_000, 32, 0.0
     execution = Execution(
         ["shop"] * items,
@@ -292,15 +295,22 @@ def highest_limit_of_batches(call_seconds):
         calls, each_seconds = -(-loads // batch), call_seconds(min(loads, batch), len(flying))
         at += calls * each_seconds / len(flying)
         positions = flying.pop(0).positions
-        ended = Loaded(at, positions, array("q", [1]) * len(positions), 0, calls * each_seconds)
+        results = [ItemResult(ItemStatus.RESIDENT if is_there(n) else ItemStatus.LOADED, 1) for n in positions]
+        ended = Ended(at, positions, results, 0, calls * each_seconds)
         flying += [each for each in execution.handle(ended) if isinstance(each, Load)]
     assert execution.done == items
-    return execution.origins[0].highest_limit
+    return execution.origins[0]
 
 
 def test_a_loader_that_does_one_call_after_another_is_called_by_two_at_a_time_at_the_most():
-    assert highest_limit_of_batches(lambda loads, under_way: (0.008 if loads == 1 else 0.001) * under_way) <= 2.0
+    origin = origin_of_batches(lambda loads, under_way: (0.008 if loads == 1 else 0.001) * under_way)
+    assert origin.highest_limit <= 2.0
 
 
 def test_calls_that_others_do_not_slow_down_are_made_side_by_side():
-    assert highest_limit_of_batches(lambda loads, under_way: 0.001) >= 16.0
+    assert origin_of_batches(lambda loads, under_way: 0.001).limit >= 16.0
+
+
+def test_batches_of_which_most_is_there_do_not_make_their_origin_look_slow():
+    mostly_there = origin_of_batches(lambda loads, under_way: 0.001, lambda item: item // 320 % 2 and item % 16)
+    assert mostly_there.limit >= 16.0

@@ -2,8 +2,8 @@
 
 The machine asks the gate of a cache before it starts a run of loads, wakes when the gate says that it opens, tells it
 how every run ended, and asks what is to become of what failed.  A load that is one of a batch takes as long as the call
-that loads all of it.  Several caches may share one gate.  A cache without
-a gate is always open, and what failed there is tried again at once.
+for all of it.  Several caches may share one gate.  A cache without a gate is always open, and what failed there is
+tried again at once.
 """
 
 from __future__ import annotations

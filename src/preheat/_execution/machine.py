@@ -275,7 +275,8 @@ class Execution:
         fewer, seconds = self._land(flight), flight.seconds(event)
         self._lengths.learn(flight.cache, len(positions), seconds, width=flight.width or 1)
         if (gate := self._gates[flight.cache]) is not None:
-            gate.loaded(event.at, self._each_call(flight.cache, len(positions), seconds), len(positions), fewer)
+            items = len(positions)
+            gate.loaded(event.at, self._loads_seconds(flight.cache, items, items, seconds), items, fewer)
         self.guard.learn(positions, event.sizes, event.peak_bytes)
         self.guard.keep(size_bytes)
         self._loaded_order.frombytes(_numbers(positions))
@@ -315,12 +316,14 @@ class Execution:
         if loaded:
             self.guard.learn([item for item, _ in loaded], [size for _, size in loaded], event.peak_bytes)
         if (gate := self._gates[flight.cache]) is not None:
-            gate.ended(event.at, self._each_call(flight.cache, len(tried), seconds), event.results, fewer)
+            loads = sum(result.status is not ItemStatus.RESIDENT and not result.from_peer for _, result in tried)
+            loads_seconds = self._loads_seconds(flight.cache, loads, len(tried), seconds)
+            gate.ended(event.at, loads_seconds, event.results, fewer)
 
-    def _each_call(self, cache: str, loads: int, seconds: float) -> float:
-        """What so many loads took altogether in `seconds`, where each takes as long as the call that it is part of."""
+    def _loads_seconds(self, cache: str, loads: int, tried: int, seconds: float) -> float:
+        """What `loads` of so many items took altogether: where a call loads a batch, each as long as its call."""
         at_once = self._lengths.at_once(cache)
-        return seconds if at_once == 1 else seconds * loads / max(1, -(-loads // at_once))
+        return seconds * loads / max(1, -(-tried // at_once)) if at_once > 1 else seconds
 
     def _put_back(self, item: int) -> None:
         self.attempts -= 1
