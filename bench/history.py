@@ -1,11 +1,12 @@
 """What remembering costs: starting and folding beside a million and ten million known items, and bytes held.
 
 Batches of 10,000 accesses, a tenth of them misses, by Zipf's law over items in a random order, go into a history; the
-same keys go into a `collections.Counter`, which remembers nothing but numbers.  The rate is the median of ten parts of
-the run, and that of all is printed beside it: on a virtual machine whatever reads memory here and there may now and then
-take ten times as long for a second, though nothing happens inside of it.  A start is measured with the first fold, which
-has to find its rows, against `np.argsort` of as many hashes.  Seconds are the processor's, so that what else the
-machine does counts little.  Memory is what the process grew by.  All in one run, of less than two minutes and 6 GiB.
+same keys go into a `collections.Counter`, which remembers nothing but numbers.  The rate is the median of ten parts
+of the run, and that of all is printed beside it: on a virtual machine whatever reads memory here and there may now
+and then take ten times as long for a second, though nothing happens inside of it.  A start is measured with the first
+fold, which has to find its rows, against `np.argsort` of as many hashes.  Seconds are the processor's, so that what
+else the machine does counts little.  Memory is what the process grew by.  All in one run, of less than two minutes
+and 6 GiB.
 `python bench/history.py [--items N,N] [--accesses N] [--exponent X]`
 """
 
