@@ -819,9 +819,9 @@ def test_a_run_lasts_as_long_as_it_should_going_by_the_one_before():
     assert taken(smooth(run, 1.2, 6, 10)) == 20
     assert taken(smooth(run, 1.21, 16, 20)) == 20 * 8  # at most so many times as long
     assert taken(smooth(run, 1.22, 36, 160)) == 160 * 8
-    assert taken(smooth(run, 1.23, 196, 1280)) == 8192
-    assert taken(smooth(run, 30.0, 1476, 8192, seconds=0.5)) == 8192  # the rest it waited for others
-    assert taken(smooth(run, 849.2, 9668, 8192)) == 10
+    assert taken(smooth(run, 1.23, 196, 1280)) == 1280 * 8
+    assert taken(smooth(run, 30.0, 1476, 10_240, seconds=0.5)) == 16_384  # the rest it waited for others
+    assert taken(smooth(run, 1668.4, 11_716, 16_384)) == 10
 
 
 def test_the_runs_of_a_cache_that_loads_in_bulk_are_whole_batches():
@@ -878,8 +878,8 @@ def test_short_loads_are_shared_by_all_workers_and_the_next_run_is_there_before_
     assert loads(run.handle(Start(0.0))) == [(1, None)]
     assert loads(one_by_one(run, 0)) == [(64, 8), (64, 8)]  # 8 each: at most so many times what was seen
     assert loads(run.handle(Drawn(1.01, 1))) == [(64, 8)]
-    assert loads(smooth(run, 1.02, 1, 64, seconds=0.064)) == [], "two are there to be begun"
-    assert loads(run.handle(Drawn(1.03, 65))) == [(8 * 50, 8)]  # 50 ms of 8 workers
+    assert loads(smooth(run, 1.02, 1, 64, seconds=0.128)) == [], "two are there to be begun"
+    assert loads(run.handle(Drawn(1.03, 65))) == [(8 * 50, 8)]  # 100 ms of 8 workers
 
 
 def test_long_loads_are_not_shared():

@@ -53,11 +53,6 @@ class SharedRun:
         """How many of its loads nobody has begun, and somebody may."""
         return length_hint(self._numbers)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing of it is being loaded, nor will be."""
-        return not self.at_work and not self.left
-
     def close(self) -> None:
         """No further load of it begins."""
         self.is_closed = True
@@ -182,9 +177,11 @@ class Crew:
 
     def _look_after(self, run: SharedRun) -> None:
         """Tell if all loads of `run` have begun, or it has ended."""
-        if not run.left and run in self._runs:
+        if run.left:
+            return
+        if run in self._runs:
             self._runs.remove(run)
             if not run.is_closed:
                 self._on_drawn(run)
-        if run.has_ended:
+        if not run.at_work:
             self._on_ended(run)

@@ -19,11 +19,11 @@ GROWTH = 8
 SHORTEST_SHARE = 16
 """When little is left and is shared out, no run becomes shorter than this part of what it should be."""
 
-MOST_ITEMS = 8192
+MOST_ITEMS = 16_384
 """What has been loaded is told with the whole run, and until then takes memory for each."""
 
-SHARED_SECONDS = 0.05
-"""How long a run that is shared should last."""
+SHARED_SECONDS = 0.1
+"""How long a run that is shared should last: as long as it takes until progress is shown again."""
 
 LONGEST_SHARED_SECONDS = 0.05
 """Loads that take longer are not shared: what becomes of each is told at once."""
