@@ -256,6 +256,14 @@ def test_below_one_a_rest_follows_every_load():
     assert (paced.at - began) / 8 == pytest.approx(0.3 / LEAST, rel=0.2)
 
 
+@pytest.mark.parametrize(("usual", "slower", "least"), [(0.0005, 0.0014, 1.0), (0.005, 0.014, LEAST)])
+def test_no_rest_is_had_for_what_this_process_may_itself_be_to_blame(usual, slower, least):
+    paced = Paced()
+    paced.work(200, lambda n: usual, demand=1)
+    paced.work(60, lambda n: slower)
+    assert paced.limit.limit == pytest.approx(least)
+
+
 def test_an_origin_that_stays_slow_is_the_new_measure_in_the_end():
     paced = Paced()
     paced.work(2_000, lambda n: 0.1)

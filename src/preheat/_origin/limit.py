@@ -39,6 +39,9 @@ SURE = 1.5
 QUITE_SURE = 2.5
 """At a limit of 1 or less, where it is not the warm-up that makes it slow, so many make room at once."""
 
+NOISE_SECONDS = 0.001
+"""What a load takes more than alone, and the origin need not be to blame: this process has other threads to run."""
+
 LEAST = 0.125
 START_FACTOR = 2.0
 GROWTH_FACTOR = 1.25
@@ -72,6 +75,10 @@ class Witness:
     def excess(self) -> float:
         """What this round took, as a multiple of what its requests take alone, times their number."""
         return self.seconds / self.alone_seconds if self.alone_seconds else float(self.count)
+
+    def excess_seconds(self) -> float:
+        """What this round took beyond what its requests take alone."""
+        return self.seconds - self.count * self.alone_seconds if self.alone_seconds else 0.0
 
     def measure(self, round_seconds: float) -> None:
         """Take this round into what a request takes alone: a mean at first, then a slow one."""
@@ -235,12 +242,14 @@ class DelayLimit:
         return (self.own.excess() + self._live.excess()) / (self.own.count + self._live.count)
 
     def _is_clearly_slow(self, errors: float) -> bool:
-        """Whether this round is too slow by so many standard errors.
+        """Whether this round is too slow by so many standard errors, and by more than noise.
 
         Beyond a round's number more requests say little more: those that met in one queue all say the same.
         """
-        error = 1.0 / math.sqrt(min(self.own.count + self._live.count, ROUND_LOADS))
-        return self._ratio() > SHRINKS_ABOVE * (1.0 + errors * error)
+        requests = self.own.count + self._live.count
+        if self.own.excess_seconds() + self._live.excess_seconds() <= requests * NOISE_SECONDS:
+            return False
+        return self._ratio() > SHRINKS_ABOVE * (1.0 + errors / math.sqrt(min(requests, ROUND_LOADS)))
 
     def _change(self, limit: float) -> None:
         limit = min(max(limit, LEAST), self._most)
