@@ -86,7 +86,7 @@ def begin(gang: Gang, hand: Attempt) -> SharedRun:
 def end(gang: Gang, hand: Attempt, run: SharedRun, result: ItemResult = LOADED) -> None:
     """`hand` has loaded what it had in hand, and finds no more to do."""
     run.results[hand.loading] = result
-    gang.crew.end(hand, run)
+    gang.crew.end(hand)
 
 
 def test_workers_take_turns_at_a_run_and_go_on_with_the_next():
@@ -234,6 +234,8 @@ def test_what_had_come_when_its_worker_is_given_up_counts():
     run.results[0] = LOADED
     gang.crew.give_up(hand, ABANDONED)
     assert (run.results, gang.ended) == ([LOADED, NOT_BEGUN], [run])
+    gang.crew.end(hand)  # it goes on to find that there is nothing more
+    assert (gang.ended, hand in gang.crew) == ([run], False)
 
 
 def limits_of(items: int, width: int, sizes: Sequence[int], reserved: Sequence[int], spare: int | None) -> list[Any]:

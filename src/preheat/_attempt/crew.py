@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import length_hint
 from typing import Any
 
-from preheat._attempt.state import FAILURES_ENOUGH, Attempt, beyond_reservation
+from preheat._attempt.state import Attempt, beyond_reservation, is_enough
 from preheat._model import ItemResult, ItemStatus, WarmupItem
 from preheat.abc import Clock, WarmableCache
 
@@ -59,9 +59,9 @@ class SharedRun:
         deque(self._numbers, maxlen=0)
 
     def fail(self, failure: ItemResult) -> ItemResult:
-        """`failure`, after which no further load may begin: if its origin asks for rest, or after some others."""
+        """Take one more failure, which may be enough: `failure` itself."""
         self._failures += failure.status is ItemStatus.FAILED
-        if failure.wait_seconds is not None or self._failures >= FAILURES_ENOUGH:
+        if is_enough(failure, self._failures):
             self.close()
         return failure
 
@@ -142,10 +142,11 @@ class Crew:
         attempt.go_on(run.positions, self._clock())
         return run
 
-    def end(self, attempt: Attempt, run: SharedRun) -> None:
-        """`attempt` found no more to do in `run`."""
-        self._hands[attempt] = None
-        self._take_leave(attempt, run)
+    def end(self, attempt: Attempt) -> None:
+        """`attempt` found no more to do in what it took of, unless it was given up meanwhile."""
+        if (run := self._hands.get(attempt)) is not None:
+            self._hands[attempt] = None
+            self._take_leave(attempt, run)
 
     def give_up(self, attempt: Attempt, why: ItemResult) -> None:
         """Nobody waits for `attempt` any more: what it is loading is `why`."""

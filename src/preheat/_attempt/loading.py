@@ -66,7 +66,7 @@ async def load_shared(attempt: Attempt, crew: Crew) -> None:
                 results[n] = result
                 if not n % ITEMS_PER_LOOK and turn.is_over():
                     await turn.next()
-            crew.end(attempt, run)
+            crew.end(attempt)
 
 
 async def load_batches_async(attempt: Attempt, batch_size: int) -> None:

@@ -51,6 +51,14 @@ def beyond_reservation(result: Any, reserved_bytes: int) -> int:
     return max(0, int(result.size_bytes) - reserved_bytes)
 
 
+def is_enough(failure: ItemResult, failures: int) -> bool:
+    """Whether nothing more is to be begun after `failure`, with which so many have failed.
+
+    That is so where its origin asks for rest, or fails again and again.
+    """
+    return failure.wait_seconds is not None or failures >= FAILURES_ENOUGH
+
+
 class Attempt:
     """A run of loads in progress.
 
@@ -121,13 +129,10 @@ class Attempt:
         self._accounted = max(self._accounted, len(known))
 
     def fail(self, failure: ItemResult) -> bool:
-        """Take one more failure: whether nothing more is to be begun.
-
-        That is so where its origin asks for rest, or fails again and again.
-        """
+        """Take one more failure: whether nothing more is to be begun."""
         self.results.append(failure)
         self.failures += failure.status is ItemStatus.FAILED
-        self.is_refused = failure.wait_seconds is not None or self.failures >= FAILURES_ENOUGH
+        self.is_refused = is_enough(failure, self.failures)
         return self.is_refused
 
     def take_batch(self, results: list[Any]) -> None:
