@@ -114,8 +114,8 @@ class Origin:
         origin is not quite well or is to have a rest between, and a single one as a probe.
         """
         items, under_way, breaker = len(size_bytes), self._under_way, self._breaker
-        is_extra = under_way >= self._limit.slots
-        if is_extra:
+        if under_way >= self._limit.slots:
+            self._limit.started_extra(at)
             items = min(items, at_once)
         elif items > at_once:
             items = min(items, at_once * self._limit.calls_in(RUN_SECONDS))
@@ -124,8 +124,6 @@ class Origin:
             items = 1 if breaker.is_open else min(items, at_once)
         if self._loads is not None or self._bytes is not None:
             items = self._pay(at, size_bytes[:items])
-        if is_extra:
-            self._limit.started_extra(at)
         self._under_way = under_way + 1
         self._requests += items
         return items
