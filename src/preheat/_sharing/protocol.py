@@ -202,9 +202,9 @@ class Sharing(Generic[V]):
         if self.owed:
             yield from self._settle()
         claim, taken = yield from self._claim_patiently(keys)
-        room = yield from self._room()
         if claim is None or taken is None:
             return [ItemResult(ItemStatus.FAILED, reason=AWAY)] * len(keys)
+        room = yield from self._room()
         absent = [n for n, is_taken in enumerate(taken) if not is_taken]
         if any(taken):
             yield from self._tell_tombstones(keys, taken, results)
