@@ -151,8 +151,8 @@ class ModelMemcached:
         return [({"limit_maxbytes": self.pages << 20, "evictions": self.evicted}, {}, SETTINGS)]
 
 
-def leasing(server: ModelMemcached | None, *, life: Life = FOR_EVER, clock=None) -> Leases:
-    return Leases(RULES, CODEC, life, clock=clock or (lambda: server.at), rng=random.Random(), failed=failure_of)
+def leasing(server: ModelMemcached | None, rules: LeaseRules = RULES, *, life: Life = FOR_EVER, clock=None) -> Leases:
+    return Leases(rules, CODEC, life, clock=clock or (lambda: server.at), rng=random.Random(), failed=failure_of)
 
 
 def ends_after_load(step, done):

@@ -103,9 +103,10 @@ def freeze(scene):
 
 
 def reset(scene):
+    scene.proxy.delay_seconds = 0.02  # so that answers are on their way when it happens
     for _ in range(5):
-        scene.proxy.reset_all()
         time.sleep(0.1)
+        scene.proxy.reset_all()
 
 
 def make_read_only(scene):

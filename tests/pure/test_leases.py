@@ -264,6 +264,31 @@ def test_a_warm_up_keeps_what_it_has_loaded_in_hand_while_the_server_is_away(com
     assert (result.status, loads) == (status, ["k"])
 
 
+class Leaving(ModelMemcached):
+    """Goes away for three seconds at its n-th question."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.left, self.back_at = n, 0.0
+
+    def ask(self, commands):
+        self.left -= 1
+        if self.left == 0:
+            self.back_at = self.at + 3.0
+        self.is_away = self.at < self.back_at
+        return super().ask(commands)
+
+
+@pytest.mark.parametrize("n", range(1, 8))
+def test_whenever_a_server_goes_away_a_warm_up_waits_and_loads_each_once(n):
+    server, loads = Leaving(n), []
+    made = leasing(server, RULES._replace(patience_seconds=5.0))
+    results = drive(made.warm(["k", "l"], [9, 9]), server, lambda key: loads.append(key) or "1 x")
+    assert {result.status for result in results} == {ItemStatus.LOADED}
+    assert loads == ["k", "l"]
+    assert (server.left <= 0) is (n <= 5)  # look, memory, lease, its number, put
+
+
 # ------------------------------------------------------------------------------------------------------ lives
 
 

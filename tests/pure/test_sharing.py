@@ -513,6 +513,34 @@ def test_a_warm_up_waits_patiently_for_a_server_that_comes_back():
     assert statuses(warm(made, server)) == [ItemStatus.LOADED] * 4
 
 
+class Leaving(ModelServer):
+    """Goes away for three seconds at its n-th question, which it carries out or not."""
+
+    def __init__(self, n, is_carried_out):
+        super().__init__()
+        self.left, self.is_carried_out = n, is_carried_out
+
+    def ask(self, commands):
+        self.left -= 1
+        if self.left == 0:
+            if self.is_carried_out:
+                super().ask(commands)
+            self.is_away_until = self.at + 3.0
+        return super().ask(commands)
+
+
+@pytest.mark.parametrize("is_carried_out", [True, False])
+@pytest.mark.parametrize("n", range(1, 8))
+def test_whenever_a_server_goes_away_a_warm_up_waits_and_loads_each_once(n, is_carried_out):
+    server, loads = Leaving(n, is_carried_out), []
+    made = sharing(server, RULES._replace(patience_seconds=5.0))
+    results = warm(made, server, load=lambda key: loads.append(key) or "1 x")
+    assert set(statuses(results)) <= {ItemStatus.LOADED, ItemStatus.RESIDENT}
+    assert [server.value(f"s:k{n}") for n in range(4)] == [b"1 x"] * 4
+    assert len(loads) == 4
+    assert (server.left <= 0) is (n <= 5)  # log's end, its first note, its end again, memory, put
+
+
 @pytest.mark.parametrize("refused", ["EXISTS", "XREVRANGE"])
 def test_what_can_t_be_looked_up_is_not_loaded(refused):
     server = Moody(**{refused: Refused("WRONGTYPE")})

@@ -250,16 +250,18 @@ class Leases(Generic[V]):
     def _warm(self, keys: Sequence[str], expected_bytes: Sequence[int]) -> Steps[list[ItemResult]]:
         if self.owed:
             yield from self._settle()
-        seen = yield from self._look_patiently(keys)
-        if seen is None:
+        begun = yield from self._begin_patiently(keys)
+        if begun is None:
             return [_AWAY] * len(keys)
+        seen, room = begun
         results = [each or _AWAY for each in seen]
+        if room is None:
+            return results
         absent = [n for n, each in enumerate(seen) if each is None and keys[n] not in self.owed]
-        room = (yield from self._room()) if absent else None
-        fitting = room.holds([(len(self._at(keys[n])), expected_bytes[n]) for n in absent]) if room is not None else 0
+        fitting = room.holds([(len(self._at(keys[n])), expected_bytes[n]) for n in absent])
         for n in absent[fitting:]:
-            results[n] = _full(room)
-        if room is not None and fitting:
+            results[n] = _FULL
+        if fitting:
             yield from self._load([(n, keys[n]) for n in absent[:fitting]], room, results)
         return results
 
@@ -280,7 +282,7 @@ class Leases(Generic[V]):
                 results[n] = made._replace(seconds=seconds)
         fitting = room.holds([(len(self._at(each.key)), len(each.data)) for each in loaded])
         for each in loaded[fitting:]:
-            results[each.n] = _full(room)._replace(seconds=seconds)
+            results[each.n] = _FULL._replace(seconds=seconds)
         put = {each.key for each in loaded[:fitting]}
         yield from self._give_back({key: number for key, number in numbers.items() if key not in put})
         for chunk in chunks_of(loaded[:fitting]):
@@ -328,16 +330,20 @@ class Leases(Generic[V]):
             return ItemResult(ItemStatus.TOO_LARGE, 0, seconds, "it is larger than the server takes")
         return _REFUSED._replace(seconds=seconds) if reply == Refused(REFUSED) else _AWAY._replace(seconds=seconds)
 
-    def _look_patiently(self, keys: Sequence[str]) -> Steps[list[ItemResult | None] | None]:
+    def _begin_patiently(self, keys: Sequence[str]) -> Steps[tuple[list[ItemResult | None], SlabRoom | None] | None]:
+        """What each of `keys` is, and what is free if any is absent; None if a server does not answer."""
         give_up_at = self._clock() + self.rules.patience_seconds
         while True:
             seen = yield from self._look(keys)
-            if seen is not None or self._clock() >= give_up_at:
-                return seen
+            room = (yield from self._room()) if seen is not None and None in seen else None
+            if seen is not None and (room is not None or None not in seen):
+                return seen, room
+            if self._clock() >= give_up_at:
+                return None
             yield Wait(WAIT_SECONDS)
 
     def _room(self) -> Steps[SlabRoom | None]:
-        """What is free on the fullest server; None if one does not tell, nothing if one has just evicted."""
+        """What is free on the fullest server, nothing if one has just evicted; None if one does not answer."""
         reply = yield from answer(("room",))
         room = SlabRoom.of(reply) if isinstance(reply, list) else None
         if room is None:
@@ -367,6 +373,7 @@ _RESIDENT = ItemResult(ItemStatus.RESIDENT)
 _BEGUN = ItemResult(ItemStatus.REJECTED, reason="other processes were loading it for as long as a load may take")
 _REFUSED = ItemResult(ItemStatus.FAILED, reason="the server of the cache refused it")
 _AWAY = ItemResult(ItemStatus.FAILED, reason="a server of the cache can't be reached")
+_FULL = ItemResult(ItemStatus.REJECTED, reason="its server is nine tenths full, or evicts")
 
 
 def _seen(size: int | None, held: Held | None) -> ItemResult | None:
@@ -374,8 +381,3 @@ def _seen(size: int | None, held: Held | None) -> ItemResult | None:
     if size is None or (size == _TOKEN_BYTES and held is None):
         return None
     return _BEGUN if held is not None and held.data.startswith(LEASE) else _RESIDENT
-
-
-def _full(room: SlabRoom | None) -> ItemResult:
-    reason = "a server does not tell how full it is" if room is None else "its server is nine tenths full, or evicts"
-    return ItemResult(ItemStatus.REJECTED, reason=reason)

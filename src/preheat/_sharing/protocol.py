@@ -201,17 +201,17 @@ class Sharing(Generic[V]):
         results: list[ItemResult] = [_RESIDENT] * len(keys)
         if self.owed:
             yield from self._settle()
-        claim, taken = yield from self._claim_patiently(keys)
-        if claim is None or taken is None:
+        begun = yield from self._begin_patiently(keys)
+        if begun is None:
             return [ItemResult(ItemStatus.FAILED, reason=AWAY)] * len(keys)
-        room = yield from self._room()
+        claim, taken, room = begun
         absent = [n for n, is_taken in enumerate(taken) if not is_taken]
         if any(taken):
             yield from self._tell_tombstones(keys, taken, results)
-        fitting = room.holds([self._cost(keys[n], expected_bytes[n]) for n in absent]) if room is not None else 0
+        fitting = room.holds([self._cost(keys[n], expected_bytes[n]) for n in absent])
         for n in absent[fitting:]:
             results[n] = _full(room)
-        if room is not None and fitting:
+        if fitting:
             yield from self._load([(n, keys[n]) for n in absent[:fitting]], claim, room, results)
         return results
 
@@ -269,16 +269,17 @@ class Sharing(Generic[V]):
             if head == TOMBSTONE:
                 results[n] = ItemResult(ItemStatus.REJECTED, reason="it was deleted a moment ago")
 
-    def _claim_patiently(self, keys: Sequence[str]) -> Steps[tuple[Claim | None, list[bool] | None]]:
-        """The claim on `keys`, and which of them are there."""
+    def _begin_patiently(self, keys: Sequence[str]) -> Steps[tuple[Claim, list[bool], Room] | None]:
+        """The claim on `keys`, which of them are there, and what is free; None if a server does not answer."""
         give_up_at = self._clock() + self.places.rules.patience_seconds
         while True:
             if (yield from self.places.see_whether_it_takes_writes()):
                 claim, taken = yield from side_by_side(self.places.claim(keys), self.find(keys))
-                if claim is not None:
-                    return claim, taken
+                room = (yield from self._room()) if claim is not None and taken is not None else None
+                if room is not None:
+                    return claim, taken, room
             if self._clock() >= give_up_at:
-                return None, None
+                return None
             yield Wait(WAIT_SECONDS)
 
     def _put_patiently(self, claim: Claim, chunk: Sequence[Loaded]) -> Steps[Sequence[int | str]]:
@@ -292,14 +293,16 @@ class Sharing(Generic[V]):
     # ---------------------------------------------------------------------------------------------- room
 
     def _room(self) -> Steps[Room | None]:
-        """What is free on the server, by what it said a moment ago; None if it does not tell."""
+        """What is free on the server, by what it said a moment ago; None if it does not answer."""
         before, now = self._seen, self._clock()
         if before is not None and now < self._look_at:
             return before.room.less(sum(list(before.taken_bytes)))
         replies = yield Ask([("INFO", "memory"), ("INFO", "stats")])
-        parts = [reply if isinstance(reply, list) else [reply] for reply in replies or [None]]  # a cluster's: of each
-        if any(not isinstance(told, Mapping) for part in parts for told in part):
+        if replies is None:
             return None
+        parts = [reply if isinstance(reply, list) else [reply] for reply in replies]  # a cluster's: of each
+        if any(not isinstance(told, Mapping) for part in parts for told in part):
+            return _UNTOLD
         room = Room.tightest([Room.of(memory, statistics) for memory, statistics in zip(*parts, strict=True)])
         if before is not None and room.evicted > before.room.evicted and now - before.at < EVICTING_SECONDS:
             room = Room(0, room.evicted)
@@ -317,12 +320,13 @@ class Sharing(Generic[V]):
 
 
 _RESIDENT = ItemResult(ItemStatus.RESIDENT)
+_UNTOLD = Room(0, 0)
 
 
-def _full(room: Room | None) -> ItemResult:
+def _full(room: Room) -> ItemResult:
     reason = (
         "the server does not tell how full it is; its user has to be allowed INFO"
-        if room is None
+        if room is _UNTOLD
         else "its server is nine tenths full, or evicts"
     )
     return ItemResult(ItemStatus.REJECTED, reason=reason)
