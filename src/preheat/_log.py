@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 HIT_LIMIT = 2**20  # hits waiting per cache, 8 MiB of pointers; beyond it the oldest are dropped
 MISS_LIMIT = 2**16  # misses waiting per cache
 SAMPLE_ABOVE = 2**16  # hits waiting beyond which a drain samples: a quarter of a million per second
-STRIDE = 16
+STRIDE = 32
 SPAN = 8 * STRIDE  # hits of which every `STRIDE`-th is taken, before another one is the first
 _TAKES = [itemgetter(*range(first, SPAN, STRIDE)) for first in range(STRIDE)]  # from a span, by its first
 BATCH_LIMIT = 10_000  # folding more at once holds the interpreter's lock long enough to be felt
@@ -326,7 +326,7 @@ class CacheLog:
         return misses
 
     def _take_hits(self) -> tuple[list[str], NDArray[np.int64] | None]:
-        """The hits that wait; or one in 16 of them, and which is the first one taken of each `SPAN`."""
+        """The hits that wait; or one in `STRIDE` of them, and which is the first one taken of each `SPAN`."""
         with self._unmarked():
             waiting, firsts = len(self._hits), None
             if self._sample_above is not None and waiting > self._sample_above:
@@ -405,7 +405,7 @@ def _turned(hits: deque[str], firsts: NDArray[np.int64]) -> Iterator[Iterable[st
 
 
 def _taken_before(places: NDArray[np.int64], firsts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many hits are taken before each of `places`, if of each `SPAN` every 16th is from its one of `firsts` on."""
+    """How many hits are taken before each of `places`, if of each `SPAN` every `STRIDE`-th is from its one of `firsts` on."""
     span, rest = np.divmod(np.clip(places, 0, len(firsts) * SPAN - 1), SPAN)
     return span * (SPAN // STRIDE) + (rest - firsts[span] + STRIDE - 1) // STRIDE
 
