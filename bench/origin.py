@@ -64,12 +64,12 @@ class AdditiveGate(Origin):
     def opens_at(self, at: float) -> float:
         return at if self._under_way < int(self._allowed) else math.inf
 
-    def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
-        super().loaded(at, seconds, items, fewer)
+    def loaded(self, at: float, load_seconds: float, items: int, fewer: int = 1) -> None:
+        super().loaded(at, load_seconds, items, fewer)
         self._allowed = min(64.0, self._allowed + items / self._allowed)
 
-    def ended(self, at: float, seconds: float, results: list[ItemResult | None], fewer: int = 1) -> None:
-        super().ended(at, seconds, results, fewer)
+    def ended(self, at: float, load_seconds: float, results: list[ItemResult | None], fewer: int = 1) -> None:
+        super().ended(at, load_seconds, results, fewer)
         if any(result is not None and result.status is ItemStatus.FAILED for result in results):
             self._allowed = max(1.0, self._allowed / 2)
 
@@ -88,8 +88,8 @@ class Stubborn(Origin):
 
     __slots__ = ()
 
-    def ended(self, at: float, seconds: float, results: list[ItemResult | None], fewer: int = 1) -> None:
-        super().ended(at, seconds, results, fewer)
+    def ended(self, at: float, load_seconds: float, results: list[ItemResult | None], fewer: int = 1) -> None:
+        super().ended(at, load_seconds, results, fewer)
         self._breaker.is_open, self._breaker._failures = False, 1
         self._out_since = math.inf
 

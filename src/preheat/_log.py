@@ -405,7 +405,7 @@ def _turned(hits: deque[str], firsts: NDArray[np.int64]) -> Iterator[Iterable[st
 
 
 def _taken_before(places: NDArray[np.int64], firsts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many hits are taken before each of `places`: of each `SPAN`, every `STRIDE`-th from its one of `firsts` on."""
+    """How many hits are taken before each of `places`: of each `SPAN` every `STRIDE`-th from its one of `firsts` on."""
     span, rest = np.divmod(np.clip(places, 0, len(firsts) * SPAN - 1), SPAN)
     return span * (SPAN // STRIDE) + (rest - firsts[span] + STRIDE - 1) // STRIDE
 

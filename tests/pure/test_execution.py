@@ -1052,12 +1052,12 @@ class Tide:
     def share(self, items: int, more: int) -> None:
         self.shared.append((items, more))
 
-    def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
+    def loaded(self, at: float, load_seconds: float, items: int, fewer: int = 1) -> None:
         self.fewer.append(fewer)
-        self.ends.append((at, seconds, items))
+        self.ends.append((at, load_seconds, items))
 
-    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
-        self.ends.append((at, seconds, len(results)))
+    def ended(self, at: float, load_seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
+        self.ends.append((at, load_seconds, len(results)))
 
     def retry_at(self, at: float, tries: int) -> float | None:
         return at + 100.0 if self.retries else None
@@ -1070,8 +1070,32 @@ def test_loads_start_when_the_gate_opens_and_as_many_as_it_admits():
     assert Load((0, 1)) in run.handle(Tick(3.0))
     assert tide.admitted == [(3.0, [10, 10, 10])]
     assert [WakeAt(9.0)] == run.handle(Loaded(4.5, (0, 1), [10, 10]))
-    assert tide.ends == [(4.5, 1.5, 2)]
+    assert tide.ends == [(4.5, 0.75, 2)]
     assert [load for load in run.handle(Tick(9.0)) if isinstance(load, Load)] == [Load((2, 3))]
+
+
+FROM_PEER = ItemResult(ItemStatus.LOADED, 10, from_peer=True)
+
+
+@pytest.mark.parametrize(
+    ("results", "in_bulk", "load_seconds"),
+    [
+        ([loaded()] * 4, (), 0.25),
+        ([loaded(), RESIDENT, FROM_PEER, loaded()], (), 0.5),  # what was there, or a peer had, took none of it
+        ([loaded(), FAILED, loaded(), loaded()], (), 0.25),
+        ([loaded(), None, None, None], (), 1.0),
+        ([RESIDENT] * 4, (), 1.0),
+        ([loaded()] * 4, {"c"}, 0.5),  # two calls
+        ([loaded(), FAILED, loaded(), RESIDENT], {"c"}, 0.5),
+        ([loaded(), loaded(), None, None], {"c"}, 1.0),
+    ],
+)
+def test_a_gate_hears_how_long_each_load_took(results, in_bulk, load_seconds):
+    tide = Tide(0.0)
+    run = execution(4, batch_size=2, run_seconds={"c": 1.0}, in_bulk=in_bulk, concurrency_limit=1, gates={"c": tide})
+    run.handle(Start(0.0))
+    run.handle(Ended(1.0, (0, 1, 2, 3), results))
+    assert tide.ends == [(1.0, load_seconds, 4)]
 
 
 def test_a_gate_that_is_shut_does_not_hold_up_another_cache():

@@ -50,9 +50,9 @@ def test_a_run_of_what_loads_in_batches_ends_with_a_whole_one():
 def test_what_one_call_loads_is_not_torn_apart_but_for_a_probe():
     origin = Origin("o")
     assert origin.admit(0.0, [1] * 100, at_once=32) == 32
-    origin.ended(1.0, 1.0, [LOADED] * 31 + [FAILED])
+    origin.ended(1.0, 0.03, [LOADED] * 31 + [FAILED])
     assert origin.admit(1.0, [1] * 100, at_once=32) == 32
-    origin.ended(2.0, 1.0, [FAILED] * 32)
+    origin.ended(2.0, 0.03, [FAILED] * 32)
     assert origin.admit(origin.opens_at(2.0), [1] * 100, at_once=32) == 1
 
 
@@ -99,14 +99,13 @@ def test_what_a_peer_gave_says_nothing_of_how_the_origin_is():
     assert load(origin, FAILED, at=origin.opens_at(at))
 
 
-def test_what_was_there_already_took_none_of_the_time():
-    """Without them a load took 0.1 s; with them it must not look like a hundredth of that."""
+@pytest.mark.parametrize("others", [[], [RESIDENT] * 97, [FAILED] * 3, [None] * 9])
+def test_a_limit_learns_of_what_was_loaded_only(others):
     origin = Origin("o")
-    load(origin, *[LOADED] * 40)
     origin.admit(9.0, [1] * 100, at_once=100)
-    origin.ended(9.1, 0.1, [RESIDENT] * 99 + [LOADED])
+    origin.ended(9.1, 0.1, [*others, LOADED, LOADED, LOADED])
     own = origin._limit.own
-    assert own.seconds / own.count == pytest.approx(0.1)
+    assert (own.count, own.seconds) == (3, pytest.approx(0.3))
 
 
 def test_waits_by_a_rate_that_others_keep_count_once():

@@ -1,9 +1,8 @@
 """The seam that origin protection is put into: when the origin behind a cache lets loads start.
 
 The machine asks the gate of a cache before it starts a run of loads, wakes when the gate says that it opens, tells it
-how every run ended, and asks what is to become of what failed.  A load that is one of a batch takes as long as the call
-for all of it.  Several caches may share one gate.  A cache without a gate is always open, and what failed there is
-tried again at once.
+how every run ended, and asks what is to become of what failed.  Several caches may share one gate.  A cache without
+a gate is always open, and what failed there is tried again at once.
 """
 
 from __future__ import annotations
@@ -43,12 +42,15 @@ class Gate(Protocol):
         """A shared run of `items` starts now, for which there may be so many more loads at a time, or fewer."""
         ...
 
-    def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
-        """A run of `items`, which took `seconds` altogether, has ended, and all were loaded: `fewer` are under way."""
+    def loaded(self, at: float, load_seconds: float, items: int, fewer: int = 1) -> None:
+        """A run of `items` has ended, and all were loaded: `fewer` are under way.
+
+        Each took `load_seconds`: one of a batch as long as the call for all of it.
+        """
         ...
 
-    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
-        """A run, whose loads took `seconds` altogether, has ended; None stands for a load that was not begun."""
+    def ended(self, at: float, load_seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
+        """A run, each of whose loads took `load_seconds`, has ended; None stands for one that was not begun."""
         ...
 
     def note_live(self, at: float, seconds: float, misses: int) -> None:

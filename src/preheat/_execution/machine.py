@@ -276,7 +276,7 @@ class Execution:
         self._lengths.learn(flight.cache, len(positions), seconds, width=flight.width or 1)
         if (gate := self._gates[flight.cache]) is not None:
             items = len(positions)
-            gate.loaded(event.at, self._loads_seconds(flight.cache, items, items, seconds), items, fewer)
+            gate.loaded(event.at, self._load_seconds(flight.cache, items, items, seconds), items, fewer)
         self.guard.learn(positions, event.sizes, event.peak_bytes)
         self.guard.keep(size_bytes)
         self._loaded_order.frombytes(_numbers(positions))
@@ -317,13 +317,12 @@ class Execution:
             self.guard.learn([item for item, _ in loaded], [size for _, size in loaded], event.peak_bytes)
         if (gate := self._gates[flight.cache]) is not None:
             loads = sum(result.status is not ItemStatus.RESIDENT and not result.from_peer for _, result in tried)
-            loads_seconds = self._loads_seconds(flight.cache, loads, len(tried), seconds)
-            gate.ended(event.at, loads_seconds, event.results, fewer)
+            gate.ended(event.at, self._load_seconds(flight.cache, loads, len(tried), seconds), event.results, fewer)
 
-    def _loads_seconds(self, cache: str, loads: int, tried: int, seconds: float) -> float:
-        """What `loads` of so many items took altogether: where a call loads a batch, each as long as its call."""
+    def _load_seconds(self, cache: str, loads: int, tried: int, seconds: float) -> float:
+        """What each of `loads`, of so many items, took: where a call loads a batch, as long as that."""
         at_once = self._lengths.at_once(cache)
-        return seconds * loads / max(1, -(-tried // at_once)) if at_once > 1 else seconds
+        return seconds / max(1, -(-tried // at_once) if at_once > 1 else loads)
 
     def _put_back(self, item: int) -> None:
         self.attempts -= 1

@@ -174,12 +174,12 @@ class Origin:
 
     # ----------------------------------------------------------------------------------------------- ends
 
-    def loaded(self, at: float, seconds: float, items: int, fewer: int = 1) -> None:
-        """A run of `items`, which took `seconds` altogether, has ended, and all were loaded: `fewer` are under way."""
+    def loaded(self, at: float, load_seconds: float, items: int, fewer: int = 1) -> None:
+        """A run of `items` has ended, all loaded, which took `load_seconds` each: `fewer` are under way."""
         self._under_way -= fewer
         own = self._limit.own
         own.count += items
-        own.seconds += seconds
+        own.seconds += items * load_seconds
         if own.count >= self._limit.judge_at:
             self._limit.judge(at, self._under_way)
         if not self._breaker.is_calm:
@@ -187,8 +187,8 @@ class Origin:
                 self._breaker.ended(at, has_failed=False)
             self._note_health(at)
 
-    def ended(self, at: float, seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
-        """A run, which took `seconds` altogether, has ended; None: a load was not begun; so counts what a peer gave."""
+    def ended(self, at: float, load_seconds: float, results: Sequence[ItemResult | None], fewer: int = 1) -> None:
+        """A run, whose loads took `load_seconds` each, has ended; None: not begun, and what a peer gave counts so."""
         begun = [result for result in results if result is not None and not result.from_peer]
         given = [result for result in results if result is not None and result.from_peer]
         if given:
@@ -196,18 +196,17 @@ class Origin:
         self._requests -= len(results) - len(begun)
         good = [result for result in begun if result.status not in _NO_ANSWER]
         if len(good) == len(results):
-            self.loaded(at, seconds, len(good), fewer)
+            self.loaded(at, load_seconds, len(good), fewer)
             return
         self._under_way -= fewer
-        each_seconds = seconds / max(1, sum(result.status is not _RESIDENT for result in begun))
         for result in begun or (_NOT_ASKED,):
             has_failed = None if result.status is _RESIDENT else result.status is _FAILED
-            self._breaker.ended(at, has_failed=has_failed, seconds=each_seconds)
+            self._breaker.ended(at, has_failed=has_failed, seconds=load_seconds)
             if has_failed:
                 self._note_failure(at, result)
             elif has_failed is False:
                 self._limit.own.count += 1
-                self._limit.own.seconds += each_seconds
+                self._limit.own.seconds += load_seconds
         self._note_health(at)
 
     def _give_back(self, at: float, not_asked: Sequence[ItemResult]) -> None:
