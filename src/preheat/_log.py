@@ -166,6 +166,7 @@ class CacheLog:
             "_numbers",
             "_sample_above",
             "_taken",
+            "_taking",
             "_turns",
             "asked",
             "cache",
@@ -178,6 +179,7 @@ class CacheLog:
         self.cache, self._sample_above = cache, sample_above
         self._hits: deque[str] = deque(maxlen=limit + 1)  # and the mark
         self._misses: deque[_Miss] = deque(maxlen=MISS_LIMIT)
+        self._taking = threading.Lock()  # held while something is out and not yet counted as taken
         self._marking = threading.Lock()  # held while the mark is out
         self._mark_number = 0
         self._former: CacheLog | None = None
@@ -252,10 +254,10 @@ class CacheLog:
 
     def start_over(self) -> None:
         """Forget what waits, as if it had been drained.  Nobody else may be using the log."""
-        self._marking = threading.Lock()
+        self._taking, self._marking = threading.Lock(), threading.Lock()
         with self._unmarked():
             self._taken += len(self._hits)
-            self._expected = self.recorded_misses
+            self._expected += len(self._misses)
             self._hits.clear()
             self._misses.clear()
             self._numbers = count(self._expected)
@@ -285,13 +287,15 @@ class CacheLog:
 
     @property
     def recorded_hits(self) -> int:
-        """Hits recorded since the log began, waiting and dropped ones included."""
-        return self._taken + len(self._hits) - 1 + self._dropped_hits
+        """Hits recorded since the log began, waiting and dropped ones included; waits for those being taken out."""
+        with self._taking:
+            return self._taken + len(self._hits) - 1 + self._dropped_hits
 
     @property
     def recorded_misses(self) -> int:
-        """Misses recorded since the log began, waiting and dropped ones included."""
-        return self._expected + len(self._misses)
+        """Misses recorded since the log began, waiting and dropped ones included; waits for those being taken out."""
+        with self._taking:
+            return self._expected + len(self._misses)
 
     @property
     def dropped(self) -> int:
@@ -317,12 +321,13 @@ class CacheLog:
         yield from _batches(self.cache, at, hits, misses, places, 1 if firsts is None else STRIDE)
 
     def _take_misses(self) -> list[_Miss]:
-        is_full = len(self._misses) == self._misses.maxlen
-        misses = list(starmap(self._misses.popleft, repeat((), len(self._misses))))
-        if is_full:
-            self._dropped_misses += max(0, misses[0].number - self._expected)
-        # two threads may record in another order than they were numbered in
-        self._expected = max(map(_number_after, misses), default=self._expected)
+        with self._taking:
+            is_full = len(self._misses) == self._misses.maxlen
+            misses = list(starmap(self._misses.popleft, repeat((), len(self._misses))))
+            if is_full:
+                self._dropped_misses += max(0, misses[0].number - self._expected)
+            # two threads may record in another order than they were numbered in
+            self._expected = max(map(_number_after, misses), default=self._expected)
         return misses
 
     def _take_hits(self) -> tuple[list[str], NDArray[np.int64] | None]:
@@ -339,7 +344,7 @@ class CacheLog:
     @contextmanager
     def _unmarked(self) -> Iterator[None]:
         """While this lasts, there is no mark among the hits."""
-        with self._marking:
+        with self._taking, self._marking:
             self._lift_mark()
             try:
                 yield

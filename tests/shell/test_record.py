@@ -14,6 +14,7 @@ from contextvars import Context, copy_context
 
 import pytest
 
+import preheat._log
 from preheat._log import MISS_LIMIT, SAMPLE_ABOVE, SPAN, STRIDE
 from preheat._record import BATCH_LIMIT, AccessRecorder, CacheLog, is_quiet, quietly
 
@@ -190,6 +191,27 @@ def test_what_four_threads_record_while_samples_are_taken_is_counted_to_the_last
     drainer.join()
     list(log.drain(0.0))
     assert log.recorded_hits == 4 * COUNTED
+
+
+@pytest.mark.parametrize("step", ["_take_out", "_number_after"])
+def test_what_is_just_being_taken_out_is_counted(monkeypatch, step):
+    log, seen, take = CacheLog("c"), [], getattr(preheat._log, step)
+    for _ in range(3):
+        log.hit("a")
+        log.miss("b", 1, 0.1, "", "")
+    reader = threading.Thread(target=lambda: seen.append((log.recorded_hits, log.recorded_misses)))
+
+    def take_while_another_reads(*arguments):
+        taken = take(*arguments)
+        if reader.ident is None:
+            reader.start()
+            reader.join(0.05)
+        return taken
+
+    monkeypatch.setattr(preheat._log, step, take_while_another_reads)
+    list(log.drain(0.0))
+    reader.join()
+    assert seen == [(3, 3)]
 
 
 def test_without_the_interpreters_lock_samples_are_taken_out_one_by_one(monkeypatch):
