@@ -7,7 +7,7 @@ So there is a task for each thread of the cluster, and none for each key.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from preheat.bulk import Bulk, BulkReport, work_until_done
 from preheat.errors import InvalidSetting, WorkersLost
@@ -24,6 +24,9 @@ _OWN_CLUSTER = {
 bytes each of its allocations may give some back: 64 KiB there, for values that stay, while a run gives back at its end
 what it has freed.
 """
+
+_NO_DASHBOARD: Any = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+"""Without one its scheduler still listens for HTTP, by default at a port that another cluster may have."""
 
 
 async def run_workers(bulk: Bulk, client: Client | None = None, workers: int | None = None) -> BulkReport:
@@ -56,7 +59,7 @@ def _run(bulk: Bulk, client: Client | None, workers: int | None) -> None:
         return
     with (
         dask.config.set(_OWN_CLUSTER),
-        LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=None, **_NO_DASHBOARD) as cluster,
         Client(cluster) as own,
     ):
         _work(bulk, own, workers)
