@@ -116,7 +116,8 @@ async def load_and_set(options) -> dict:
     """The control: what is usually written for this, which neither looks nor asks."""
     from preheat.adapters.redis import connect
 
-    origin, client, few = OriginClient(options.origin), connect(options.cache, is_async=True), asyncio.Semaphore(16)
+    origin, few = OriginClient(options.origin), asyncio.Semaphore(16)
+    client = connect(options.cache, is_async=True, wait_seconds=10.0)
     print("ready", flush=True)
     sys.stdin.readline()
 

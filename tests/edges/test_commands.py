@@ -177,7 +177,7 @@ def test_help_has_an_example_and_the_example_runs(path: tuple[str, ...], folder:
     search = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
     env = environment(folder, PATH=search, **board_of(request, path[0]))
     if path == ("serve",):  # until it is interrupted
-        example = f"timeout --signal=INT 8 {example}; test $? = 124"
+        example = f"timeout --signal=INT 8 {example} --port 0; test $? = 124"
     shown = subprocess.run(["bash", "-c", example], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
 import time
@@ -130,7 +131,7 @@ def test_a_server_in_good_health_is_asked_once_for_each_page():
     assert len(server.requests) == 200
     (record,) = report.origins
     assert (record.origin, record.requests, record.failures, record.opened) == ("c", 200, 0, 0)
-    assert server.most_open <= record.highest_limit
+    assert server.most_open <= math.ceil(record.highest_limit)  # one more for that part of the time
 
 
 def test_errors_and_cut_connections_are_retried_within_the_budget_and_then_put_off():

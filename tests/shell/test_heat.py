@@ -829,25 +829,29 @@ def test_tasks_take_what_a_warm_up_is_making(service):
 
 
 def test_a_cancelled_warm_up_ends_its_load_unless_traffic_waits_for_it(service):
-    ended = []
+    ended, begun, may_end = [], None, None
 
     @heat.cached(name="f", service=service)
     async def slow(word):
+        begun.set()
         try:
-            await asyncio.sleep(0.03)
+            await may_end.wait()
         except asyncio.CancelledError:
             ended.append(word)
             raise
         return word.upper()
 
     async def warm_and_cancel(key, *beside):
+        nonlocal begun, may_end
+        begun, may_end = asyncio.Event(), asyncio.Event()
         warming = asyncio.create_task(slow.cache.warmup_item(item("f", key)))
-        await asyncio.sleep(0.005)
+        await begun.wait()
         others = [asyncio.create_task(each()) for each in beside]
         await asyncio.sleep(0.005)
         warming.cancel()
         with pytest.raises(asyncio.CancelledError):
             await warming
+        may_end.set()
         return await asyncio.gather(*others)
 
     assert asyncio.run(warm_and_cancel("a")) == []
