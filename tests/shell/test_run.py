@@ -269,6 +269,18 @@ def test_readings_before_at_the_peak_and_after_are_kept():
 # ------------------------------------------------------------------------------------------------- cancel and progress
 
 
+@pytest.mark.parametrize("items", [1, 40])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_a_coroutine_function_that_forgets_to_await_fails_and_says_so(items):
+    class Forgetful(Plain):
+        async def warmup_item(self, item: WarmupItem) -> Any:
+            return asyncio.sleep(0, ItemResult(ItemStatus.LOADED, 7))
+
+    report = perform(run_of(Forgetful(), some(items)))
+    assert report.count(ItemStatus.FAILED) == items
+    assert set(reasons(report).values()) == {"warmup_item gave a coroutine, not an ItemResult"}
+
+
 def test_cancel_awaits_what_is_in_flight_and_reports():
     async def scene() -> WarmupReport:
         task = asyncio.create_task(run.perform())

@@ -11,7 +11,6 @@ from typing import Any
 
 from preheat._attempt.crew import Crew
 from preheat._attempt.results import ITEM_ERRORS, LATE, failure_of
-from preheat._attempt.settling import settle_one
 from preheat._attempt.state import Attempt
 from preheat._limit import limited_by
 from preheat._model import ItemResult, ItemStatus, WarmupItem
@@ -58,8 +57,6 @@ async def load_shared(attempt: Attempt, crew: Crew) -> None:
                     result = await load(item)
                 except ITEM_ERRORS as error:
                     result = run.fail(attempt.failure_of(error))
-                if type(result) is not ItemResult:
-                    result = await settle_one(attempt, result)
                 if attempt.taken is not None:
                     attempt.come_late(result)
                     return

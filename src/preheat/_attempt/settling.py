@@ -24,11 +24,13 @@ def smooth_sizes(attempt: Attempt) -> array[int] | None:
 
 def sizes_of(results: Sequence[Any]) -> array[int] | None:
     """The sizes that `results` tell, one at least, if each is of a plain load, with nothing to say; otherwise None."""
-    # by their places: a look by name would take several times as long
+    if not set(map(type, results)) <= {ItemResult}:
+        return None
+    # taken apart at once: a look by name, or by place, costs half as much again
     sizes: list[Any] = [
-        each[_SIZE]
-        for each in results
-        if type(each) is ItemResult and each[_STATUS] is _LOADED and not each[_REASON] and not each[_FROM_PEER]
+        size_bytes
+        for status, size_bytes, _, reason, _, from_peer in results
+        if status is _LOADED and not reason and not from_peer
     ]
     if len(sizes) < len(results):
         return None
@@ -41,7 +43,6 @@ def sizes_of(results: Sequence[Any]) -> array[int] | None:
 
 
 _LOADED = ItemStatus.LOADED
-_STATUS, _SIZE, _REASON, _FROM_PEER = map(ItemResult._fields.index, ("status", "size_bytes", "reason", "from_peer"))
 
 
 async def settle(attempt: Attempt) -> list[ItemResult | None]:
@@ -56,9 +57,9 @@ async def settle(attempt: Attempt) -> list[ItemResult | None]:
 
 
 async def settle_one(attempt: Attempt, result: Any) -> ItemResult:
-    """What becomes of one item whose load gave `result`, which is awaited if it can be."""
+    """What becomes of one item whose load gave `result`; of a plain function, that is awaited if it can be."""
     try:
-        if inspect.isawaitable(result):
+        if not attempt.way.is_on_loop and inspect.isawaitable(result):
             result = await result
     except ITEM_ERRORS as error:
         return attempt.failure_of(error)
