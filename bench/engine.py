@@ -5,8 +5,8 @@ python bench/engine.py [--repeats N]        exits with 1 if a target is missed
 Each line is the median over interleaved repeats of a ratio to a peer that does nothing but load: as many tasks of a
 TaskGroup over one iterator, as many threads over one iterator, or a loop over batches.  Peers load the rows of the
 same plan, one made after another, as every engine has to whose plan is not a list of objects.  The first line says
-what the ratio is where those rows lie ready for the peer alone.  Loads that wait are so many that each side takes two
-seconds or more: what a run costs at its start and end, some 20 ms, is none of an item's.
+what the ratio is where those rows lie ready for the peer alone.  Loads are so many that each side takes a second or
+more: what a run costs at its start and end, some 20 ms, is none of an item's.
 """
 
 from __future__ import annotations
@@ -290,14 +290,14 @@ def main() -> int:
     chosen = parser.parse_args()
     repeats = chosen.repeats
     lines: list[tuple[str, int, float | None, Pair]] = []
-    many, some, blocking, few = 1_000_000, 500_000, 160_000, 40_000
+    most, many, some, blocking, few = 2_000_000, 1_000_000, 500_000, 160_000, 40_000
     lying_ready = list(rows(many))
     for c in (64, 256):
         lines += [
             (f"ready loader, rows lying ready for the peer, {c}", many, None,
              (lambda c=c: engine(Ready(), many, c), lambda c=c: bare_tasks(Ready(), iter(lying_ready), c))),
-            (f"ready loader, {c}", many, 1.7,
-             (lambda c=c: engine(Ready(), many, c), lambda c=c: bare_tasks(Ready(), rows(many), c))),
+            (f"ready loader, {c}", most, 1.5,
+             (lambda c=c: engine(Ready(), most, c), lambda c=c: bare_tasks(Ready(), rows(most), c))),
             (f"loader that suspends once, {c}", some, 1.3,
              (lambda c=c: engine(SuspendsOnce(), some, c), lambda c=c: bare_tasks(SuspendsOnce(), rows(some), c))),
             (f"1 ms loader, {c}", n := 2000 * c, 1.15,

@@ -81,7 +81,7 @@ def begin(gang: Gang, hand: Attempt) -> SharedRun:
     """Have `hand` load the next item: the run that it takes of."""
     run = gang.crew.begin(hand)
     assert run is not None
-    hand.loading, _ = next(run.rows)
+    hand.loading, *_ = next(run.rows)
     return run
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, repeat
 from operator import length_hint
 from typing import Any
 
 from preheat._attempt.state import Attempt, beyond_reservation, is_enough
 from preheat._model import ItemResult, ItemStatus, WarmupItem
+from preheat._turns import ITEMS_PER_LOOK
 from preheat.abc import Clock, WarmableCache
 
 NOT_BEGUN = object()
+_LOOKS = (*repeat(False, ITEMS_PER_LOOK - 1), True)
 
 
 class SharedRun:
@@ -23,7 +26,7 @@ class SharedRun:
 
     Attributes:
         positions: What is to be loaded, in the plan's order.
-        rows: The same, each with its number in the run, for whoever is next.
+        rows: The same, each with its number in the run and whether to look at the turn behind it, for whoever is next.
         results: What the cache gave for each so far; NOT_BEGUN for the others.
         seconds: What the loads have taken, one after another.
         at_work: How many workers take of it.
@@ -40,7 +43,7 @@ class SharedRun:
     ) -> None:
         self.positions = positions
         self._numbers = iter(range(len(positions)))
-        self.rows = zip(self._numbers, rows, strict=False)
+        self.rows = zip(self._numbers, rows, cycle(_LOOKS), strict=False)
         self.results: list[Any] = [NOT_BEGUN] * len(positions)
         self.seconds, self.is_closed = 0.0, False
         self.at_work = self._failures = 0

@@ -48,7 +48,7 @@ async def load_shared(attempt: Attempt, crew: Crew) -> None:
     with limited_by(partial(crew.limit_bytes, attempt)):
         while (run := crew.begin(attempt)) is not None:
             results = run.results
-            for n, item in run.rows:
+            for n, item, is_look in run.rows:
                 if brake.is_on:
                     run.close()
                     break
@@ -61,7 +61,7 @@ async def load_shared(attempt: Attempt, crew: Crew) -> None:
                     attempt.come_late(result)
                     return
                 results[n] = result
-                if not n % ITEMS_PER_LOOK and turn.is_over():
+                if is_look and turn.is_over():
                     await turn.next()
             crew.end(attempt)
 
