@@ -94,8 +94,9 @@ class WarmableCache(Protocol):
         """Load `item` if it is absent and fits without evicting anything.
 
         Quiet: neither this call nor the reads inside it count as traffic.  A second call is RESIDENT.  May be
-        a coroutine function.  What it raises is retried and then reported as FAILED; an attribute `retry_after`
-        of it, in seconds, or the header of that name of its `response`, says when at the earliest.
+        a coroutine function, or a plain one that gives what is to be awaited.  What it raises is retried and then
+        reported as FAILED; an attribute `retry_after` of it, in seconds, or the header of that name of its `response`,
+        says when at the earliest.
 
         A coroutine that takes longer than an item may, or that nobody waits for any more, is cancelled.  Whatever it
         was reading from then holds half an answer: it has to close that connection, and not to give it back to a
