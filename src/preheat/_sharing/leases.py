@@ -24,7 +24,7 @@ from preheat._model import ItemResult, ItemStatus
 from preheat._sharing.putting import MOST_ITEMS, TOKEN_BYTES, Loaded, chunks_of
 from preheat._sharing.rules import Codec, Life
 from preheat._sharing.slabs import SlabRoom, item_bytes
-from preheat._sharing.steps import Ask, Command, Make, Refused, Reply, Steps, Wait, answer
+from preheat._sharing.steps import WAIT_SECONDS, Ask, Command, Make, Refused, Reply, Steps, Wait, answer, patiently
 from preheat.errors import InvalidSetting
 
 V = TypeVar("V")
@@ -40,7 +40,6 @@ MOST_OWED = 100_000
 MOST_KEY_BYTES = 250
 MOST_NAMESPACE = 100
 EVICTING_SECONDS = 60.0
-WAIT_SECONDS = 0.1
 _TOKEN_BYTES = len(LEASE) + TOKEN_BYTES
 _ROUNDED_UP_SECONDS = 2  # a server counts whole seconds, and a lease is made one longer for it
 AT_ONCE = -1
@@ -250,7 +249,8 @@ class Leases(Generic[V]):
     def _warm(self, keys: Sequence[str], expected_bytes: Sequence[int]) -> Steps[list[ItemResult]]:
         if self.owed:
             yield from self._settle()
-        begun = yield from self._begin_patiently(keys)
+        give_up_at = self._clock() + self.rules.patience_seconds
+        begun = yield from patiently(lambda: self._begin(keys), self._clock, give_up_at)
         if begun is None:
             return [_AWAY] * len(keys)
         seen, room = begun
@@ -330,17 +330,13 @@ class Leases(Generic[V]):
             return ItemResult(ItemStatus.TOO_LARGE, 0, seconds, "it is larger than the server takes")
         return _REFUSED._replace(seconds=seconds) if reply == Refused(REFUSED) else _AWAY._replace(seconds=seconds)
 
-    def _begin_patiently(self, keys: Sequence[str]) -> Steps[tuple[list[ItemResult | None], SlabRoom | None] | None]:
+    def _begin(self, keys: Sequence[str]) -> Steps[tuple[list[ItemResult | None], SlabRoom | None] | None]:
         """What each of `keys` is, and what is free if any is absent; None if a server does not answer."""
-        give_up_at = self._clock() + self.rules.patience_seconds
-        while True:
-            seen = yield from self._look(keys)
-            room = (yield from self._room()) if seen is not None and None in seen else None
-            if seen is not None and (room is not None or None not in seen):
-                return seen, room
-            if self._clock() >= give_up_at:
-                return None
-            yield Wait(WAIT_SECONDS)
+        seen = yield from self._look(keys)
+        if seen is None or None not in seen:
+            return None if seen is None else (seen, None)
+        room = yield from self._room()
+        return None if room is None else (seen, room)
 
     def _room(self) -> Steps[SlabRoom | None]:
         """What is free on the fullest server, nothing if one has just evicted; None if one does not answer."""

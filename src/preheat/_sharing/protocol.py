@@ -28,7 +28,7 @@ from preheat._model import ItemResult, ItemStatus
 from preheat._sharing.putting import AWAY, MOST_ITEMS, Claim, Loaded, Places, chunks_of
 from preheat._sharing.rules import ENTRY_BYTES, TOMBSTONE, Codec, Life, Room, Rules
 from preheat._sharing.slots import Shards
-from preheat._sharing.steps import Ask, Command, Make, Refused, Reply, Steps, Wait, answer, side_by_side
+from preheat._sharing.steps import Ask, Command, Make, Refused, Reply, Steps, answer, patiently, side_by_side
 
 V = TypeVar("V")
 
@@ -36,7 +36,6 @@ MOST_OWED = 100_000
 """Deletes remembered while the server is away."""
 
 EVICTING_SECONDS = 60.0
-WAIT_SECONDS = 0.1
 
 ROOM_SECONDS = 0.02
 """How long it counts what a server said of its memory: as long as a run's own reading.  To ask takes a client about as
@@ -201,7 +200,8 @@ class Sharing(Generic[V]):
         results: list[ItemResult] = [_RESIDENT] * len(keys)
         if self.owed:
             yield from self._settle()
-        begun = yield from self._begin_patiently(keys)
+        give_up_at = self._clock() + self.places.rules.patience_seconds
+        begun = yield from patiently(lambda: self._begin(keys), self._clock, give_up_at)
         if begun is None:
             return [ItemResult(ItemStatus.FAILED, reason=AWAY)] * len(keys)
         claim, taken, room = begun
@@ -269,26 +269,19 @@ class Sharing(Generic[V]):
             if head == TOMBSTONE:
                 results[n] = ItemResult(ItemStatus.REJECTED, reason="it was deleted a moment ago")
 
-    def _begin_patiently(self, keys: Sequence[str]) -> Steps[tuple[Claim, list[bool], Room] | None]:
+    def _begin(self, keys: Sequence[str]) -> Steps[tuple[Claim, list[bool], Room] | None]:
         """The claim on `keys`, which of them are there, and what is free; None if a server does not answer."""
-        give_up_at = self._clock() + self.places.rules.patience_seconds
-        while True:
-            if (yield from self.places.see_whether_it_takes_writes()):
-                claim, taken = yield from side_by_side(self.places.claim(keys), self.find(keys))
-                room = (yield from self._room()) if claim is not None and taken is not None else None
-                if room is not None:
-                    return claim, taken, room
-            if self._clock() >= give_up_at:
-                return None
-            yield Wait(WAIT_SECONDS)
+        if not (yield from self.places.see_whether_it_takes_writes()):
+            return None
+        claim, taken = yield from side_by_side(self.places.claim(keys), self.find(keys))
+        room = (yield from self._room()) if claim is not None and taken is not None else None
+        return None if room is None else (claim, taken, room)
 
     def _put_patiently(self, claim: Claim, chunk: Sequence[Loaded]) -> Steps[Sequence[int | str]]:
         """`_put` again while the server is away, with the values in hand: what was loaded is not loaded again."""
-        while True:
-            codes = yield from self.places.put(claim, chunk, [b""] * len(chunk))
-            if codes is not None or self._clock() >= claim.by:
-                return codes if codes is not None else [AWAY] * len(chunk)
-            yield Wait(WAIT_SECONDS)
+        seen = [b""] * len(chunk)
+        codes = yield from patiently(lambda: self.places.put(claim, chunk, seen), self._clock, claim.by)
+        return codes if codes is not None else [AWAY] * len(chunk)
 
     # ---------------------------------------------------------------------------------------------- room
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 V = TypeVar("V")
+
+WAIT_SECONDS = 0.1
+"""Between two questions to a server that is away."""
 
 Command = tuple[str | bytes | int, ...]
 Reply = Any
@@ -61,6 +64,15 @@ def side_by_side(*all_steps: Steps[Any]) -> Steps[tuple[Any, ...]]:
         each = iter(told or ())
         answers = {n: None if told is None else list(islice(each, len(commands))) for n, commands in asked.items()}
     return tuple(results)
+
+
+def patiently(ask: Callable[[], Steps[V | None]], clock: Callable[[], float], give_up_at: float) -> Steps[V | None]:
+    """What `ask` ends with, begun again and again while that is None, until the instant `give_up_at`."""
+    while True:
+        found = yield from ask()
+        if found is not None or clock() >= give_up_at:
+            return found
+        yield Wait(WAIT_SECONDS)
 
 
 class _Nobody:
