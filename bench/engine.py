@@ -5,8 +5,8 @@ python bench/engine.py [--repeats N]        exits with 1 if a target is missed
 Each line is the median over interleaved repeats of a ratio to a peer that does nothing but load: as many tasks of a
 TaskGroup over one iterator, as many threads over one iterator, or a loop over batches.  Peers load the rows of the
 same plan, one made after another, as every engine has to whose plan is not a list of objects.  The first line says
-what the ratio is where those rows lie ready for the peer alone.  Loads are so many that each side takes a second or
-more: what a run costs at its start and end, some 20 ms, is none of an item's.
+what the ratio is where those rows lie ready for the peer alone.  Ready loads, and those that wait, are so many that
+each side takes a second or more: what a run costs at its start and end, some 20 ms, is none of an item's.
 """
 
 from __future__ import annotations

@@ -49,11 +49,11 @@ async def settle(attempt: Attempt) -> list[ItemResult | None]:
     attempt.begin_settling()
     with limited_by(attempt.limit_bytes):
         for result in list(attempt.results):
-            attempt.settled.append(await settle_one(attempt, result))
+            attempt.settled.append(await _settle_one(attempt, result))
     return [*attempt.settled, *[None] * (len(attempt.positions) - len(attempt.settled))]
 
 
-async def settle_one(attempt: Attempt, result: Any) -> ItemResult:
+async def _settle_one(attempt: Attempt, result: Any) -> ItemResult:
     """What becomes of one item whose load gave `result`; of a plain function, that is awaited if it can be."""
     try:
         if not attempt.way.is_on_loop and inspect.isawaitable(result):
