@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec.structs import replace
 
 from preheat._execution import Ended, Execution, Finish, Load, Loaded, Missed, Start, Tick, WakeAt
 from preheat._model import ItemResult, ItemStatus
@@ -43,7 +44,7 @@ class SimulatedOrigin:
         result, factor = self.answer(at, self._chance)
         end = self._occupy(at, self._chance.exponential(self.mean_seconds) * factor)
         if end - at > self.timeout_seconds:
-            return at + self.timeout_seconds, FAILED._replace(wait_seconds=0.0, reason="TimeoutError")
+            return at + self.timeout_seconds, replace(FAILED, wait_seconds=0.0, reason="TimeoutError")
         return end, result
 
     def serve_live(self, at: float, seconds: float, factor: float) -> float:

@@ -14,6 +14,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from preheat._attempt import failure_of, usable
 from preheat._coordination import Coordination
 from preheat._fleet import PATIENCE_SECONDS, looking_seconds
@@ -165,7 +167,7 @@ class JointCache:
             told = await self._put_in(taker, [items[n] for n in given])
         finally:
             taken = taker.withdraw(self.name, found)
-        told = [each._replace(from_peer=items[n].ref.key in taken) for n, each in zip(given, told, strict=False)]
+        told = [replace(each, from_peer=items[n].ref.key in taken) for n, each in zip(given, told, strict=False)]
         taker.note(told)
         results.update(zip(given, told, strict=False))
         asked = sum(not each.from_peer and each.status is not ItemStatus.RESIDENT for each in told)

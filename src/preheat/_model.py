@@ -15,6 +15,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
+from msgspec import Struct
 
 from preheat._columns import TextColumn
 
@@ -646,7 +647,7 @@ class ItemStatus(StrEnum):
     TOO_LARGE = "too_large"  # its loader found it to be beyond the limit that it was given
 
 
-class ItemResult(NamedTuple):
+class ItemResult(Struct, frozen=True, gc=False):
     """What became of one item: `size_bytes` is what its cache accounts for it now, 0 unless LOADED.
 
     `wait_seconds` is for how long its origin asked to be left alone; 0 if it is overloaded and did not say how long,

@@ -5,6 +5,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from origins import FAILED, LOADED, SimulatedOrigin, VirtualRun
 from preheat._execution import Execution
@@ -14,7 +15,7 @@ from preheat._origin.bucket import TokenBucket
 from preheat._origin.limit import LEAST, DelayLimit
 from preheat._origin.retry import MAX_ATTEMPTS
 
-ANSWERS = [LOADED, LOADED, FAILED, FAILED._replace(wait_seconds=0.0), FAILED._replace(wait_seconds=2.5)]
+ANSWERS = [LOADED, LOADED, FAILED, replace(FAILED, wait_seconds=0.0), replace(FAILED, wait_seconds=2.5)]
 ANSWERS += [ItemResult(ItemStatus.RESIDENT), ItemResult(ItemStatus.UNAVAILABLE)]
 
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from msgspec.structs import replace
 
 from preheat._model import ItemResult, ItemStatus
 from preheat._origin import Limits, Origin
@@ -78,7 +79,7 @@ def test_what_a_peer_gave_is_no_request_and_costs_nothing_of_a_rate():
     for _ in range(100):
         assert origin.opens_at(1.0) <= 1.0
         origin.admit(1.0, [10], at_once=1)
-        origin.ended(1.0, 0.001, [LOADED._replace(from_peer=True)])
+        origin.ended(1.0, 0.001, [replace(LOADED, from_peer=True)])
     assert (origin.record().requests, origin.record().limited_seconds) == (0, 0.0)
     origin.admit(1.0, [10], at_once=1)
     origin.ended(1.0, 0.001, [LOADED])
@@ -88,13 +89,13 @@ def test_what_a_peer_gave_is_no_request_and_costs_nothing_of_a_rate():
 def test_what_a_peer_gave_says_nothing_of_how_the_origin_is():
     """Neither that it bears more, nor that it is well again."""
     origin = Origin("o")
-    load(origin, *[LOADED._replace(from_peer=True)] * 200, seconds=0.001)
+    load(origin, *[replace(LOADED, from_peer=True)] * 200, seconds=0.001)
     assert origin.record().limit == Origin("o").record().limit
     at = 0.0
     while origin.opens_at(at) <= at:
         at = load(origin, FAILED, at=at)
     at = origin.opens_at(at)
-    load(origin, LOADED._replace(from_peer=True), at=at)
+    load(origin, replace(LOADED, from_peer=True), at=at)
     assert origin.record().opened == 1
     assert load(origin, FAILED, at=origin.opens_at(at))
 
@@ -119,7 +120,7 @@ def test_nothing_starts_before_the_instant_that_the_origin_named_and_some_time_a
     opens = set()
     for seed in range(20):
         origin = Origin("o", seed=seed)
-        at = load(origin, FAILED._replace(wait_seconds=8.0))
+        at = load(origin, replace(FAILED, wait_seconds=8.0))
         opens_at = origin.opens_at(at)
         assert at + 8.0 <= opens_at <= at + 10.0
         assert origin.opens_at(opens_at) <= opens_at
@@ -130,7 +131,7 @@ def test_nothing_starts_before_the_instant_that_the_origin_named_and_some_time_a
 def test_several_that_name_an_instant_are_all_obeyed():
     origin = Origin("o")
     origin.admit(0.0, [1, 1], at_once=2)
-    origin.ended(1.0, 1.0, [FAILED._replace(wait_seconds=100.0), FAILED._replace(wait_seconds=1.0)])
+    origin.ended(1.0, 1.0, [replace(FAILED, wait_seconds=100.0), replace(FAILED, wait_seconds=1.0)])
     assert origin.opens_at(1.0) >= 101.0
 
 
@@ -200,7 +201,7 @@ def test_it_is_given_up_after_an_outage_and_at_once_where_it_says_so_itself():
     origin.begin_later_pass(at, 30.0)
     assert origin.gives_up_at(at) == at + 30.0
     told = Origin("p")
-    at = load(told, FAILED._replace(wait_seconds=60.0))
+    at = load(told, replace(FAILED, wait_seconds=60.0))
     assert told.gives_up_at(at) == at
 
 

@@ -5,6 +5,7 @@ from array import array
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from origins import FAILED, LOADED, SimulatedOrigin, Traffic, VirtualRun, execution_of
 from preheat._execution import Cancel, Ended, Execution, Load, Start
@@ -174,7 +175,7 @@ def test_nothing_is_asked_for_before_the_instant_that_the_origin_named(wait):
     def answer(at, chance):
         if len(told) < 3 and at > 1.0:
             told.append(at)
-            return FAILED._replace(wait_seconds=wait), 0.0
+            return replace(FAILED, wait_seconds=wait), 0.0
         return LOADED, 1.0
 
     origin = SimulatedOrigin(answer=answer)
@@ -186,7 +187,7 @@ def test_nothing_is_asked_for_before_the_instant_that_the_origin_named(wait):
 
 def test_a_long_wait_does_not_hold_up_what_others_could_load():
     def answer(at, chance):
-        return (FAILED._replace(wait_seconds=25.0) if at < 1.0 else LOADED), 1.0
+        return (replace(FAILED, wait_seconds=25.0) if at < 1.0 else LOADED), 1.0
 
     caches = ["busy"] * 50 + ["well"] * 50
     run = run_of(caches, [0] * 50 + [1] * 50, {"busy": SimulatedOrigin(answer=answer), "well": SimulatedOrigin()})

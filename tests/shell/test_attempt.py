@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from builders import item
 from preheat._attempt import (
@@ -335,7 +336,7 @@ def test_nothing_is_begun_behind_a_batch_of_which_a_result_asks_for_rest(kind):
 
 
 def test_plain_loads_are_taken_for_their_sizes_alone():
-    assert list(sizes_of(LOADED, LOADED._replace(size_bytes=3), LOADED)) == [10, 3, 10]
+    assert list(sizes_of(LOADED, replace(LOADED, size_bytes=3), LOADED)) == [10, 3, 10]
     assert sizes_of(LOADED, LOADED) is None, "one is missing"
 
 
@@ -346,9 +347,9 @@ def test_plain_loads_are_taken_for_their_sizes_alone():
         (ItemStatus.LOADED, 1, 0.0, ""),
         ItemResult(ItemStatus.RESIDENT),
         ItemResult("done", 1),
-        LOADED._replace(reason="but slowly"),
-        LOADED._replace(from_peer=True),
-        *(LOADED._replace(size_bytes=size) for size in (-1, 1.5, "3", None, 2**48 + 1, 2**63)),
+        replace(LOADED, reason="but slowly"),
+        replace(LOADED, from_peer=True),
+        *(replace(LOADED, size_bytes=size) for size in (-1, 1.5, "3", None, 2**48 + 1, 2**63)),
     ],
 )
 def test_results_of_which_there_is_something_to_say_are_looked_at_one_by_one(other):

@@ -348,7 +348,7 @@ def test_a_load_that_was_invalidated_under_way_is_not_kept(rig, forget, loader):
     result = thread.end()
     assert len(rig.cache) == 0
     if loader == "warm-up":
-        assert result[:2] == (ItemStatus.REJECTED, 0)
+        assert (result.status, result.size_bytes) == (ItemStatus.REJECTED, 0)
         assert "invalidated" in result.reason
 
 
@@ -464,7 +464,7 @@ def test_a_warm_up_tells_the_size_that_the_cache_accounts(rig):
 
 def test_a_second_warm_up_finds_it_resident(rig):
     rig.cache.warmup_item(rig.item(1))
-    assert rig.cache.warmup_item(rig.item(1))[:2] == (ItemStatus.RESIDENT, 0)
+    assert rig.cache.warmup_item(rig.item(1)).status is ItemStatus.RESIDENT
     assert len(rig.loads) == 1
 
 
@@ -495,7 +495,11 @@ def test_a_warm_up_never_evicts_what_traffic_loaded(small):
     for n in (0, 1, 2):
         small.read(n)
     result = small.cache.warmup_item(small.item(3))
-    assert (*result[:2], result.reason) == (ItemStatus.REJECTED, 0, "it does not fit its cache without evicting")
+    assert (result.status, result.size_bytes, result.reason) == (
+        ItemStatus.REJECTED,
+        0,
+        "it does not fit its cache without evicting",
+    )
     assert (small.resident, small.cache.get_warmup_statistics().evictions) == ([0, 1, 2], 0)
 
 
@@ -567,7 +571,7 @@ def test_undo_drops_what_nobody_used_and_nothing_else(rig):
 def test_what_is_not_there_any_more_is_unavailable(rig):
     rig.remove(1)
     result = rig.cache.warmup_item(rig.item(1))
-    assert result[:2] == (ItemStatus.UNAVAILABLE, 0)
+    assert (result.status, result.size_bytes) == (ItemStatus.UNAVAILABLE, 0)
     assert (rig.cache._flights, len(rig.cache)) == ({}, 0)
 
 

@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Any
 
+from msgspec.structs import replace
+
 from preheat._model import ItemResult, ItemStatus
 from preheat._origin import read_refusal
 from preheat._plan.sizes import is_size
@@ -27,7 +29,7 @@ def usable(result: Any) -> ItemResult:
     if not is_size(result.size_bytes):
         return ItemResult(ItemStatus.FAILED, reason=f"warmup_item gave {result.size_bytes!r} as its size in bytes")
     status, size_bytes, reason = ItemStatus(result.status), int(result.size_bytes), _printable(result.reason)
-    return result._replace(status=status, size_bytes=size_bytes, reason=reason)
+    return replace(result, status=status, size_bytes=size_bytes, reason=reason)
 
 
 def failure_of(error: BaseException) -> ItemResult:

@@ -24,11 +24,9 @@ def smooth_sizes(attempt: Attempt) -> array[int] | None:
 
 def sizes_of(results: Sequence[Any]) -> array[int] | None:
     """The sizes that `results` tell, one at least, if each is of a plain load, with nothing to say; otherwise None."""
-    try:  # taken apart at once: a look by name, or by place, costs half as much again
+    try:
         sizes: list[Any] = [
-            size_bytes
-            for status, size_bytes, _, reason, _, from_peer in results
-            if status is _LOADED and not reason and not from_peer
+            each.size_bytes for each in results if each.status is _LOADED and not each.reason and not each.from_peer
         ]
         column = array("q", sizes)
     except Exception:  # one is no result, or its size is none

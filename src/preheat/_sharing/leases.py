@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
 from preheat._model import ItemResult, ItemStatus
 from preheat._sharing.putting import MOST_ITEMS, TOKEN_BYTES, Loaded, chunks_of
 from preheat._sharing.rules import Codec, Life
@@ -279,10 +281,10 @@ class Leases(Generic[V]):
             if isinstance(made, Loaded):
                 loaded.append(made)
             else:
-                results[n] = made._replace(seconds=seconds)
+                results[n] = replace(made, seconds=seconds)
         fitting = room.holds([(len(self._at(each.key)), len(each.data)) for each in loaded])
         for each in loaded[fitting:]:
-            results[each.n] = _FULL._replace(seconds=seconds)
+            results[each.n] = replace(_FULL, seconds=seconds)
         put = {each.key for each in loaded[:fitting]}
         yield from self._give_back({key: number for key, number in numbers.items() if key not in put})
         for chunk in chunks_of(loaded[:fitting]):
@@ -328,7 +330,7 @@ class Leases(Generic[V]):
             return ItemResult(ItemStatus.REJECTED, 0, seconds, "it was put or deleted while it was being loaded")
         if reply == Refused(TOO_LARGE):
             return ItemResult(ItemStatus.TOO_LARGE, 0, seconds, "it is larger than the server takes")
-        return _REFUSED._replace(seconds=seconds) if reply == Refused(REFUSED) else _AWAY._replace(seconds=seconds)
+        return replace(_REFUSED if reply == Refused(REFUSED) else _AWAY, seconds=seconds)
 
     def _begin(self, keys: Sequence[str]) -> Steps[tuple[list[ItemResult | None], SlabRoom | None] | None]:
         """What each of `keys` is, and what is free if any is absent; None if a server does not answer."""

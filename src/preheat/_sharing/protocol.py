@@ -24,6 +24,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
 from preheat._model import ItemResult, ItemStatus
 from preheat._sharing.putting import AWAY, MOST_ITEMS, Claim, Loaded, Places, chunks_of
 from preheat._sharing.rules import ENTRY_BYTES, TOMBSTONE, Codec, Life, Room, Rules
@@ -227,11 +229,11 @@ class Sharing(Generic[V]):
             if isinstance(made, Loaded):
                 loaded.append(made)
             else:
-                results[n] = made._replace(seconds=seconds)
+                results[n] = replace(made, seconds=seconds)
         costs = [self._cost(each.key, len(each.data)) for each in loaded]
         fitting = room.holds(costs)
         for each in loaded[fitting:]:
-            results[each.n] = _full(room)._replace(seconds=seconds)
+            results[each.n] = replace(_full(room), seconds=seconds)
         if self._seen is not None:
             self._seen.taken_bytes.append(sum(costs[:fitting]))
         for chunk in chunks_of(loaded[:fitting]):

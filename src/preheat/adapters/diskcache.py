@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from msgspec.structs import replace
+
 from preheat._log import is_quiet, quietly
 from preheat._model import DEFAULT_PRIORITY, CacheStatistics, History, ItemRef, ItemResult, ItemStatus, WarmupItem
 from preheat._sharing.rules import FULL_RATIO, Life
@@ -131,7 +133,7 @@ class DiskCache(Counted, Generic[V]):
             result = self._stored(key, value, milliseconds, token, may_cull=False)
         finally:
             self._give_back(key, token)
-        result = result._replace(seconds=time.perf_counter() - started)
+        result = replace(result, seconds=time.perf_counter() - started)
         self._count_warmed([item], [result])
         return result
 
