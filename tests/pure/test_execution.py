@@ -19,8 +19,10 @@ from preheat._execution import (
     Cancel,
     Drawn,
     Ended,
+    Event,
     Execution,
     Finish,
+    Instruction,
     Load,
     Loaded,
     MemoryRead,
@@ -48,6 +50,16 @@ LOW, MODERATE, HIGH, CRITICAL = MemoryPressureLevel
 FAILED = ItemResult(ItemStatus.FAILED, reason="it broke")
 
 
+class Named(Execution):
+    """Its instructions name each position, whatever holds them."""
+
+    def handle(self, event: Event) -> list[Instruction]:
+        return [
+            told._replace(positions=tuple(told.positions)) if isinstance(told, Load | Abandon) else told
+            for told in super().handle(event)
+        ]
+
+
 def loaded(size_bytes: int = 10) -> ItemResult:
     return ItemResult(ItemStatus.LOADED, size_bytes)
 
@@ -62,7 +74,7 @@ def execution(
     **changes: Any,
 ) -> Execution:
     arguments = {"budget_bytes": 10**6, "concurrency_limit": 10, "batch_size": 1, "known_after": 0} | changes
-    return Execution(
+    return Named(
         caches or ["c"] * n,
         sizes or [10] * n,
         phases or [0] * n,

@@ -35,7 +35,7 @@ class SharedRun:
 
     def __init__(
         self,
-        positions: tuple[int, ...],
+        positions: Sequence[int],
         rows: Iterator[WarmupItem],
         width: int,
         reserved_bytes: Sequence[int] = (),

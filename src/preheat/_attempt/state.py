@@ -85,7 +85,7 @@ class Attempt:
         self,
         cache: WarmableCache,
         way: Way,
-        positions: tuple[int, ...],
+        positions: Sequence[int],
         rows: Iterator[WarmupItem],
         allowance: Allowance,
         brake: Brake,
@@ -110,7 +110,7 @@ class Attempt:
         self._accounted = self._used_bytes = 0
         self._progress, self._progress_at = 0, at
 
-    def go_on(self, positions: tuple[int, ...], at: float) -> None:
+    def go_on(self, positions: Sequence[int], at: float) -> None:
         """Take from now on of what others take of too."""
         self._done += len(self.positions)
         self.positions, self.loading, self.began_at = positions, 0, at

@@ -117,7 +117,7 @@ class Load(NamedTuple):
     shared runs of this cache, in the order in which these were handed out, and each may take `spare_bytes`.
     """
 
-    positions: tuple[int, ...]
+    positions: Sequence[int]
     reserved_bytes: Sequence[int] = ()
     spare_bytes: int | None = None
     width: int | None = None
@@ -126,13 +126,13 @@ class Load(NamedTuple):
 class Abandon(NamedTuple):
     """Give these loads up, which are in flight, and answer with `Ended` without waiting for them for long."""
 
-    positions: tuple[int, ...]
+    positions: Sequence[int]
 
 
 class RollBack(NamedTuple):
     """Undo these loads, in this order, and answer with `RolledBack`."""
 
-    positions: tuple[int, ...]
+    positions: Sequence[int]
 
 
 class WakeAt(NamedTuple):

@@ -7,7 +7,7 @@ next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from preheat._execution.events import Ended, Loaded
@@ -16,7 +16,7 @@ from preheat._execution.events import Ended, Loaded
 class Flight(NamedTuple):
     """A run of loads that was handed out: since when, of which cache, and to how many workers if it is shared."""
 
-    positions: tuple[int, ...]
+    positions: Sequence[int]
     cache: str
     at: float
     width: int | None = None

@@ -594,7 +594,7 @@ class Execution:
             width = min(width, gate.room(at, held))
         return width if width > 1 else 0
 
-    def _take_run(self, cache: str, width: int, limit: int, at: float) -> tuple[int, ...]:
+    def _take_run(self, cache: str, width: int, limit: int, at: float) -> Sequence[int]:
         """The next items of `cache`; none if the first must wait for room or was rejected."""
         queue = self._queues[cache]
         first = queue.first
@@ -620,7 +620,7 @@ class Execution:
             return self._lengths.most_unknown(cache, share)
         return self._lengths.most_shared(cache, width) if width else self._lengths.most(cache, share)
 
-    def _send(self, run: tuple[int, ...], cache: str, width: int, at: float) -> Load:
+    def _send(self, run: Sequence[int], cache: str, width: int, at: float) -> Load:
         more = self._flights.begin(Flight(run, cache, at, width or None))
         if width and (gate := self._gates[cache]) is not None:
             gate.share(len(run), more)

@@ -44,9 +44,9 @@ class Queue:
         """`item` may start too."""
         heapq.heappush(self._late, item)
 
-    def peek(self, most: int) -> tuple[int, ...]:
-        """The first positions, `most` of them at most."""
-        column = tuple(self._column[self._next : self._next + most])
+    def peek(self, most: int) -> Sequence[int]:
+        """The first positions, `most` of them at most; a range, where nothing lies between them."""
+        column = self._column[self._next : self._next + most]
         if not self._late or (len(column) == most and column[-1] < self._late[0]):
             return column
         return tuple(sorted((*column, *heapq.nsmallest(most, self._late)))[:most])
