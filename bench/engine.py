@@ -285,7 +285,7 @@ def memory_line(n: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="", help="lines whose name contains this")
     chosen = parser.parse_args()
     repeats = chosen.repeats

@@ -73,6 +73,9 @@ from preheat._undo import undo_batch, undo_of
 from preheat.abc import Clock, PressureCallback, ReportsMemory, SharesValues, WarmableCache
 
 READING_SECONDS, QUIET_READING_SECONDS = 0.01, 0.02
+STUCK_SECONDS = 0.25
+"""How long memory may go unread, since the loop is stuck, before a thread reads it; signals it hears all the same."""
+
 PROGRESS_SECONDS = 0.1
 
 RUN_SECONDS = 0.02
@@ -211,6 +214,7 @@ class Run:
         self._waiting_since: float | None = None
         self._waits_for = ""
         self._wake_at = self._asleep_until = math.inf
+        self._look_at = 0.0
         self._awake: asyncio.Event | None = None
         self._running_on: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -295,7 +299,7 @@ class Run:
         self._before = self._read()[1]  # its pressure counts when the loop reads again, at once
         self._notes.begin()
         note_start(self.plan, self._execution.done)
-        stop_watching = self._watch.subscribe(self._wake_up, interval_seconds=QUIET_READING_SECONDS)
+        stop_watching = self._watch.subscribe(self._wake_up, interval_seconds=STUCK_SECONDS)
         try:
             with calm_collector():
                 stopped = await self._go_on_to_the_end(self._awake)
@@ -321,7 +325,9 @@ class Run:
                 raise self._loaders.broken or self._broken  # type: ignore[misc]
             if self._end is None:
                 now = self._clock()
-                self._loaders.look(now)
+                if now >= self._look_at:
+                    self._loaders.look(now)
+                    self._look_at = now + self._loaders.look_seconds
                 self._tell(Tick(now))
         self._note_end(self._end.stopped)
         return self._end.stopped
@@ -329,7 +335,7 @@ class Run:
     async def _sleep(self, awake: asyncio.Event) -> None:
         """Until somebody wakes it, or there is something to do by the clock."""
         now = self._clock()
-        self._asleep_until = min(now + PROGRESS_SECONDS, now + self._loaders.look_seconds, self._wake_at)
+        self._asleep_until = min(now + QUIET_READING_SECONDS, self._wake_at)
         try:
             # not `wait_for`, which before Python 3.12 loses a cancellation that an event comes with
             async with asyncio.timeout(max(0.0, self._asleep_until - now)):
@@ -381,7 +387,7 @@ class Run:
             case Finish():
                 self._end = instruction
 
-    def _spawn(self, positions: tuple[int, ...]) -> None:
+    def _spawn(self, positions: Sequence[int]) -> None:
         task = asyncio.ensure_future(self._roll_back(positions))
         self._tasks.add(task)
         task.add_done_callback(self._finish_task)
@@ -401,7 +407,7 @@ class Run:
     def _measure_growth(self, load: Load) -> Callable[[], int]:
         return self._growth.begin(is_known=self._execution.guard.is_known(load.positions[0]))
 
-    async def _roll_back(self, positions: tuple[int, ...]) -> None:
+    async def _roll_back(self, positions: Sequence[int]) -> None:
         if self._before_undoing is None:
             self._before_undoing = self._read()[1]
         keys, codes = self._items.keys, self._items.cache

@@ -335,7 +335,7 @@ class PressureSignals:
             if is_woken:
                 os.eventfd_read(self._bell)
             heard = [level for number, state in ready.items() if (level := self._take(number, state)) is not None]
-            if heard or is_woken or not left:
+            if heard or is_woken or time.monotonic() >= until:
                 return max(heard, default=None)
 
     def wake(self) -> None:
