@@ -610,7 +610,8 @@ class Execution:
         if gate is not None and not width:
             sizes = [self._sizes[item] for item in run[:fitting]]
             fitting = gate.admit(at, sizes, self._lengths.at_once(cache))
-        run = run[:fitting]
+        if fitting < len(run):  # else the very one that was admitted, whose claim the guard need not work out again
+            run = run[:fitting]
         queue.drop(run)
         return run
 
